@@ -1,0 +1,90 @@
+"""The one gate between the store and everything that hands resources out or takes them in.
+
+Interactions, operations, jobs and deliveries reach the store only through a `Gate` and a `Principal`. The principal becomes
+(a) a criterion that is added to each query and (b) a check on each resource that is about to leave or to be written.
+Until the authorization server exists there is one principal, which may do all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fhir_server.errors import FhirError
+from fhir_server.search.query import And, Criterion, Everything, Query
+from fhir_server.storage.port import Commit, Page, Position, Store, Stored, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks: name for logs and audit, reference of the FHIR user, role, scopes, purpose, patient in context."""
+
+    name: str
+    role: str = "administrator"
+    fhir_user: str | None = None
+    scopes: frozenset[str] = frozenset({"system/*.cruds"})
+    tenant: str | None = None
+    purpose: str | None = None
+    patient: str | None = None
+
+
+ALL_SEEING = Principal("system")
+"""The principal of `--auth off` and of the server's own jobs."""
+
+
+class Gate:
+    """Every read and write of resources, in the name of a principal."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def criterion(self, principal: Principal, type: str) -> Criterion:
+        """What of `type` the principal may see, as part of the query algebra."""
+        return Everything()
+
+    def may_see(self, principal: Principal, stored: Stored) -> bool:
+        """Whether this version may leave the server towards the principal."""
+        return True
+
+    def require(self, principal: Principal, policy: str) -> None:
+        """Raise FhirError 403 unless the principal may use what was registered under `policy`."""
+
+    async def read(self, principal: Principal, type: str, id: str) -> Stored | None:
+        stored = await self._store.read(type, id)
+        return stored if stored is None or self.may_see(principal, stored) else None
+
+    async def read_version(self, principal: Principal, type: str, id: str, version: int) -> Stored | None:
+        stored = await self._store.read_version(type, id, version)
+        return stored if stored is None or self.may_see(principal, stored) else None
+
+    async def read_many(self, principal: Principal, references: Sequence[tuple[str, str]], snapshot: int | None = None) -> list[Stored]:
+        found = await self._store.read_many(references, snapshot)
+        return [stored for stored in found if self.may_see(principal, stored)]
+
+    def _fenced(self, principal: Principal, query: Query) -> Query:
+        fence = tuple(c for c in (self.criterion(principal, t) for t in query.types) if not isinstance(c, Everything))
+        return replace(query, where=And((query.where, *fence))) if fence else query
+
+    async def search(self, principal: Principal, query: Query, after: Position | None = None) -> Page:
+        return await self._store.search(self._fenced(principal, query), after)
+
+    async def count(self, principal: Principal, query: Query) -> int:
+        return await self._store.count(self._fenced(principal, query))
+
+    async def explain(self, principal: Principal, query: Query) -> dict[str, Any]:
+        return await self._store.explain(self._fenced(principal, query))
+
+    async def history(self, principal: Principal, type: str | None = None, id: str | None = None, **options: Any) -> Page:
+        page = await self._store.history(type, id, **options)
+        page.items = [stored for stored in page.items if self.may_see(principal, stored)]
+        return page
+
+    async def transact(self, principal: Principal, unit: Unit) -> Commit:
+        fenced = Unit(unit.decide, tuple(self._fenced(principal, q) for q in unit.criteria), unit.targets)
+        return await self._store.transact(fenced)
+
+
+def refuse(principal: Principal, what: str) -> FhirError:
+    """The one form of a refusal, which tells nothing about what exists."""
+    return FhirError.of(403, "forbidden", f"{principal.name} may not {what}")

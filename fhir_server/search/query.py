@@ -1,0 +1,150 @@
+"""The query algebra: what a search asks, independent of HTTP and of any database.
+
+A store evaluates these criteria over index values (`search.values`); `auth` adds criteria of its own.
+Parameters appear as numbers (`search.parameters`), resource types by name.
+Specification: https://hl7.org/fhir/R4/search.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class Criterion:
+    """Base of all criteria."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Everything(Criterion):
+    """Matches each resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing(Criterion):
+    """Matches no resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class And(Criterion):
+    parts: tuple[Criterion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or(Criterion):
+    parts: tuple[Criterion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Criterion):
+    """Resources (of the query's type) that do not match `part`."""
+
+    part: Criterion
+
+
+@dataclass(frozen=True, slots=True)
+class Ids(Criterion):
+    """Resources with one of these logical ids."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMatch(Criterion):
+    """A `values.Key` of `parameter` equals: `space` None = any space, `value` None = any value (not both None).
+
+    The two partial forms are `code` (any system) and `system|` (any code); for a reference `space` is the target type;
+    for a canonical `space` is the url, value None = any version.
+    """
+
+    parameter: int
+    space: str | None
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TextMatch(Criterion):
+    """A `values.Text` of `parameter`: mode 'prefix' and 'contains' compare `folded`, 'exact' compares `exact`."""
+
+    parameter: int
+    text: str
+    mode: str = "prefix"
+
+
+@dataclass(frozen=True, slots=True)
+class RangeMatch(Criterion):
+    """A `values.Range` of `parameter` whose bounds lie inside the given closed limits (None = no limit).
+
+    With the interval [L, H] of the search value and [low, high] of the stored one (R4 search, "prefixes"):
+    eq: low >= L and high <= H; gt: high > H; lt: low < L; ge: high > H or eq; le: low < L or eq; sa: low > H; eb: high < L;
+    ap: low <= H' and high >= L'; ne: Not(eq). The parser expresses each as one RangeMatch or an Or of two.
+    `strict` names the limits that are exclusive (any of 'low_min', 'low_max', 'high_min', 'high_max').
+    `space`/`value`: unit of a quantity; None = any, '' = none stated. `unit_text` (value without system): matches the code of any system.
+    """
+
+    parameter: int
+    low_min: int | float | None = None
+    low_max: int | float | None = None
+    high_min: int | float | None = None
+    high_max: int | float | None = None
+    strict: frozenset[str] = frozenset()
+    space: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Present(Criterion):
+    """The resource has some value of `parameter` (`:missing=false`); `:missing=true` is Not(Present)."""
+
+    parameter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Updated(Criterion):
+    """`meta.lastUpdated` within the closed interval [low, high], milliseconds since 1970 (None = open)."""
+
+    low: int | None
+    high: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chain(Criterion):
+    """The reference parameter points to a resource of one of `targets` (type name, criterion over that type)."""
+
+    parameter: int
+    targets: tuple[tuple[str, Criterion], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Has(Criterion):
+    """Some resource of `type` that matches `part` points to this one by its reference parameter (`_has`)."""
+
+    type: str
+    parameter: int
+    part: Criterion
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """One key of `_sort`. `parameter` is a number, or '_lastUpdated' or '_id'; `kind` text | range | key | updated | id.
+
+    Resources without a value come last in both directions; ties are broken by the sequence number of the version.
+    A resource with several values sorts by the lowest (ascending) or highest (descending).
+    """
+
+    parameter: int | str
+    kind: str
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search over one type, or over `types` (system search). The order without `sort`: last updated first."""
+
+    types: tuple[str, ...]
+    where: Criterion = Everything()
+    sort: tuple[SortKey, ...] = ()
+    limit: int = 20
+    total: str = "none"
+    """none | estimate | accurate; a store gives an exact total with `none` too where it is free."""

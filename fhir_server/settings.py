@@ -1,0 +1,67 @@
+"""All settings of the server, read from the environment as `FHIR_SERVER_<NAME>`; command-line options override them.
+
+`docs/configuration.md` is generated from this file.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings with their defaults; times in the unit that the name says."""
+
+    model_config = SettingsConfigDict(env_prefix="FHIR_SERVER_", extra="ignore", populate_by_name=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback is refused while `auth` is off.")
+    port: int = Field(8000, description="HTTP port; 0 takes a free one and prints it.")
+    data_dir: Path = Field(Path("data"), description="Folder of the embedded store.")
+    store: str = Field("sqlite", description="`sqlite`, or `mongodb://...` (not served yet).")
+    workers: int = Field(1, ge=1, le=64, description="Worker processes on one store.")
+    auth: Literal["off", "smart"] = Field("off", description="`off` (loopback only) until the authorization server exists.")
+    env: Literal["development", "production"] = Field(
+        "development", description="`production` refuses loopback endpoints for outgoing calls."
+    )
+    jobs: Literal["embedded", "celery"] = Field("embedded", description="Runner of background jobs (`celery` is not served yet).")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis for `jobs=celery`.")
+    public_url: str = Field(
+        "", description="Base address that clients see, such as `https://fhir.example.org`; default: from host and port."
+    )
+    allowed_hosts: str = Field("", description="Comma-separated further Host names from which links may be built.")
+    synchronous: Literal["FULL", "NORMAL"] = Field(
+        "FULL", description="SQLite durability: FULL survives power loss; NORMAL may lose the last commits then, never consistency."
+    )
+    group_commit_ms: float = Field(2.0, ge=0, le=100, description="Longest wait, in milliseconds, to collect writes into one commit.")
+    time_zone: str = Field("Asia/Shanghai", description="Zone of dates and times that name none.")
+    max_body_mb: int = Field(200, ge=1, description="Largest request body in megabytes, after decompression; more is 413.")
+    max_resource_mb: int = Field(20, ge=1, description="Largest single resource in megabytes (Binary and Bundles aside); more is 413.")
+    search_seconds: float = Field(30.0, gt=0, description="A search that takes longer is ended with 503.")
+    require_if_match: bool = Field(False, description="Refuse updates without If-Match (428).")
+    referential_integrity: bool = Field(False, description="Refuse references to resources that do not exist.")
+    cursor_seconds: int = Field(3600, ge=60, description="How long a paging link stays good.")
+    validation: Literal["off", "structure"] = Field("structure", description="What is checked on write.")
+    endpoint_allow: str = Field(
+        "", description="Comma-separated hosts or networks that outgoing calls may reach although they are private."
+    )
+    log_level: str = Field("INFO", description="Level of the JSON log on stderr.")
+    mllp_host: str = Field(
+        "127.0.0.1",
+        description="Address of the MLLP listener.",
+        validation_alias=AliasChoices("FHIR_SERVER_MLLP_HOST", "HL7V2_MLLP_HOST", "mllp_host"),
+    )
+    mllp_port: str = Field(
+        "2575",
+        description="Port of the MLLP listener; 0 takes a free one, `off` starts none.",
+        validation_alias=AliasChoices("FHIR_SERVER_MLLP_PORT", "HL7V2_MLLP_PORT", "mllp_port"),
+    )
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()  # type: ignore[call-arg]

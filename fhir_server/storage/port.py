@@ -1,0 +1,287 @@
+"""The store's port: what every back end promises. Nothing above this room knows a database.
+
+Guarantees, tested for each back end by `tests/contract/`: atomicity, read-your-writes, monotonic versions, no lost update
+under concurrency, durable when acknowledged, change feed complete and in order, cursors stable under writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from fhir_server.search.query import Query
+
+
+class Stored(NamedTuple):
+    """One version of one resource as it is kept.
+
+    `rid` numbers all versions of all resources in commit order; `updated` is milliseconds since 1970 (`meta.lastUpdated`);
+    `body` is the canonical JSON with final `meta`, empty for a deletion; `method` is POST, PUT, PATCH or DELETE.
+    """
+
+    rid: int
+    type: str
+    id: str
+    version: int
+    updated: int
+    method: str
+    body: bytes
+
+    @property
+    def deleted(self) -> bool:
+        return self.method == "DELETE"
+
+
+@dataclass(slots=True)
+class Write:
+    """One change of one resource inside a unit.
+
+    `method`: POST (create: the id must be unused), PUT or PATCH (update, or create under a client's id), DELETE.
+    `resource`: the content without `meta.versionId` and `meta.lastUpdated` (the store sets both); None for DELETE.
+    `if_match`: the version that must be current, else 412 and the whole unit is refused; 0 = must not exist.
+    A PUT or PATCH whose content equals the current one makes no version (outcome 'unchanged').
+    """
+
+    method: str
+    type: str
+    id: str
+    resource: dict[str, Any] | None = None
+    if_match: int | None = None
+
+
+class Job(NamedTuple):
+    """Something to do later, kept in the store until done. `due`: milliseconds since 1970 of the product clock.
+
+    `unique` (optional): a second job of the same (kind, unique) is not added, also after the first is done.
+    Jobs of one (kind, key) run one after the other in the order of their ids; different keys in parallel.
+    """
+
+    kind: str
+    key: str
+    payload: dict[str, Any]
+    due: int = 0
+    unique: str | None = None
+
+
+class Record(NamedTuple):
+    """A record of the server itself (message journal, inbox, device token ...): not FHIR, found by key or attributes.
+
+    `data` is any JSON-compatible dict (bytes allowed under the name 'raw'); `attributes` are indexed for equality and, with `seq`,
+    listed in order of insertion. A record with the same (collection, key) is replaced and keeps its `seq`, unless `only_new`: then the
+    unit is refused with RecordExists.
+    """
+
+    collection: str
+    key: str
+    data: dict[str, Any]
+    attributes: Mapping[str, str] = {}
+    only_new: bool = False
+
+
+class RecordExists(Exception):
+    """A `Record(only_new=True)` met a record of its key; nothing of the unit was written. Carries collection and key."""
+
+    def __init__(self, collection: str, key: str) -> None:
+        super().__init__(f"{collection}/{key}")
+        self.collection, self.key = collection, key
+
+
+@dataclass(slots=True)
+class Facts:
+    """What a unit's `decide` sees of the store, as of the instant of its commit.
+
+    `matches[i]`: (type, id) of at most two resources that meet `Unit.criteria[i]`.
+    `current[(type, id)]`: the current version (a deletion included) of each of `Unit.targets` and of each match; None if unknown.
+    """
+
+    matches: list[list[tuple[str, str]]]
+    current: dict[tuple[str, str], Stored | None]
+
+
+@dataclass(slots=True)
+class Effects:
+    """All that one unit changes, atomically."""
+
+    writes: list[Write] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    done_jobs: list[tuple[int, str]] = field(default_factory=list)
+    """(job id, lease token): marks them done; a lease that is no longer held refuses the unit with LeaseLost."""
+    positions: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Reader positions in the change feed: name -> (expected, new); another value than expected refuses the unit with LeaseLost."""
+
+
+class LeaseLost(Exception):
+    """The job or feed position has been taken over by another runner; nothing of the unit was written."""
+
+
+@dataclass(slots=True)
+class Unit:
+    """One transaction. `criteria` and `targets` are answered inside it; `decide` turns the answers into effects.
+
+    `decide` is pure (it may run more than once) and may raise FhirError: then nothing is written and the error reaches the caller.
+    """
+
+    decide: Callable[[Facts], Effects]
+    criteria: Sequence[Query] = ()
+    targets: Sequence[tuple[str, str]] = ()
+
+    @classmethod
+    def of(cls, *writes: Write, jobs: Sequence[Job] = (), records: Sequence[Record] = ()) -> Unit:
+        """A unit without questions."""
+        effects = Effects(list(writes), list(jobs), list(records))
+        return cls(lambda facts: effects)
+
+
+class Outcome(NamedTuple):
+    """What became of one write: `created`, `updated`, `unchanged` or `deleted` (of something that was not there: `unchanged`)."""
+
+    result: str
+    stored: Stored | None
+
+
+@dataclass(slots=True)
+class Commit:
+    """An acknowledged unit: outcomes in the order of `Effects.writes`; `rid` is the last sequence number that it used."""
+
+    outcomes: list[Outcome]
+    rid: int
+
+
+class Position(NamedTuple):
+    """Where a page ended: the last row's sort values and rid, and the snapshot (highest rid) that all pages see."""
+
+    snapshot: int
+    rid: int
+    values: tuple[Any, ...] = ()
+
+
+@dataclass(slots=True)
+class Page:
+    """One page of a search or history. `next` is None on the last page; `total` None when not asked and not free."""
+
+    items: list[Stored]
+    next: Position | None = None
+    total: int | None = None
+
+
+class ClaimedJob(NamedTuple):
+    """A job under lease; `lease` is the token that `done_jobs`, `retry_job` and `bury_job` want. `attempts` counts this one."""
+
+    id: int
+    kind: str
+    key: str
+    payload: dict[str, Any]
+    due: int
+    attempts: int
+    lease: str
+
+
+class StoredRecord(NamedTuple):
+    seq: int
+    key: str
+    data: dict[str, Any]
+    attributes: dict[str, str]
+    updated: int
+
+
+class Store(Protocol):
+    """A back end. Times are milliseconds since 1970; `now` is handed in by the caller where the product clock rules."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None:
+        """Finish what is in flight, make all durable, release every file."""
+
+    # --- resources
+    async def transact(self, unit: Unit) -> Commit:
+        """Durable when it returns. Raises FhirError (409, 410, 412, 503, 507 ...), RecordExists, LeaseLost."""
+
+    async def read(self, type: str, id: str) -> Stored | None:
+        """The current version (a deletion included), or None."""
+
+    async def read_version(self, type: str, id: str, version: int) -> Stored | None: ...
+
+    async def read_many(self, references: Sequence[tuple[str, str]], snapshot: int | None = None) -> list[Stored]:
+        """Current (or as of `snapshot`) versions of those that exist and are not deleted, in the order asked."""
+
+    async def search(self, query: Query, after: Position | None = None) -> Page: ...
+
+    async def count(self, query: Query) -> int:
+        """The exact number of matches."""
+
+    async def explain(self, query: Query) -> dict[str, Any]:
+        """Plan, rows touched, time."""
+
+    async def history(
+        self,
+        type: str | None = None,
+        id: str | None = None,
+        *,
+        since: int | None = None,
+        at: tuple[int, int] | None = None,
+        limit: int = 20,
+        after: Position | None = None,
+        total: bool = False,
+    ) -> Page:
+        """Versions, newest first, of one resource, one type, or all; deletions included.
+
+        `since`: updated at or after. `at`: versions that were current at some time within the closed interval.
+        """
+
+    async def changes(self, after: int, limit: int = 1000) -> list[Stored]:
+        """Versions with rid > after in order, for readers of the log. Never skips a version that commits later."""
+
+    async def previous(self, stored: Stored) -> Stored | None:
+        """The version before this one."""
+
+    async def last_rid(self) -> int: ...
+
+    async def position(self, name: str) -> int:
+        """A reader's position in the change feed (0 at first)."""
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` soon after each commit, of this or another process; returns the function that ends it."""
+
+    async def erase(self, type: str, id: str) -> int:
+        """Remove every version for good (`$purge`); returns how many."""
+
+    # --- jobs
+    async def claim_jobs(self, now: int, *, kinds: Sequence[str], limit: int = 10, lease: int = 60_000) -> list[ClaimedJob]:
+        """Due jobs, oldest due first, at most one per (kind, key), none whose key has an earlier open job. `lease` in milliseconds of system time."""
+
+    async def retry_job(self, id: int, lease: str, due: int, error: str) -> None: ...
+
+    async def bury_job(self, id: int, lease: str, error: str) -> None:
+        """To the dead letters."""
+
+    async def revive_job(self, id: int, due: int) -> bool:
+        """A dead letter back to the queue."""
+
+    async def list_jobs(self, state: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
+        """state: open | done | dead. Each with id, kind, key, due, attempts, state, error, payload."""
+
+    async def next_due(self, kinds: Sequence[str]) -> int | None:
+        """The earliest due time of an open job."""
+
+    async def prune_jobs(self, done_before: int) -> int: ...
+
+    async def acquire_lease(self, name: str, owner: str, duration: int) -> bool:
+        """Be the only holder of `name` for `duration` milliseconds of system time (again to renew)."""
+
+    # --- records
+    async def record(self, collection: str, key: str) -> StoredRecord | None: ...
+
+    async def records(
+        self, collection: str, attributes: Mapping[str, str] | None = None, *, after: int = 0, limit: int = 100, newest_first: bool = False
+    ) -> list[StoredRecord]: ...
+
+    async def delete_record(self, collection: str, key: str) -> bool: ...
+
+    async def secret(self, name: str) -> bytes:
+        """32 random bytes, made once per store and name (signing of cursors and the like)."""
+
+    # --- health
+    async def check(self) -> dict[str, Any]:
+        """Raises FhirError 503 when writes are impossible; else facts for the readiness page (size, last rid, free bytes ...)."""
