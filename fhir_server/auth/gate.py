@@ -80,6 +80,10 @@ class Gate:
         page.items = [stored for stored in page.items if self.may_see(principal, stored)]
         return page
 
+    async def changes(self, principal: Principal, after: int, limit: int = 1000) -> list[Stored]:
+        """What happened after the sequence number `after`, as far as the principal may see it."""
+        return [stored for stored in await self._store.changes(after, limit) if self.may_see(principal, stored)]
+
     async def transact(self, principal: Principal, unit: Unit) -> Commit:
         fenced = Unit(unit.decide, tuple(self._fenced(principal, q) for q in unit.criteria), unit.targets)
         return await self._store.transact(fenced)

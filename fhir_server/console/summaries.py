@@ -66,7 +66,9 @@ def _observation(resource: Resource) -> tuple[str, str, str]:
 
 def _task(resource: Resource) -> tuple[str, str, str]:
     due = resource.get("restriction", {}).get("period", {}).get("end") or resource.get("executionPeriod", {}).get("end")
-    level = "critical" if resource.get("priority") in ("stat", "asap") else "abnormal" if resource.get("priority") == "urgent" else "routine"
+    level = (
+        "critical" if resource.get("priority") in ("stat", "asap") else "abnormal" if resource.get("priority") == "urgent" else "routine"
+    )
     title = resource.get("description") or _text(resource.get("code"))
     return str(title), f"{resource.get('status', '')} · {_date(due)}", level
 
@@ -122,6 +124,8 @@ def summarise(resource: Resource) -> Summary:
     if kind == "Patient":
         patient = f"Patient/{resource['id']}"
     else:
-        subject = next((resource[name] for name in ("subject", "patient", "for", "beneficiary") if isinstance(resource.get(name), dict)), {})
+        subject = next(
+            (resource[name] for name in ("subject", "patient", "for", "beneficiary") if isinstance(resource.get(name), dict)), {}
+        )
         patient = subject.get("reference", "") if subject.get("reference", "").startswith("Patient/") else ""
     return Summary(title, detail, level, patient)

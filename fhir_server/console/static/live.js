@@ -109,14 +109,15 @@ function linked(text) {
 
 async function open(url) {
   const dialog = document.getElementById("detail");
-  const answer = await fetch(url, { headers: { Accept: "application/json" } });
-  const body = await answer.json();
+  // The server's own text, so that decimals keep their digits.
+  const answer = await fetch(`${url}?_pretty=true`, { headers: { Accept: "application/json" } });
+  const text = await answer.text();
   document.getElementById("detail-title").textContent = url.replace(/^\/(fhir|console)\//, "");
   const links = url.startsWith("/fhir/") ? [
     element("a", { href: `${url}?_format=json&_pretty=true`, textContent: say("raw"), target: "_blank" }), " · ",
     element("a", { href: `${url}/_history?_format=json&_pretty=true`, textContent: say("history"), target: "_blank" })] : [];
   document.getElementById("detail-links").replaceChildren(...links);
-  document.getElementById("detail-body").replaceChildren(...linked(JSON.stringify(body, null, 2)));
+  document.getElementById("detail-body").replaceChildren(...linked(text));
   if (!dialog.open) dialog.showModal();
 }
 
