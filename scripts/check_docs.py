@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 def configuration() -> str:
     """The table of all settings, from `fhir_server.settings`."""
-    from fhir_server.settings import Settings  # noqa: PLC0415
+    from fhir_server.settings import Settings
 
     rows = [
         "# Configuration",

@@ -75,17 +75,19 @@ class Server:
             raise
 
 
-def start_server(data_dir: Path, *arguments: str, env: dict[str, str] | None = None, wait: float = 30.0) -> Server:
-    """Start `fhir-server serve` on free ports and wait for its ready line.
+def start_server(
+    data_dir: Path, *arguments: str, env: dict[str, str] | None = None, wait: float = 30.0, command: tuple[str, ...] = ("serve",)
+) -> Server:
+    """Start `fhir-server serve` (or another command that serves) on free ports and wait for its ready line.
 
     Raises RuntimeError with the output when it ends or is not ready in time.
     """
-    command = [sys.executable, "-m", "fhir_server.cli", "serve", "--port", "0", "--data-dir", str(data_dir)]
+    line = [sys.executable, "-m", "fhir_server.cli", *command, "--port", "0", "--data-dir", str(data_dir)]
     if not any(argument.startswith("--mllp-port") for argument in arguments):
-        command += ["--mllp-port", "off"]
+        line += ["--mllp-port", "off"]
     environment = {**os.environ, **(env or {}), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        [*command, *arguments],
+        [*line, *arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
