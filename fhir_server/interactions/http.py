@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from fhir_server.auth.gate import ALL_SEEING, Principal
+from fhir_server.storage.port import Stored
+
+FHIR_JSON = "application/fhir+json; charset=utf-8"
 
 
 @dataclass(slots=True)
@@ -16,7 +20,8 @@ class Request:
     """One FHIR request. `path` is below the FHIR base without a leading slash ('Patient/1'); `query` is the raw query string.
 
     `headers` has lower-case names; `base` is the absolute FHIR base URL of this request without a trailing slash.
-    Entries of a Bundle become such requests too.
+    Entries of a Bundle become such requests too: their content comes as `resource`, already parsed by the JSON codec,
+    instead of `body`, and `entry` is True (formatting parameters and compression belong to the outer request).
     """
 
     method: str
@@ -26,14 +31,22 @@ class Request:
     body: bytes = b""
     base: str = ""
     principal: Principal = ALL_SEEING
+    resource: dict[str, Any] | None = None
+    entry: bool = False
 
 
 @dataclass(slots=True)
 class Response:
-    """An answer: prepared bytes, or a stream of them."""
+    """An answer: prepared bytes, or a stream of them.
+
+    `stored`: the version of a resource that the answer is about (for `Bundle.entry.response`); `result`: what a write did
+    (created, updated, unchanged, deleted, exists); `route`: the route's template for logs and metrics ('Patient/{id}').
+    """
 
     status: int = 200
     body: bytes = b""
     headers: list[tuple[str, str]] = field(default_factory=list)
-    media_type: str = "application/fhir+json; charset=utf-8"
+    media_type: str = FHIR_JSON
     stream: AsyncIterator[bytes] | None = None
+    stored: Stored | None = None
+    result: str = ""

@@ -1,0 +1,70 @@
+"""The two phases of every write: planned first, then decided inside the store's transaction.
+
+A single interaction is plan → transact → answer (`perform`). A transaction Bundle plans all of its entries, puts their
+questions and decisions into one unit, and lets each plan answer for itself.
+Specification: https://hl7.org/fhir/R4/http.html#ops (conditional interactions), https://hl7.org/fhir/R4/http.html#trules
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.http import Request, Response
+from fhir_server.search.query import Query
+from fhir_server.storage.port import Effects, Facts, Outcome, Stored, Unit, Write
+
+
+class Seen(NamedTuple):
+    """What one plan sees of the store at the instant of the commit: its slice of `Facts`.
+
+    `matches[i]`: at most two (type, id) that meet `PlannedWrite.criteria[i]`; `current`: versions of targets and matches.
+    """
+
+    matches: Sequence[Sequence[tuple[str, str]]]
+    current: Mapping[tuple[str, str], Stored | None]
+
+
+@dataclass(slots=True)
+class PlannedWrite:
+    """A write that has been read, validated and understood, but not done.
+
+    `interaction`: create, update, patch or delete. `id`: the logical id that is written unless `criteria[0]` finds another one
+    (a server-assigned id is fixed here already). `resource`: the validated content with its id, None for delete and patch;
+    `decide` hands exactly this dict to the store (or what a patch made), so links may still be rewritten in it.
+    `decide(seen)` is pure, may run more than once, and raises FhirError (412 several matches ...).
+    `answer(seen, outcomes)` takes what `decide` saw last and the outcomes of its writes, in order.
+    """
+
+    interaction: str
+    type: str
+    id: str
+    resource: dict[str, Any] | None
+    decide: Callable[[Seen], list[Write]]
+    answer: Callable[[Seen, Sequence[Outcome]], Response]
+    criteria: tuple[Query, ...] = ()
+    targets: tuple[tuple[str, str], ...] = ()
+
+    def identity(self, seen: Seen) -> tuple[str, str]:
+        """(type, id) of the resource that this write is about: the match of its criteria, else its own id ('' = none)."""
+        if self.criteria and seen.matches[0]:
+            return seen.matches[0][0]
+        return self.type, self.id
+
+
+async def perform(context: Context, request: Request, planned: PlannedWrite) -> Response:
+    """Do one planned write as a unit of its own."""
+    seen = Seen((), {})
+    if not planned.criteria and not planned.targets:
+        commit = await context.gate.transact(request.principal, Unit.of(*planned.decide(seen)))
+        return planned.answer(seen, commit.outcomes)
+
+    def decide(facts: Facts) -> Effects:
+        nonlocal seen
+        seen = Seen(facts.matches, facts.current)
+        return Effects(planned.decide(seen))
+
+    commit = await context.gate.transact(request.principal, Unit(decide, planned.criteria, planned.targets))
+    return planned.answer(seen, commit.outcomes)
