@@ -43,12 +43,24 @@ class Settings(BaseSettings):
     search_seconds: float = Field(30.0, gt=0, description="A search that takes longer is ended with 503.")
     require_if_match: bool = Field(False, description="Refuse updates without If-Match (428).")
     referential_integrity: bool = Field(False, description="Refuse references to resources that do not exist.")
+    conditional_delete: Literal["single", "multiple"] = Field(
+        "multiple", description="What a conditional delete does where several resources match: delete all, or refuse with 412."
+    )
+    cors_origins: str = Field(
+        "", description="Comma-separated origins of web applications (`https://app.example.org`) that browsers may let in; `*` = all."
+    )
     cursor_seconds: int = Field(3600, ge=60, description="How long a paging link stays good.")
     validation: Literal["off", "structure"] = Field("structure", description="What is checked on write.")
     endpoint_allow: str = Field(
         "", description="Comma-separated hosts or networks that outgoing calls may reach although they are private."
     )
     log_level: str = Field("INFO", description="Level of the JSON log on stderr.")
+    access_log: Literal["all", "errors", "off"] = Field(
+        "all", description="Log lines of requests: `all`, `errors` (status 400 and above, or slower than a second), `off`. Never with ids or values."
+    )
+    body_seconds: float = Field(
+        30.0, gt=0, description="Time for a request's headers, and for its body beyond one second per 64 kB; a slower client gets 408."
+    )
     mllp_host: str = Field(
         "127.0.0.1",
         description="Address of the MLLP listener.",

@@ -20,7 +20,8 @@ from fhir_server.storage.port import Effects, Facts, Outcome, Stored, Unit, Writ
 class Seen(NamedTuple):
     """What one plan sees of the store at the instant of the commit: its slice of `Facts`.
 
-    `matches[i]`: at most two (type, id) that meet `PlannedWrite.criteria[i]`; `current`: versions of targets and matches.
+    `matches[i]`: at most two (type, id) that meet question i, `PlannedWrite.criteria` first, then `extra`; `current`: versions of
+    targets and matches.
     """
 
     matches: Sequence[Sequence[tuple[str, str]]]
@@ -36,6 +37,7 @@ class PlannedWrite:
     `decide` hands exactly this dict to the store (or what a patch made), so links may still be rewritten in it.
     `decide(seen)` is pure, may run more than once, and raises FhirError (412 several matches ...).
     `answer(seen, outcomes)` takes what `decide` saw last and the outcomes of its writes, in order.
+    `criteria`: none or one query that chooses the resource; `extra`: further questions (who refers to what is deleted ...).
     """
 
     interaction: str
@@ -46,6 +48,12 @@ class PlannedWrite:
     answer: Callable[[Seen, Sequence[Outcome]], Response]
     criteria: tuple[Query, ...] = ()
     targets: tuple[tuple[str, str], ...] = ()
+    extra: tuple[Query, ...] = ()
+
+    @property
+    def questions(self) -> tuple[Query, ...]:
+        """All queries that the unit must ask, in the order of `Seen.matches`."""
+        return self.criteria + self.extra
 
     def identity(self, seen: Seen) -> tuple[str, str]:
         """(type, id) of the resource that this write is about: the match of its criteria, else its own id ('' = none)."""
@@ -57,7 +65,8 @@ class PlannedWrite:
 async def perform(context: Context, request: Request, planned: PlannedWrite) -> Response:
     """Do one planned write as a unit of its own."""
     seen = Seen((), {})
-    if not planned.criteria and not planned.targets:
+    questions = planned.questions
+    if not questions and not planned.targets:
         commit = await context.gate.transact(request.principal, Unit.of(*planned.decide(seen)))
         return planned.answer(seen, commit.outcomes)
 
@@ -66,5 +75,5 @@ async def perform(context: Context, request: Request, planned: PlannedWrite) -> 
         seen = Seen(facts.matches, facts.current)
         return Effects(planned.decide(seen))
 
-    commit = await context.gate.transact(request.principal, Unit(decide, planned.criteria, planned.targets))
+    commit = await context.gate.transact(request.principal, Unit(decide, questions, planned.targets))
     return planned.answer(seen, commit.outcomes)

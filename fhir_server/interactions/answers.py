@@ -1,0 +1,80 @@
+"""Answers about one version of a resource: bytes as stored, with their headers.
+
+Specification: https://hl7.org/fhir/R4/http.html#read, https://hl7.org/fhir/R4/http.html#return
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import orjson
+
+from fhir_server.errors import Issue, operation_outcome
+from fhir_server.interactions.headers import etag, http_date
+from fhir_server.interactions.http import Request, Response
+from fhir_server.interactions.prefer import Preferences
+from fhir_server.storage.port import Stored
+
+
+def instant(milliseconds: int) -> str:
+    """Milliseconds since 1970 as a FHIR instant in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def version_url(request: Request, stored: Stored) -> str:
+    """The absolute URL of this version."""
+    return f"{request.base}/{stored.type}/{stored.id}/_history/{stored.version}"
+
+
+def shown(stored: Stored) -> Response:
+    """200 with the version's bytes."""
+    return Response(
+        200,
+        stored.body,
+        [("ETag", etag(stored.version)), ("Last-Modified", http_date(stored.updated))],
+        stored=stored,
+    )
+
+
+_SENTENCES = {
+    "created": "{0}/{1} was created as version {2}",
+    "updated": "{0}/{1} was updated to version {2}",
+    "unchanged": "{0}/{1} already has this content; version {2} stays",
+    "exists": "{0}/{1} meets the criteria already; nothing was created",
+    "deleted": "{0}/{1} was deleted",
+}
+
+
+def _outcome(result: str, stored: Stored) -> bytes:
+    sentence = _SENTENCES[result].format(stored.type, stored.id, stored.version)
+    return orjson.dumps(operation_outcome([Issue("informational", sentence, severity="information")]))
+
+
+def written(request: Request, prefer: Preferences, result: str, stored: Stored) -> Response:
+    """The answer to a create, update or patch: 201 where something was created, else 200; content as the client prefers.
+
+    `result`: created, updated, unchanged or exists (a conditional create that found its match).
+    """
+    location = version_url(request, stored)
+    headers = [("ETag", etag(stored.version)), ("Last-Modified", http_date(stored.updated))]
+    headers.append(("Location" if result in ("created", "exists") else "Content-Location", location))
+    if prefer.representation == "representation":
+        body = stored.body
+    elif prefer.representation == "minimal":
+        body = b""
+    else:
+        body = _outcome(result, stored)
+    return Response(201 if result == "created" else 200, body, headers, stored=stored, result=result)
+
+
+def removed(prefer: Preferences, deletions: Sequence[Stored]) -> Response:
+    """The answer to a delete: 204, or 200 with an OperationOutcome where the client prefers that. `deletions`: the new versions, if any."""
+    headers = [("ETag", etag(deletions[0].version))] if len(deletions) == 1 else []
+    stored = deletions[0] if len(deletions) == 1 else None
+    result = "deleted" if deletions else "unchanged"
+    if prefer.representation != "OperationOutcome":
+        return Response(204, b"", headers, stored=stored, result=result)
+    sentences = [_SENTENCES["deleted"].format(gone.type, gone.id) for gone in deletions] or ["There was nothing to delete"]
+    body = orjson.dumps(operation_outcome([Issue("informational", text, severity="information") for text in sentences]))
+    return Response(200, body, headers, stored=stored, result=result)

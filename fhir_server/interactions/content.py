@@ -1,0 +1,77 @@
+"""A request's content as a resource: media type, JSON, structure, and agreement with the address.
+
+Specification: https://hl7.org/fhir/R4/http.html#create, https://hl7.org/fhir/R4/http.html#update, https://hl7.org/fhir/R4/resource.html#Meta
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fhir_server.errors import FhirError
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.http import Request
+from fhir_server.interactions.negotiate import check_content_type
+from fhir_server.model import json_codec
+from fhir_server.validation import structure
+
+_UNLIMITED = frozenset({"Binary", "Bundle"})
+
+
+def parsed(request: Request) -> Any:
+    """The request's content as JSON. Raises FhirError 415, 400 (not JSON, or none at all)."""
+    if request.resource is not None:
+        return request.resource
+    check_content_type(request.headers.get("content-type"))
+    if not request.body:
+        raise FhirError.of(400, "required", f"{request.method} [base]/{request.path} needs a resource as content, but the body is empty")
+    return json_codec.loads(request.body)
+
+
+def without_server_meta(resource: dict[str, Any]) -> None:
+    """Take `meta.versionId` and `meta.lastUpdated` out, in place: the server alone sets them."""
+    meta = resource.get("meta")
+    if isinstance(meta, dict):
+        for name in ("versionId", "lastUpdated", "_versionId", "_lastUpdated"):
+            meta.pop(name, None)
+        if not meta:
+            del resource["meta"]
+
+
+def _check_type(content: Any, type: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise FhirError.of(400, "structure", f"The content must be a JSON object, a resource of type {type}")
+    sent = content.get("resourceType")
+    if sent != type:
+        what = f"'{sent}'" if isinstance(sent, str) else "missing" if sent is None else "not a string"
+        raise FhirError.of(400, "invalid", f"resourceType is {what}, but the address names {type}", f"{type}.resourceType")
+    return content
+
+
+def _check_size(context: Context, request: Request, type: str) -> None:
+    limit = context.settings.max_resource_mb
+    if type not in _UNLIMITED and len(request.body) > limit * 1_000_000:
+        raise FhirError.of(413, "too-long", f"The resource has {len(request.body)} bytes; the limit for one resource is {limit} MB")
+
+
+def checked(context: Context, resource: dict[str, Any]) -> dict[str, Any]:
+    """The resource if its structure is right. Raises FhirError 400 (not readable as R4) or 422 (breaks a rule) with all faults."""
+    if context.settings.validation != "off":
+        structure.check(resource)
+    return resource
+
+
+def resource_of(context: Context, request: Request, type: str, id: str | None = None) -> dict[str, Any]:
+    """The resource that the request carries, ready to be written: of `type`, valid, without the server's own meta elements.
+
+    With `id` (an update) the content must carry the same id. Raises FhirError 400, 413, 415, 422.
+    """
+    _check_size(context, request, type)
+    resource = _check_type(parsed(request), type)
+    if id is not None:
+        sent = resource.get("id")
+        if sent is None:
+            raise FhirError.of(400, "required", f"The content has no id, but the address names {type}/{id}; an update's content must carry it", f"{type}.id")
+        if sent != id:
+            raise FhirError.of(400, "invalid", f"The content's id is '{str(sent)[:80]}', but the address names {type}/{id}", f"{type}.id")
+    without_server_meta(resource)
+    return checked(context, resource)

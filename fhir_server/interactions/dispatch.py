@@ -1,0 +1,118 @@
+"""From a request to its interaction; used for HTTP requests and for Bundle entries alike.
+
+Specification: https://hl7.org/fhir/R4/http.html
+"""
+
+from __future__ import annotations
+
+from fhir_server.errors import FhirError
+from fhir_server.interactions import binary, read, vread
+from fhir_server.interactions.batch import batch
+from fhir_server.interactions.capabilities import capabilities
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.create import create, plan_create
+from fhir_server.interactions.delete import delete, plan_delete
+from fhir_server.interactions.history import history
+from fhir_server.interactions.http import Request, Response
+from fhir_server.interactions.openapi import openapi
+from fhir_server.interactions.patch import patch, plan_patch
+from fhir_server.interactions.plan import PlannedWrite
+from fhir_server.interactions.preconditions import not_modified
+from fhir_server.interactions.prefer import preferences
+from fhir_server.interactions.read import read as read_interaction
+from fhir_server.interactions.registration import Operation
+from fhir_server.interactions.route import Route, route
+from fhir_server.interactions.search import search
+from fhir_server.interactions.update import plan_update, update
+
+
+async def dispatch(context: Context, request: Request) -> Response:
+    """The answer to a request. Raises FhirError."""
+    return await interact(context, request, route(request.method, request.path, context.types))
+
+
+async def interact(context: Context, request: Request, to: Route) -> Response:
+    """The answer of the interaction that `to` names. Raises FhirError."""
+    interaction = to.interaction
+    context.gate.require(request.principal, interaction)
+    if interaction == "read":
+        if to.type == "Binary" and not request.entry and binary.wants_raw(request):
+            return await _raw(context, request, to)
+        return await read_interaction(context, request, to.type, to.id)
+    if interaction == "search":
+        return await search(context, request, to)
+    if interaction == "create":
+        return await create(context, request, to.type)
+    if interaction == "update":
+        return await update(context, request, to.type, to.id or None)
+    if interaction == "vread":
+        return await vread.vread(context, request, to.type, to.id, to.version)
+    if interaction == "delete":
+        return await delete(context, request, to.type, to.id or None)
+    if interaction == "patch":
+        return await patch(context, request, to.type, to.id or None)
+    if interaction == "history":
+        preferences(request)
+        return await history(context, request, to.type or None, to.id or None)
+    if interaction == "operation":
+        return await _operation(context, request, to)
+    if interaction == "batch":
+        preferences(request)
+        return await batch(context, request)
+    if interaction == "capabilities":
+        return await capabilities(context, request)
+    if interaction == "openapi":
+        return await openapi(context, request)
+    raise FhirError.of(405, "not-supported", f"{request.method} is not supported at [base]/{request.path}")
+
+
+async def plan(context: Context, request: Request, to: Route) -> PlannedWrite:
+    """The planned form of a write (create, update, patch, delete). Raises FhirError."""
+    context.gate.require(request.principal, to.interaction)
+    if to.interaction == "create":
+        return await plan_create(context, request, to.type)
+    if to.interaction == "update":
+        return await plan_update(context, request, to.type, to.id or None)
+    if to.interaction == "patch":
+        return await plan_patch(context, request, to.type, to.id or None)
+    if to.interaction == "delete":
+        return await plan_delete(context, request, to.type, to.id or None)
+    raise ValueError(f"{to.interaction} is not a write")
+
+
+async def _raw(context: Context, request: Request, to: Route) -> Response:
+    stored = await context.gate.read(request.principal, to.type, to.id)
+    if stored is None:
+        raise read.unknown(to.type, to.id)
+    if stored.deleted:
+        raise read.gone(stored)
+    if not_modified(request, stored):
+        return read.answer(context, request, stored)
+    return binary.raw(stored)
+
+
+def _find_operation(context: Context, to: Route) -> Operation:
+    """The operation that a path names, on its level and type. Raises FhirError 404, 400."""
+    operation = context.operations.operations.get(to.operation)
+    if operation is None:
+        raise FhirError.of(404, "not-supported", f"Operation ${to.operation[:80]} is not served here; the CapabilityStatement lists what is")
+    level = "instance" if to.id else "type" if to.type else "system"
+    if level not in operation.levels:
+        raise FhirError.of(400, "not-supported", f"${operation.name} is not defined on {level} level, but on {', '.join(sorted(operation.levels))}")
+    if to.type and "*" not in operation.types and to.type not in operation.types:
+        raise FhirError.of(400, "not-supported", f"${operation.name} is not defined on {to.type}, but on {', '.join(sorted(filter(None, operation.types)))}")
+    return operation
+
+
+async def _operation(context: Context, request: Request, to: Route) -> Response:
+    operation = _find_operation(context, to)
+    method = "GET" if request.method == "HEAD" else request.method
+    if method not in operation.methods:
+        raise FhirError.of(
+            405,
+            "not-supported",
+            f"{request.method} is not supported by ${operation.name}; supported: {', '.join(operation.methods)}",
+            headers=[("Allow", ", ".join((*operation.methods, "OPTIONS")))],
+        )
+    context.gate.require(request.principal, operation.policy)
+    return await operation.handler(context, request, to.type or None, to.id or None)
