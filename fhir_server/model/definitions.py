@@ -201,7 +201,7 @@ class Definitions:
         """All official search parameters."""
         return [
             SearchParameterDef(
-                row["url"], row["code"], row["type"], tuple(row["base"]), row.get("expression", ""), tuple(row.get("target", ())),
+                row["url"], row["code"], row["type"], tuple(row.get("base", ())), row.get("expression", ""), tuple(row.get("target", ())),
                 tuple((definition, expression) for definition, expression in row.get("component", ())),
                 tuple(row.get("comparator", ())), tuple(row.get("modifier", ())),
             )
