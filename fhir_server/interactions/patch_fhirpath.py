@@ -378,8 +378,15 @@ def _json_name(element: ElementDef, asked: str, value: _Value, change: Change) -
     if not element.choice:
         name = allowed[0]
         wanted = types.get(element.json_names[name])
-        if wanted is not None and (wanted.kind == "primitive") == (types[value.type].kind == "primitive") and (
-            wanted.kind == "primitive" or definitions().is_subtype(value.type, wanted.name) or wanted.kind == "resource" or wanted.abstract
+        if (
+            wanted is not None
+            and (wanted.kind == "primitive") == (types[value.type].kind == "primitive")
+            and (
+                wanted.kind == "primitive"
+                or definitions().is_subtype(value.type, wanted.name)
+                or wanted.kind == "resource"
+                or wanted.abstract
+            )
         ):
             return name
     raise _failure(change, f"'{element.name}' cannot be of type {value.type}; allowed: {', '.join(element.json_names.values())}")

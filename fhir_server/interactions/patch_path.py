@@ -153,7 +153,7 @@ def parse_path(path: str) -> list[Step]:
         steps = parse_path(cast.group(1)) if cast else parse_path(inner)
         if cast:
             steps.append(Step("function", "as", cast.group(2)))
-        return steps + _tail(rest, path)
+        return steps + _tail(rest, path) if rest.strip() else steps
     cast = _AS.match(text)
     if cast:
         return [*parse_path(cast.group(1)), Step("function", "as", cast.group(2))]

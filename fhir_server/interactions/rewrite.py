@@ -44,7 +44,7 @@ class Links:
 
 
 def find_links(resource: dict[str, Any], known: Container[str]) -> Links:
-    """The links of a resource, contained resources and extensions included. `canonical` elements are no links here (as the specification says)."""
+    """The links of a resource, contained resources and extensions included. `canonical` elements are none, as the specification says."""
     links = Links()
     _walk(resource, _plan_of(str(resource.get("resourceType", ""))), links, known)
     return links
@@ -88,8 +88,8 @@ def rewrite_narrative(div: str, replace: Callable[[str], str | None]) -> str:
     return _NARRATIVE_LINK.sub(substitute, div)
 
 
-def rewrite(resource: dict[str, Any], links: Links, base: str | None, known: Mapping[str, str]) -> None:
-    """Replace, in place, each of the resource's links that names an entry of the Bundle (`known`: fullUrl -> `Type/id`)."""
+def rewrite(links: Links, base: str | None, known: Mapping[str, str]) -> None:
+    """Replace, in place, each link that names an entry of the Bundle (`known`: fullUrl -> `Type/id`)."""
     for holder, key, text in links.references:
         target = target_of(text, base, known)
         if target is not None:

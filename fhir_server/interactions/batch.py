@@ -1,0 +1,83 @@
+"""FHIR batch interaction: the entries of a Bundle done one by one, each succeeding or failing for itself. https://hl7.org/fhir/R4/http.html#transaction
+
+A POST to the base is a batch or a transaction by the type of its Bundle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from fhir_server.errors import FhirError
+from fhir_server.interactions.bundle_answer import bundle_answer, entry_answer, failed_entry
+from fhir_server.interactions.bundle_entries import Entry, take_apart, within_entry
+from fhir_server.interactions.content import parsed
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.errors import unexpected
+from fhir_server.interactions.http import Request, Response
+from fhir_server.interactions.transaction import transaction
+
+log = logging.getLogger(__name__)
+
+CONCURRENT = 64
+"""Entries of one batch in flight at a time: enough to share commits, few enough to leave room for other clients."""
+
+
+async def batch(context: Context, request: Request) -> Response:
+    """200 with a batch-response or transaction-response. Raises FhirError 400, 415, 422, and for a transaction whatever an entry raises."""
+    bundle = parsed(request)
+    if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
+        sent = bundle.get("resourceType") if isinstance(bundle, dict) else None
+        raise FhirError.of(400, "invalid", f"A POST to the base must carry a Bundle, found resourceType {sent!r}", "Bundle")
+    request.body = b""  # the parsed form is enough; a large Bundle need not be held twice
+    kind = bundle.get("type")
+    if kind == "transaction":
+        return await transaction(context, request, bundle)
+    if kind == "batch":
+        return await _batch(context, request, bundle)
+    raise FhirError.of(400, "invalid", f"A Bundle sent to the base must be of type batch or transaction, found {kind!r}", "Bundle.type")
+
+
+async def _batch(context: Context, request: Request, bundle: dict[str, Any]) -> Response:
+    entries, errors = take_apart(context, request, bundle)
+    answers: dict[int, bytes] = {index: failed_entry(error, request.headers) for index, error in errors.items()}
+    for phase in range(4):
+        await _do_phase(context, [entry for entry in entries if entry.phase == phase], answers)
+    return bundle_answer("batch-response", [answers[index] for index in sorted(answers)])
+
+
+async def _do_phase(context: Context, entries: Sequence[Entry], answers: dict[int, bytes]) -> None:
+    """Entries of one phase of the processing order, side by side; those about one resource one after the other."""
+    lines: dict[str, list[Entry]] = {}
+    for entry in entries:
+        own = entry.route.id and entry.writes
+        lines.setdefault(f"{entry.route.type}/{entry.route.id}" if own else f"[{entry.index}]", []).append(entry)
+    waiting = iter(list(lines.values()))
+
+    async def work() -> None:
+        for line in waiting:
+            for entry in line:
+                answers[entry.index] = await _answer(context, entry)
+                if not entry.writes:
+                    await asyncio.sleep(0)  # reads need not wait for anything: let others have their turn
+
+    await asyncio.gather(*(work() for _ in range(min(CONCURRENT, len(lines)))))
+
+
+async def _answer(context: Context, entry: Entry) -> bytes:
+    from fhir_server.interactions.dispatch import interact  # the dispatcher knows the batch, and the batch the dispatcher
+
+    request = entry.request
+    try:
+        return await entry_answer(await interact(context, request, entry.route), request.base)
+    except FhirError as error:
+        resource_type = request.resource.get("resourceType") if request.resource else None
+        return failed_entry(within_entry(error, entry.index, resource_type), request.headers)
+    except Exception:
+        # The other entries are independent of this one: its fault is logged and told, not spread.
+        reference = secrets.token_hex(4)
+        log.exception("batch entry %s failed, reference %s", entry.index, reference)
+        return failed_entry(within_entry(unexpected(reference), entry.index), request.headers)

@@ -1,0 +1,205 @@
+"""A batch or transaction Bundle taken apart: its envelope checked, each entry a request of its own.
+
+Specification: https://hl7.org/fhir/R4/http.html#transaction, https://hl7.org/fhir/R4/bundle.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fhir_server.errors import FhirError, Issue
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.headers import http_date
+from fhir_server.interactions.http import Request
+from fhir_server.interactions.route import Route, route
+from fhir_server.validation import structure
+
+MAX_ISSUES = 500
+"""Most issues that one answer lists; the rest is counted."""
+_PHASE = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
+_CARRIES = frozenset({"create", "update", "patch"})
+_WRITES = frozenset({"create", "update", "patch", "delete"})
+
+
+@dataclass(slots=True)
+class Entry:
+    """One entry that is a readable request. `phase` is its place in the processing order: 0 DELETE, 1 POST, 2 PUT and PATCH, 3 GET and HEAD."""
+
+    index: int
+    request: Request
+    route: Route
+    full_url: str
+    phase: int
+
+    @property
+    def name(self) -> str:
+        return f"Bundle.entry[{self.index}]"
+
+    @property
+    def writes(self) -> bool:
+        return self.route.interaction in _WRITES
+
+
+def take_apart(context: Context, outer: Request, bundle: dict[str, Any]) -> tuple[list[Entry], dict[int, FhirError]]:
+    """The entries of a Bundle whose envelope is right, and the errors of the others by entry index.
+
+    Resources inside entries are not validated here. Raises FhirError 400 or 422 for faults of the Bundle itself.
+    """
+    errors = _envelope_errors(context, bundle)
+    headers = _shared_headers(outer)
+    entries: list[Entry] = []
+    for index, content in enumerate(bundle.get("entry") or ()):
+        if index in errors:
+            continue
+        try:
+            entries.append(_entry(context, outer, headers, index, content))
+        except FhirError as error:
+            errors[index] = within_entry(error, index, (content.get("resource") or {}).get("resourceType"))
+    return entries, errors
+
+
+def _shared_headers(outer: Request) -> dict[str, str]:
+    """What the entries inherit of the outer request. Without a wish, entries answer without bodies (`return=minimal`)."""
+    prefer = outer.headers.get("prefer", "")
+    if "return=" not in prefer.replace(" ", ""):
+        prefer = f"{prefer}, return=minimal" if prefer else "return=minimal"
+    headers = {"prefer": prefer}
+    if "accept-language" in outer.headers:
+        headers["accept-language"] = outer.headers["accept-language"]
+    return headers
+
+
+def _entry(context: Context, outer: Request, headers: dict[str, str], index: int, content: dict[str, Any]) -> Entry:
+    asked = content["request"]
+    method, url = asked["method"], asked["url"]
+    path, query = _address(url, outer.base)
+    found = route(method, path, context.types)
+    if found.interaction in ("batch", "openapi", "options"):
+        raise FhirError.of(400, "not-supported", f"{method} '{url}' cannot be an entry of a Bundle", "Bundle.request.url")
+    resource = content.get("resource")
+    if found.interaction in _CARRIES and resource is None:
+        raise FhirError.of(400, "required", f"{method} '{url}' needs a resource", "Bundle.resource")
+    if len(asked) > 2:
+        headers = _own_headers(headers, asked, found)
+    request = Request(method, path, query, headers, b"", outer.base, outer.principal, resource, True)
+    return Entry(index, request, found, content.get("fullUrl", ""), _PHASE[method] if found.interaction in _WRITES else 3)
+
+
+def _address(url: str, base: str) -> tuple[str, str]:
+    """Path below the base and query. An absolute URL must be one of this server."""
+    if "://" in url:
+        if not (base and url.startswith(base + "/")):
+            raise FhirError.of(400, "value", f"'{url}' is not an address of this server ({base})", "Bundle.request.url")
+        url = url[len(base) + 1 :]
+    path, _, query = url.lstrip("/").partition("?")
+    return path, query
+
+
+def _own_headers(shared: dict[str, str], asked: dict[str, Any], found: Route) -> dict[str, str]:
+    headers = dict(shared)
+    if "ifMatch" in asked:
+        headers["if-match"] = asked["ifMatch"]
+    if "ifNoneMatch" in asked:
+        headers["if-none-match"] = asked["ifNoneMatch"]
+    if "ifModifiedSince" in asked:
+        moment = datetime.fromisoformat(asked["ifModifiedSince"])
+        headers["if-modified-since"] = http_date(int(moment.timestamp() * 1000))
+    if "ifNoneExist" in asked:
+        headers["if-none-exist"] = asked["ifNoneExist"].removeprefix(found.type + "?").removeprefix("?")
+    return headers
+
+
+def _envelope_errors(context: Context, bundle: dict[str, Any]) -> dict[int, FhirError]:
+    """Faults of the Bundle without its resources: those of single entries by index; FhirError raised where the Bundle as such is at fault."""
+    entries = bundle.get("entry")
+    if not isinstance(entries, list | None):
+        raise FhirError.of(400, "structure", "Bundle.entry must be an array", "Bundle.entry")
+    hollow = [{k: v for k, v in e.items() if k != "resource"} if isinstance(e, dict) else e for e in entries or ()]
+    envelope = {**bundle, "entry": hollow} if hollow else {k: v for k, v in bundle.items() if k != "entry"}
+    faults: dict[int, list[Issue]] = {}
+    for issue in structure.validate(envelope):
+        if issue.severity in ("error", "fatal"):
+            faults.setdefault(_entry_of(issue), []).append(issue)
+    for index, entry in enumerate(entries or ()):
+        if isinstance(entry, dict):
+            _check_parts(faults, index, entry)
+    if -1 in faults:
+        issues = [issue for _, found in sorted(faults.items()) for issue in found]
+        raise FhirError(_status_of(issues), issues[:MAX_ISSUES])
+    return {index: FhirError(_status_of(issues), issues) for index, issues in faults.items()}
+
+
+def _check_parts(faults: dict[int, list[Issue]], index: int, entry: dict[str, Any]) -> None:
+    if not isinstance(entry.get("request"), dict):
+        name = f"Bundle.entry[{index}].request"
+        _add(faults, index, Issue("required", f"{name} is missing: it must name method and url (rule bdl-3)", (name,), syntax=True))
+    resource = entry.get("resource")
+    if "resource" in entry and not (isinstance(resource, dict) and isinstance(resource.get("resourceType"), str)):
+        name = f"Bundle.entry[{index}].resource"
+        _add(faults, index, Issue("structure", f"{name} must be an object with a resourceType", (name,), syntax=True))
+
+
+def _add(faults: dict[int, list[Issue]], index: int, issue: Issue) -> None:
+    """Add an issue unless the element is named as missing already."""
+    known = faults.setdefault(index, [])
+    if not any(issue.expression[0] in other.expression for other in known):
+        known.append(issue)
+
+
+def _entry_of(issue: Issue) -> int:
+    """The index of the entry that an issue's expression names; -1 for the Bundle itself."""
+    where = issue.expression[0] if issue.expression else ""
+    if not where.startswith("Bundle.entry["):
+        return -1
+    number = where[len("Bundle.entry[") :].partition("]")[0]
+    return int(number) if number.isdigit() else -1
+
+
+def _status_of(issues: Iterable[Issue]) -> int:
+    return 400 if any(issue.syntax for issue in issues) else 422
+
+
+def within_entry(error: FhirError, index: int, resource_type: str | None = None) -> FhirError:
+    """The error with its expressions as seen from the Bundle: `Patient.gender` becomes `Bundle.entry[3].resource.gender`.
+
+    `Bundle.x` stands for an element of the entry itself. An issue without expression names the entry; all name it in their text.
+    """
+    name = f"Bundle.entry[{index}]"
+    issues = [
+        Issue(
+            issue.code,
+            issue.diagnostics if name in issue.diagnostics else f"{name}: {issue.diagnostics}",
+            tuple(_lifted(expression, name, resource_type) for expression in issue.expression) or (name,),
+            issue.severity,
+            issue.zh,
+            issue.syntax,
+        )
+        for issue in error.issues
+    ]
+    return FhirError(error.status, issues, list(error.headers))
+
+
+def _lifted(expression: str, name: str, resource_type: str | None) -> str:
+    if expression.startswith("Bundle.entry["):
+        return expression
+    head, dot, rest = expression.partition(".")
+    if head == resource_type or head.partition("[")[0] == resource_type:
+        return f"{name}.resource{dot}{rest}"
+    if head == "Bundle":
+        return f"{name}{dot}{rest}"
+    return f"{name}.resource.{expression}" if resource_type else name
+
+
+def joined(errors: dict[int, FhirError]) -> FhirError:
+    """One error out of those of several entries, in their order; readable-but-wrong content yields to unreadable (400 before 422)."""
+    ordered = [errors[index] for index in sorted(errors)]
+    issues = [issue for error in ordered for issue in error.issues]
+    other = [error for error in ordered if error.status not in (400, 422)]
+    status = other[0].status if other else min(error.status for error in ordered)
+    if len(issues) > MAX_ISSUES:
+        issues = [*issues[:MAX_ISSUES], Issue("too-long", f"{len(issues) - MAX_ISSUES} more issues are not listed", severity="information")]
+    headers = ordered[0].headers if len(ordered) == 1 else []
+    return FhirError(status, issues, list(headers))

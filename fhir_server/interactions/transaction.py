@@ -1,0 +1,149 @@
+"""FHIR transaction interaction: all entries of a Bundle in one unit of the store, or none. https://hl7.org/fhir/R4/http.html#trules
+
+Everything that needs no look at the store (reading, validating, ids, rewriting of links between entries) is done before
+the unit; the unit decides what the store's state decides: matches, preconditions, conditional references.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from fhir_server.errors import FhirError
+from fhir_server.interactions import bundle_reads
+from fhir_server.interactions.bundle_answer import bundle_answer, entry_answer, failed_entry
+from fhir_server.interactions.bundle_entries import Entry, joined, take_apart, within_entry
+from fhir_server.interactions.bundle_links import BundleLinks, addresses, connect
+from fhir_server.interactions.bundle_unit import Address, Decision, Prepared, answered_seen, decide_all, same_resource
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.http import Request, Response
+from fhir_server.interactions.plan import PlannedWrite
+from fhir_server.search.query import Query
+from fhir_server.storage.port import Commit, Effects, Facts, Record, Stored, Unit
+
+_SLICE = 40
+"""Entries between two chances for others on the event loop."""
+
+
+async def transaction(context: Context, request: Request, bundle: dict[str, Any], records: Sequence[Record] = ()) -> Response:
+    """200 with a transaction-response in the order of the request. `records` are written in the same unit.
+
+    Raises the FhirError of the failing entry, which names it (`Bundle.entry[k]`), or 400/422 with all faults of all contents.
+    """
+    entries, errors = take_apart(context, request, bundle)
+    bundle.clear()  # the entries hold what is needed; what is written need not be kept until the answer
+    reading = [entry for entry in entries if not entry.writes]
+    errors.update(bundle_reads.check_kinds(context, reading))
+    prepared = await _prepare(context, entries, errors)
+    written = _certain(prepared)
+    if reading:
+        await bundle_reads.rehearse(context, reading, written)
+    prepared.gather(bundle_reads.wanted(reading))
+    decision = Decision()
+    shown: dict[int, Stored | None] = {}
+
+    def decide(facts: Facts) -> Effects:
+        nonlocal decision, shown
+        decision = decide_all(context, prepared, facts)
+        if reading:
+            shown = bundle_reads.check(context, reading, facts, {(write.type, write.id): write for write in decision.writes})
+        return Effects(decision.writes, records=list(records))
+
+    try:
+        commit = await context.gate.transact(request.principal, Unit(decide, prepared.criteria, tuple(prepared.targets)))
+    except FhirError as error:
+        raise _named(error, decision) from error
+    return await _answers(context, entries, prepared, decision, commit, shown)
+
+
+async def _prepare(context: Context, entries: Sequence[Entry], errors: dict[int, FhirError]) -> Prepared:
+    """All write entries planned and their links found. Raises FhirError with the faults of all entries."""
+    plans: dict[int, PlannedWrite] = {}
+    writing = sorted((entry for entry in entries if entry.writes), key=lambda entry: (entry.phase, entry.index))
+    for number, entry in enumerate(writing):
+        if number % _SLICE == _SLICE - 1:
+            await asyncio.sleep(0)
+        try:
+            plans[entry.index] = await _plan(context, entry)
+        except FhirError as error:
+            resource = entry.request.resource
+            errors[entry.index] = within_entry(error, entry.index, resource.get("resourceType") if resource else None)
+    links = BundleLinks()
+    if not errors:
+        _refuse_equal_criteria(writing, plans)
+        addresses(links, writing, plans)
+        await connect(context, links, writing, plans, errors)
+    if errors:
+        raise joined(errors)
+    return Prepared(writing, plans, links)
+
+
+async def _plan(context: Context, entry: Entry) -> PlannedWrite:
+    from fhir_server.interactions.dispatch import plan  # the dispatcher knows the transaction, and the transaction the dispatcher
+
+    return await plan(context, entry.request, entry.route)
+
+
+def _refuse_equal_criteria(writing: Sequence[Entry], plans: dict[int, PlannedWrite]) -> None:
+    """Two creates or updates with the same criteria would make the same resource twice. Raises FhirError 400 naming both."""
+    first: dict[Query, int] = {}
+    for entry in writing:
+        planned = plans[entry.index]
+        if planned.criteria and planned.interaction in ("create", "update"):
+            other = first.setdefault(planned.criteria[0], entry.index)
+            if other != entry.index:
+                asked = entry.request.headers.get("if-none-exist") or entry.request.query
+                raise same_resource(other, entry.index, f"have the same criteria '{planned.type}?{asked[:200]}'")
+
+
+def _certain(prepared: Prepared) -> dict[Address, int]:
+    """Which entry writes what, as far as addresses tell. Raises FhirError 400 naming both entries when two write the same."""
+    owner: dict[Address, int] = {}
+    for entry in prepared.writing:
+        planned = prepared.plans[entry.index]
+        if planned.id and not planned.criteria:
+            first = owner.setdefault((planned.type, planned.id), entry.index)
+            if first != entry.index:
+                raise same_resource(first, entry.index, f"are both about {planned.type}/{planned.id}")
+    return owner
+
+
+def _named(error: FhirError, decision: Decision) -> FhirError:
+    """The store's refusal of one write, with the entry that it belongs to."""
+    where = error.issues[0].expression[0] if error.issues and error.issues[0].expression else ""
+    type, _, id = where.partition("/")
+    index = decision.owner.get((type, id))
+    return error if index is None else within_entry(error, index)
+
+
+async def _answers(
+    context: Context, entries: Sequence[Entry], prepared: Prepared, decision: Decision, commit: Commit, shown: dict[int, Stored | None]
+) -> Response:
+    made: dict[Address, Stored | None] = {}
+    for write, outcome in zip(decision.writes, commit.outcomes, strict=True):
+        made[write.type, write.id] = outcome.stored
+        write.resource = None
+    answers: list[bytes] = []
+    for entry in sorted(entries, key=lambda entry: entry.index):
+        if len(answers) % _SLICE == _SLICE - 1:
+            await asyncio.sleep(0)
+        if entry.writes:
+            start, end = decision.spans[entry.index]
+            seen = answered_seen(decision, entry.index, made)
+            response = prepared.plans[entry.index].answer(seen, commit.outcomes[start:end])
+            answers.append(await entry_answer(response, entry.request.base))
+        else:
+            answers.append(await _read_answer(context, entry, made, shown, commit.rid))
+    return bundle_answer("transaction-response", answers)
+
+
+async def _read_answer(
+    context: Context, entry: Entry, made: dict[Address, Stored | None], shown: dict[int, Stored | None], rid: int
+) -> bytes:
+    stored = shown.get(entry.index) or made.get((entry.route.type, entry.route.id)) if entry.route.interaction == "read" else None
+    try:
+        return await entry_answer(await bundle_reads.answer(context, entry, stored, rid), entry.request.base)
+    except FhirError as error:
+        # Checked before the writes; only what befell the store since (a time limit) can come here. The writes stand.
+        return failed_entry(within_entry(error, entry.index), entry.request.headers)

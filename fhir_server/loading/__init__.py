@@ -1,0 +1,1 @@
+"""Loading of files into a store or a server: what `fhir-server load` does."""
