@@ -1,0 +1,113 @@
+"""The registry of job kinds: what is done for each, how often, how many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from fhir_server.auth.gate import ALL_SEEING, Gate, Principal
+from fhir_server.storage.port import ClaimedJob, Effects, Facts, Store, Unit
+from subscriptions.jobs.backoff import Backoff
+from subscriptions.jobs.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers and feed readers work with. Resources are reached through the gate in the name of `principal`."""
+
+    gate: Gate
+    store: Store
+    clock: Clock
+    principal: Principal = ALL_SEEING
+
+
+class Later(Exception):
+    """A handler's wish to be run again `pause` milliseconds from now; `pause` None = by the kind's back-off. Nothing was done for good."""
+
+    def __init__(self, reason: str, pause: int | None = None) -> None:
+        super().__init__(reason)
+        self.pause = pause
+
+
+class Hopeless(Exception):
+    """A handler's finding that no further attempt can succeed: the job goes to the dead letters at once."""
+
+
+Handler = Callable[[ClaimedJob, Services], Awaitable[Unit | Effects | None]]
+"""Performs a job. What it returns is committed in one unit with the done mark. Raises Later, Hopeless, or anything else for a retry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Kinds that share a number of places, so that slow ones hold up only their own lane."""
+
+    name: str
+    places: int = 8
+
+
+CARE = Lane("care", 8)
+PATIENT = Backoff((60_000, 300_000, 900_000, 3_600_000, 14_400_000))
+"""1, 5, 15, 60 and 240 minutes (followup.md Annex B)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of job. `limit`: attempts before the dead letters (None: never). `timeout`: seconds for one attempt.
+
+    `timer`: runs only in the tick when the clock is a test clock.
+    """
+
+    name: str
+    handler: Handler
+    lane: Lane = CARE
+    backoff: Backoff = PATIENT
+    limit: int | None = 5
+    timeout: float = 20.0
+    timer: bool = False
+
+
+class Kinds:
+    """All kinds that this server knows; each is declared once."""
+
+    def __init__(self, kinds: Iterable[Kind] = ()) -> None:
+        self._kinds: dict[str, Kind] = {}
+        for kind in kinds:
+            self.add(kind)
+
+    def add(self, kind: Kind) -> None:
+        """Declare a kind; a second one of the same name is a programming error."""
+        if kind.name in self._kinds:
+            raise ValueError(f"job kind {kind.name} is declared twice")
+        self._kinds[kind.name] = kind
+
+    def __getitem__(self, name: str) -> Kind:
+        return self._kinds[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._kinds
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(self._kinds.values())
+
+    def lanes(self) -> dict[Lane, list[Kind]]:
+        """The kinds by lane."""
+        lanes: dict[Lane, list[Kind]] = {}
+        for kind in self:
+            lanes.setdefault(kind.lane, []).append(kind)
+        return lanes
+
+
+def finishing(job: ClaimedJob, result: Unit | Effects | None) -> Unit:
+    """The unit that commits a handler's effects and the job's done mark together."""
+    mark = (job.id, job.lease)
+    if isinstance(result, Unit):
+        inner = result.decide
+
+        def decide(facts: Facts) -> Effects:
+            effects = inner(facts)
+            return replace(effects, done_jobs=[*effects.done_jobs, mark])
+
+        return Unit(decide, result.criteria, result.targets)
+    effects = result or Effects()
+    whole = replace(effects, done_jobs=[*effects.done_jobs, mark])
+    return Unit(lambda facts: whole)

@@ -1,0 +1,104 @@
+"""The subscriptions that are in force, by resource type, as of a place in the change feed.
+
+Each version is compared only with the subscriptions that existed when it was written, also when the reader runs late or anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from fhir_server.errors import FhirError
+from fhir_server.model import json_codec
+from fhir_server.search.query import Query
+from fhir_server.storage.port import Position, Stored
+from subscriptions.criteria import Criteria
+from subscriptions.jobs.kinds import Services
+
+Resource = dict[str, Any]
+log = logging.getLogger("fhir_server.subscriptions")
+
+IN_FORCE = {"requested", "active", "error"}
+"""A subscription in `error` still collects its notifications: they are delivered once the endpoint answers again."""
+_PAGE = 500
+
+
+class Entry(NamedTuple):
+    """A subscription in force; `since` is the sequence number of the version that says so."""
+
+    id: str
+    criteria: Criteria
+    since: int
+
+
+class Table:
+    """`compile` turns criteria into what can be matched; raises FhirError for what cannot."""
+
+    def __init__(self, compile: Callable[[str], Criteria]) -> None:
+        self._compile = compile
+        self._by_type: dict[str, dict[str, Entry]] = {}
+        self._types: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+    def of(self, type: str) -> Iterator[Entry]:
+        """The subscriptions on a resource type."""
+        return iter(self._by_type.get(type, {}).values())
+
+    def apply(self, stored: Stored) -> Resource | None:
+        """Take a version of a Subscription into account; gives its content, None for a deletion."""
+        self._forget(stored.id)
+        if stored.deleted:
+            return None
+        subscription: Resource = json_codec.loads(stored.body)
+        if subscription.get("status") in IN_FORCE:
+            try:
+                criteria = self._compile(str(subscription.get("criteria", "")))
+            except FhirError as fault:
+                # Admission refuses such criteria; this one came in another way (an import, an older version of this server).
+                log.warning("Subscription/%s is not served: %s", stored.id, fault)
+                return subscription
+            self._by_type.setdefault(criteria.type, {})[stored.id] = Entry(stored.id, criteria, stored.rid)
+            self._types[stored.id] = criteria.type
+        return subscription
+
+    def _forget(self, id: str) -> None:
+        if type := self._types.pop(id, None):
+            self._by_type[type].pop(id, None)
+
+    async def prepare(self, services: Services, position: int) -> None:
+        """Put the table to its state right after the version with the sequence number `position`."""
+        self._by_type.clear()
+        self._types.clear()
+        later = await self._later(services, position)
+        after: Position | None = None
+        while True:
+            page = await services.gate.search(services.principal, Query(("Subscription",), limit=_PAGE), after)
+            for stored in page.items:
+                if stored.rid <= position:
+                    self.apply(stored)
+            after = page.next
+            if after is None:
+                break
+        for stored in later:
+            self.apply(stored)
+
+    async def _later(self, services: Services, position: int) -> list[Stored]:
+        """For each Subscription written after `position` the version that was in force there."""
+        found: dict[str, Stored] = {}
+        after: Position | None = None
+        while True:
+            page = await services.gate.history(services.principal, "Subscription", limit=_PAGE, after=after)
+            for stored in page.items:
+                if stored.rid <= position:
+                    return await self._before(services, found)
+                found[stored.id] = stored
+            after = page.next
+            if after is None:
+                return await self._before(services, found)
+
+    async def _before(self, services: Services, first_later: dict[str, Stored]) -> list[Stored]:
+        previous = [await services.store.previous(stored) for stored in first_later.values()]
+        return [stored for stored in previous if stored is not None]
