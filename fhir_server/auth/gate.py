@@ -36,8 +36,13 @@ ALL_SEEING = Principal("system")
 class Gate:
     """Every read and write of resources, in the name of a principal."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, snapshot: int | None = None) -> None:
         self._store = store
+        self._snapshot = snapshot
+
+    def at(self, snapshot: int) -> Gate:
+        """This gate onto the state as of a sequence number, for searches, counts and histories (the reads of one transaction)."""
+        return type(self)(self._store, snapshot)
 
     def criterion(self, principal: Principal, type: str) -> Criterion:
         """What of `type` the principal may see, as part of the query algebra."""
@@ -67,15 +72,21 @@ class Gate:
         return replace(query, where=And((query.where, *fence))) if fence else query
 
     async def search(self, principal: Principal, query: Query, after: Position | None = None) -> Page:
-        return await self._store.search(self._fenced(principal, query), after)
+        if self._snapshot is None or after is not None:
+            return await self._store.search(self._fenced(principal, query), after)
+        return await self._store.search(self._fenced(principal, query), None, self._snapshot)
 
     async def count(self, principal: Principal, query: Query) -> int:
-        return await self._store.count(self._fenced(principal, query))
+        if self._snapshot is None:
+            return await self._store.count(self._fenced(principal, query))
+        return await self._store.count(self._fenced(principal, query), self._snapshot)
 
     async def explain(self, principal: Principal, query: Query) -> dict[str, Any]:
         return await self._store.explain(self._fenced(principal, query))
 
     async def history(self, principal: Principal, type: str | None = None, id: str | None = None, **options: Any) -> Page:
+        if self._snapshot is not None:
+            options.setdefault("snapshot", self._snapshot)
         page = await self._store.history(type, id, **options)
         page.items = [stored for stored in page.items if self.may_see(principal, stored)]
         return page
