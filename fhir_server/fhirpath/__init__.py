@@ -15,17 +15,18 @@ from fhir_server.fhirpath.errors import FhirPathError, FhirPathSyntaxError
 from fhir_server.fhirpath.evaluation import Collection, Env, boolean
 from fhir_server.fhirpath.functions.utility import clock
 from fhir_server.fhirpath.items import Item, of_resource
-from fhir_server.fhirpath.parser import parse
+from fhir_server.fhirpath.parser import Node, parse
 
-__all__ = ["Expression", "FhirPathError", "FhirPathSyntaxError", "Item", "compile_expression"]
+__all__ = ["Expression", "FhirPathError", "FhirPathSyntaxError", "Item", "compile", "compile_expression", "focus"]
 
 
 class Expression:
     """A compiled expression; evaluating it does not change it."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, node: Node | None = None) -> None:
+        """Of a text, or of a part of its tree."""
         self.text = text
-        self._evaluate = build_start(parse(text))
+        self._evaluate = build_start(node or parse(text))
 
     def evaluate(
         self,
@@ -67,3 +68,11 @@ class Expression:
 def compile_expression(text: str) -> Expression:
     """Parse and compile, once per text; raises FhirPathSyntaxError."""
     return Expression(text)
+
+
+compile = compile_expression
+
+
+def focus(value: Any, type: str, extra: dict[str, Any] | None = None) -> Item:
+    """One element as the context of an expression: its raw value, type, and the object beside a primitive."""
+    return Item(value, type, extra)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from fhir_server.fhirpath import Item, compile_expression
+from fhir_server.fhirpath import Expression, Item
 from fhir_server.fhirpath.parser import Binary, Call, Index, Join, Literal, Name, Node, TypeTest, parse
 from fhir_server.fhirpath.typing import known_type
 from fhir_server.model.definitions import definitions
@@ -197,8 +197,8 @@ def _walker(steps: tuple[_Step, ...]) -> Callable[[dict[str, Any]], list[Raw]]:
     return walk
 
 
-def _general(expression: str) -> Callable[[dict[str, Any]], list[Item]]:
-    compiled = compile_expression(expression)
+def _general(expression: str, part: Node) -> Callable[[dict[str, Any]], list[Item]]:
+    compiled = Expression(expression, part)
 
     def values(resource: dict[str, Any]) -> list[Item]:
         return [item for item in compiled.evaluate(resource, resolve=_stub) if item.value is not None]
@@ -221,7 +221,7 @@ def _split_union(node: Node) -> list[Node]:
 def _first_type(node: Node) -> str | None:
     """The type name at the very start of a path, if any."""
     while not isinstance(node, Name):
-        if isinstance(node, Join | Index | TypeTest) or isinstance(node, Binary):
+        if isinstance(node, Join | Index | TypeTest | Binary):
             node = node.left
         else:
             return None
@@ -245,6 +245,5 @@ def typed_paths(expression: str, root_type: str, start: str | None = None) -> li
             for branch in _branches(part, [_Branch(origin)], origin):
                 found.setdefault((branch.type, branch.targets), []).append(branch)
         except _General:
-            general.append(TypedPath(None, _general(expression if start is None and part.position == 0 else expression)))
-            break
+            general.append(TypedPath(None, _general(expression, part)))
     return [TypedPath(kind, _function(branches), targets) for (kind, targets), branches in found.items()] + general

@@ -23,6 +23,11 @@ def _extension(url: Evaluator) -> Evaluator:
     return evaluate
 
 
+def _has_extension(url: Evaluator) -> Evaluator:
+    found = _extension(url)
+    return lambda env, focus: [of_system(bool(found(env, focus)))]
+
+
 def _is_primitive(item: Item) -> bool:
     return item.is_system or (item.type in definitions().types and definitions().types.kind(item.type) == "primitive")
 
@@ -126,6 +131,7 @@ def _check_modifiers(*allowed: Evaluator) -> Evaluator:
 
 FUNCTIONS = {
     "extension": Function(_extension, 1, 1),
+    "hasExtension": Function(_has_extension, 1, 1),
     "hasValue": on_collection(_has_value),
     "getValue": on_collection(_get_value),
     "resolve": Function(lambda: _resolve),
