@@ -112,6 +112,10 @@ class Effects:
     """Reader positions in the change feed: name -> (expected, new); another value than expected refuses the unit with LeaseLost."""
 
 
+class UnusableStore(Exception):
+    """The store's files cannot be used as they are (damaged, cut off, foreign, another layout); the text names the file."""
+
+
 class LeaseLost(Exception):
     """The job or feed position has been taken over by another runner; nothing of the unit was written."""
 
@@ -150,11 +154,15 @@ class Commit:
 
 
 class Position(NamedTuple):
-    """Where a page ended: the last row's sort values and rid, and the snapshot (highest rid) that all pages see."""
+    """Where a page ended: the last row's sort values and rid, and the snapshot (highest rid) that all pages see.
+
+    `total` is the total that the first page knew, so that later pages need not count again.
+    """
 
     snapshot: int
     rid: int
     values: tuple[Any, ...] = ()
+    total: int | None = None
 
 
 @dataclass(slots=True)
@@ -206,10 +214,11 @@ class Store(Protocol):
     async def read_many(self, references: Sequence[tuple[str, str]], snapshot: int | None = None) -> list[Stored]:
         """Current (or as of `snapshot`) versions of those that exist and are not deleted, in the order asked."""
 
-    async def search(self, query: Query, after: Position | None = None) -> Page: ...
+    async def search(self, query: Query, after: Position | None = None, snapshot: int | None = None) -> Page:
+        """A page behind `after`; a first page may ask for the state as of the sequence number `snapshot`."""
 
-    async def count(self, query: Query) -> int:
-        """The exact number of matches."""
+    async def count(self, query: Query, snapshot: int | None = None) -> int:
+        """The exact number of matches (as of `snapshot`)."""
 
     async def explain(self, query: Query) -> dict[str, Any]:
         """Plan, rows touched, time."""
@@ -224,8 +233,9 @@ class Store(Protocol):
         limit: int = 20,
         after: Position | None = None,
         total: bool = False,
+        snapshot: int | None = None,
     ) -> Page:
-        """Versions, newest first, of one resource, one type, or all; deletions included.
+        """Versions, newest first, of one resource, one type, or all; deletions included; of a first page up to `snapshot`.
 
         `since`: updated at or after. `at`: versions that were current at some time within the closed interval.
         """
@@ -250,6 +260,9 @@ class Store(Protocol):
     # --- jobs
     async def claim_jobs(self, now: int, *, kinds: Sequence[str], limit: int = 10, lease: int = 60_000) -> list[ClaimedJob]:
         """Due jobs, oldest due first, at most one per (kind, key), none whose key has an earlier open job. `lease` in milliseconds of system time."""
+
+    async def renew_jobs(self, jobs: Sequence[tuple[int, str]], lease: int) -> None:
+        """Keep jobs that still run: each (id, lease token) for `lease` milliseconds of system time from now; lost ones are passed over."""
 
     async def retry_job(self, id: int, lease: str, due: int, error: str) -> None: ...
 

@@ -1,0 +1,79 @@
+"""Taking versions out of the index: those that no cursor can see any more (sweep), and those that must vanish (`erase`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fhir_server.storage.port import Stored
+from fhir_server.storage.sqlite.schema import METHODS
+from fhir_server.storage.sqlite.writer import Writer
+
+VERSION = "SELECT rid, type, id, version, updated, method, body, clinical FROM version"
+
+
+def remove_entries(writer: Writer, stored: Stored, clinical: int) -> None:
+    """Delete the index rows of one version; counts are the caller's affair."""
+    entries = writer.entries_of_stored(stored)
+    keys = [writer.terms.key(form) for form in entries.forms]
+    rows = [(keys[0], 0, stored.rid), *((key, clinical, stored.rid) for key in keys[1:])]
+    writer.db.executemany("DELETE FROM posting WHERE key = ? AND sort = ? AND rid = ?", rows)
+    if entries.texts:
+        writer.db.execute("DELETE FROM text WHERE rid = ?", (stored.rid,))
+    if entries.plain or entries.quantities:
+        writer.db.execute("DELETE FROM range WHERE rid = ?", (stored.rid,))
+
+
+def sweep(writer: Writer, names: Sequence[str], before: int, limit: int) -> int:
+    """Remove the entries of up to `limit` versions that were superseded before a time; returns how many."""
+    rows = writer.db.execute(
+        "SELECT v.rid, v.type, v.id, v.version, v.updated, v.method, v.body, v.clinical FROM superseded s "
+        "CROSS JOIN version v ON v.rid = s.rid WHERE s.at < ? ORDER BY s.at LIMIT ?",
+        (before, limit),
+    ).fetchall()
+    for row in rows:
+        remove_entries(writer, _stored(writer, names, row), row[7])
+        writer.db.execute("DELETE FROM superseded WHERE rid = ?", (row[0],))
+    return len(rows)
+
+
+def erase(writer: Writer, names: Sequence[str], type: int, id: str) -> int:
+    """Remove every version of a resource, its index rows, and the terms that only it had."""
+    db = writer.db
+    at = (type, id)
+    rows = db.execute(
+        f"{VERSION} WHERE rid IN (SELECT rid FROM resource WHERE type = ? AND id = ? UNION ALL SELECT rid FROM old WHERE type = ? AND id = ?)",
+        (*at, *at),
+    ).fetchall()
+    if not rows:
+        return 0
+    db.execute("UPDATE state SET floor = max(floor, (SELECT max(rid) FROM version)), epoch = epoch + 1")
+    (current,) = db.execute("SELECT rid FROM resource WHERE type = ? AND id = ?", at).fetchone()
+    keys: set[int] = set()
+    for row in rows:
+        stored = _stored(writer, names, row)
+        if not stored.deleted:
+            entries = writer.entries_of_stored(stored)
+            its_keys = {writer.terms.key(form) for form in entries.forms} | {writer.terms.key(form) for form, _, _ in entries.quantities}
+            keys |= its_keys
+            if stored.rid == current:
+                writer.terms.count_all(its_keys, -1)
+                writer.terms.count_all({key for key, _, _ in entries.plain}, -1)
+            remove_entries(writer, stored, row[7])
+        db.execute("DELETE FROM superseded WHERE rid = ?", (stored.rid,))
+        db.execute("DELETE FROM version WHERE rid = ?", (stored.rid,))
+    db.execute("DELETE FROM resource WHERE type = ? AND id = ?", at)
+    db.execute("DELETE FROM old WHERE type = ? AND id = ?", at)
+    writer.terms.flush()
+    db.executemany(
+        "DELETE FROM term WHERE key = ?1 AND n <= 0 AND NOT EXISTS (SELECT 1 FROM posting WHERE key = ?1) "
+        "AND NOT EXISTS (SELECT 1 FROM range WHERE key = ?1)",
+        [(key,) for key in keys],
+    )
+    writer.terms.forget()
+    writer.forget(names[type], id)
+    return len(rows)
+
+
+def _stored(writer: Writer, names: Sequence[str], row: Sequence[object]) -> Stored:
+    rid, type, id, version, updated, method, blob = row[:7]
+    return Stored(rid, names[type], id, version, updated, METHODS[method], writer.unpack(blob))  # type: ignore[index,arg-type,call-overload]

@@ -1,0 +1,47 @@
+"""SQLite's errors as answers of the server.
+
+Specification: https://hl7.org/fhir/R4/http.html#Status-Codes; codes: https://www.sqlite.org/rescode.html
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from fhir_server.errors import FhirError
+
+FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE}
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+RETRY = (("Retry-After", "1"),)
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether another connection holds the lock."""
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def translated(error: sqlite3.Error, file: str) -> FhirError | sqlite3.Error:
+    """The FhirError for a fault of the surroundings; a fault of this program comes back as it is."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return error
+    if code in FULL:
+        return FhirError.of(507, "no-store", f"Nothing was written: there is no room left for the store ({file}).", headers=RETRY)
+    if code & 0xFF == sqlite3.SQLITE_READONLY:
+        return FhirError.of(503, "no-store", f"Nothing was written: the store ({file}) is read-only.", headers=RETRY)
+    if is_busy(error):
+        return FhirError.of(503, "lock-error", f"The store ({file}) is held by another process; nothing was written.", headers=RETRY)
+    if code & 0xFF in DAMAGED:
+        return FhirError.of(500, "exception", f"The store ({file}) is damaged: {error}. Restore it from a copy.")
+    if code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        return FhirError.of(503, "no-store", f"The store ({file}) cannot be read or written: {error}.", headers=RETRY)
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return FhirError.of(
+            503,
+            "too-costly",
+            "The search took longer than the server's limit and was ended. Narrow it: add a patient, a code or a date range, "
+            "ask for fewer chained criteria, or leave out _total and _sort.",
+            headers=RETRY,
+        )
+    if code & 0xFF == sqlite3.SQLITE_TOOBIG:
+        return FhirError.of(413, "too-long", "A value is larger than the store can keep (1 GB).")
+    return error

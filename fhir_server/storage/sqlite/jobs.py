@@ -1,0 +1,168 @@
+"""Jobs, leases and reader positions: plain functions on a connection, run inside the committer's transactions.
+
+At most one open job of each (kind, key) carries `head = 1`; only heads are looked at when jobs are claimed, so a long
+queue behind one unreachable receiver costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fhir_server.storage.port import ClaimedJob, Job, LeaseLost
+
+OPEN, DONE, DEAD = 0, 1, 2
+STATES = ("open", "done", "dead")
+
+
+# --- as part of a unit
+def check_leases(db: sqlite3.Connection, done: Sequence[tuple[int, str]]) -> None:
+    """Raise LeaseLost unless each job is open under that lease."""
+    for id, lease in done:
+        row = db.execute("SELECT lease, state FROM job WHERE id = ?", (id,)).fetchone()
+        if row is None or row[0] != lease or row[1] != OPEN:
+            raise LeaseLost(f"job {id}")
+
+
+def check_positions(db: sqlite3.Connection, positions: Mapping[str, tuple[int, int]]) -> None:
+    """Raise LeaseLost unless each reader stands where it is expected."""
+    for name, (expected, _) in positions.items():
+        if position(db, name) != expected:
+            raise LeaseLost(f"position {name}")
+
+
+def add(db: sqlite3.Connection, jobs: Sequence[Job], dumps: Callable[[Any], bytes]) -> None:
+    """Put jobs into the queue; one whose unique name is known is left out."""
+    for job in jobs:
+        if job.unique is not None:
+            made = db.execute("INSERT INTO job_unique VALUES (?, ?) ON CONFLICT DO NOTHING", (job.kind, job.unique)).rowcount
+            if not made:
+                continue
+        db.execute(
+            "INSERT INTO job(kind, key, due, payload, head) VALUES (?1, ?2, ?3, ?4, "
+            "NOT EXISTS (SELECT 1 FROM job WHERE kind = ?1 AND key = ?2 AND state = 0))",
+            (job.kind, job.key, job.due, dumps(job.payload)),
+        )
+
+
+def finish(db: sqlite3.Connection, done: Sequence[tuple[int, str]], now: int) -> None:
+    """Mark jobs done; the next of their keys may run."""
+    for id, _ in done:
+        _leave(db, id, DONE, now, None)
+
+
+def advance(db: sqlite3.Connection, positions: Mapping[str, tuple[int, int]]) -> None:
+    """Move readers of the change feed."""
+    for name, (_, new) in positions.items():
+        db.execute("INSERT INTO reader(name, rid) VALUES (?, ?) ON CONFLICT DO UPDATE SET rid = excluded.rid", (name, new))
+
+
+def _leave(db: sqlite3.Connection, id: int, state: int, now: int, error: str | None) -> None:
+    """A job leaves the queue for `state`; its follower becomes the head."""
+    kind, key = db.execute(
+        "UPDATE job SET state = ?, head = 0, lease = NULL, lease_until = 0, ended = ?, error = coalesce(?, error) WHERE id = ? RETURNING kind, key",
+        (state, now, error, id),
+    ).fetchone()
+    _promote(db, kind, key)
+
+
+def _promote(db: sqlite3.Connection, kind: str, key: str) -> None:
+    db.execute(
+        "UPDATE job SET head = 1 WHERE id = (SELECT min(id) FROM job WHERE kind = ?1 AND key = ?2 AND state = 0) "
+        "AND NOT EXISTS (SELECT 1 FROM job WHERE kind = ?1 AND key = ?2 AND state = 0 AND head = 1)",
+        (kind, key),
+    )
+
+
+# --- for the runner
+def claim(db: sqlite3.Connection, now: int, system_now: int, kinds: Sequence[str], limit: int, lease: int) -> list[ClaimedJob]:
+    """Lease due jobs, oldest due first."""
+    rows = db.execute(
+        "SELECT id FROM job WHERE state = 0 AND head = 1 AND kind IN (SELECT value FROM json_each(?)) AND due <= ? AND lease_until <= ? "
+        "ORDER BY due, id LIMIT ?",
+        (json.dumps(list(kinds)), now, system_now, limit),
+    ).fetchall()
+    claimed = []
+    for (id,) in rows:
+        token = secrets.token_hex(12)
+        kind, key, payload, due, attempts = db.execute(
+            "UPDATE job SET lease = ?, lease_until = ?, attempts = attempts + 1 WHERE id = ? RETURNING kind, key, payload, due, attempts",
+            (token, system_now + lease, id),
+        ).fetchone()
+        claimed.append(ClaimedJob(id, kind, key, json.loads(payload), due, attempts, token))
+    return claimed
+
+
+def renew(db: sqlite3.Connection, jobs: Sequence[tuple[int, str]], until: int) -> None:
+    """Keep what still runs; a lease that has been taken over is left alone."""
+    db.executemany("UPDATE job SET lease_until = ? WHERE id = ? AND lease = ? AND state = 0", [(until, *job) for job in jobs])
+
+
+def retry(db: sqlite3.Connection, id: int, lease: str, due: int, error: str) -> None:
+    """Back into the queue for a later time. Raises LeaseLost."""
+    check_leases(db, [(id, lease)])
+    db.execute("UPDATE job SET lease = NULL, lease_until = 0, due = ?, error = ? WHERE id = ?", (due, error, id))
+
+
+def bury(db: sqlite3.Connection, id: int, lease: str, now: int, error: str) -> None:
+    """To the dead letters. Raises LeaseLost."""
+    check_leases(db, [(id, lease)])
+    _leave(db, id, DEAD, now, error)
+
+
+def revive(db: sqlite3.Connection, id: int, due: int, system_now: int) -> bool:
+    """A dead letter back to the queue, in the place that its number gives it; a job of its key that runs now ends first."""
+    row = db.execute("SELECT kind, key FROM job WHERE id = ? AND state = 2", (id,)).fetchone()
+    if row is None:
+        return False
+    db.execute("UPDATE job SET state = 0, head = 0, due = ?, attempts = 0, ended = NULL WHERE id = ?", (due, id))
+    db.execute("UPDATE job SET head = 0 WHERE kind = ? AND key = ? AND state = 0 AND head = 1 AND lease_until <= ?", (*row, system_now))
+    _promote(db, *row)
+    return True
+
+
+def prune(db: sqlite3.Connection, before: int, limit: int = 5000) -> int:
+    """Forget jobs that were done before a time, a bounded number at once; their unique names stay known."""
+    return db.execute("DELETE FROM job WHERE id IN (SELECT id FROM job WHERE state = 1 AND ended < ? LIMIT ?)", (before, limit)).rowcount
+
+
+def acquire(db: sqlite3.Connection, name: str, owner: str, duration: int, system_now: int) -> bool:
+    """Take or renew a named lease."""
+    return bool(
+        db.execute(
+            "INSERT INTO lease(name, owner, until) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET owner = ?2, until = ?3 "
+            "WHERE owner = ?2 OR until <= ?4",
+            (name, owner, system_now + duration, system_now),
+        ).rowcount
+    )
+
+
+# --- questions
+def listed(db: sqlite3.Connection, state: str | None, kind: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+    """Jobs in the order of their numbers. Raises ValueError for an unknown state."""
+    number = None if state is None else STATES.index(state)
+    rows = db.execute(
+        "SELECT id, kind, key, due, attempts, state, error, payload FROM job "
+        "WHERE id > ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR kind = ?3) ORDER BY id LIMIT ?4",
+        (after, number, kind, limit),
+    ).fetchall()
+    names = ("id", "kind", "key", "due", "attempts", "state", "error", "payload")
+    return [dict(zip(names, (*row[:5], STATES[row[5]], row[6], json.loads(row[7])), strict=True)) for row in rows]
+
+
+def next_due(db: sqlite3.Connection, kinds: Sequence[str], system_now: int) -> int | None:
+    """The earliest due time of a job that could be claimed then (not one that runs now)."""
+    row = db.execute(
+        "SELECT min(due) FROM job WHERE state = 0 AND head = 1 AND kind IN (SELECT value FROM json_each(?)) AND lease_until <= ?",
+        (json.dumps(list(kinds)), system_now),
+    ).fetchone()
+    return row[0]
+
+
+def position(db: sqlite3.Connection, name: str) -> int:
+    """Where a reader of the change feed stands."""
+    row = db.execute("SELECT rid FROM reader WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else 0

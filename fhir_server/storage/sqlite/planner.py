@@ -1,0 +1,500 @@
+"""From the query algebra to nodes that know their size in this database, and from nodes to SELECTs.
+
+The rarest node leads; the others probe each of its rows by primary key. Decision: docs/decisions/0043-planner.md
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+
+from fhir_server.search.query import (
+    And,
+    Chain,
+    Criterion,
+    Everything,
+    Has,
+    Ids,
+    KeyMatch,
+    Not,
+    Nothing,
+    Or,
+    Present,
+    RangeMatch,
+    TextMatch,
+    Updated,
+)
+from fhir_server.storage.sqlite.entries import SEPARATOR, SEVERAL, SPAN_SHIFT
+from fhir_server.storage.sqlite.joins import REFS_COST, Chained, Referred
+from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, Keys, Term, parameter_bounds
+from fhir_server.storage.sqlite.nodes import (
+    SAMPLE,
+    All,
+    Always,
+    Any_,
+    AnyRange,
+    AnyValue,
+    Lead,
+    Node,
+    PostingRange,
+    Postings,
+    RangeKey,
+    Ranges,
+    Rids,
+    Row,
+    Sql,
+    Texts,
+    WithIds,
+    Without,
+    joined,
+)
+
+EVERY = 1 << 62
+"""Snapshot that sees all committed versions."""
+SMALL_CHAIN = 64
+"""Up to so many first-stage hits a chain is replaced by the keys of these resources, so that they can lead or combine."""
+COMPOSITES = 64
+"""Most combinations of patients and codes that are looked up as patient-code keys."""
+
+
+class PatientCode(NamedTuple):
+    """Parameter numbers of a type: reference to the patient, code, and the key that joins both."""
+
+    subject: int
+    code: int
+    both: int
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What the store knows about types, filled by its owner."""
+
+    types: Mapping[str, int]
+    clinical: Mapping[str, int]
+    patient_code: Mapping[str, PatientCode]
+    fold: Callable[[str], str]
+
+
+class Planner:
+    """Plans criteria over one resource type against one connection and snapshot."""
+
+    def __init__(
+        self, db: sqlite3.Connection, keys: Keys, knowledge: Knowledge, type: str, snapshot: int = EVERY, names: count[int] | None = None
+    ) -> None:
+        self.db = db
+        self.keys = keys
+        self.knowledge = knowledge
+        self.type = type
+        self.type_number = knowledge.types.get(type, -1)
+        self.snapshot = snapshot
+        self.clinical = knowledge.clinical.get(type)
+        self.lead_cost = 0
+        """Rows of the current lead: what a probe will be multiplied by."""
+        self._names = names if names is not None else count()
+        self._term: Term | None = None
+
+    # --- names and common pieces
+    def alias(self, letter: str) -> str:
+        return f"{letter}{next(self._names)}"
+
+    def other(self, type: str) -> Planner:
+        """A planner for another type of the same query."""
+        return Planner(self.db, self.keys, self.knowledge, type, self.snapshot, self._names)
+
+    def visible(self, alias: str) -> Sql:
+        """The snapshot sees the version."""
+        if self.snapshot >= EVERY:
+            return Sql(f"NOT EXISTS (SELECT 1 FROM superseded x WHERE x.rid = {alias}.rid)")
+        text = f"{alias}.rid <= ? AND NOT EXISTS (SELECT 1 FROM superseded x WHERE x.rid = {alias}.rid AND x.until <= ?)"
+        return Sql(text, (self.snapshot, self.snapshot))
+
+    @property
+    def type_term(self) -> Term:
+        """Key and number of all live resources of the type."""
+        if self._term is None:
+            found = self.keys.find(self.db, TYPE_PARAMETER, self.type, "")
+            self._term = found or Term(self.keys.base(TYPE_PARAMETER, self.type, ""), 0, self.type, "")
+        return self._term
+
+    def type_lead(self) -> Lead:
+        """All resources of the type, in the order of rid."""
+        return Lead(Sql("posting d"), Sql("d.key = ? AND d.sort = 0", (self.type_term.key,)), key=self.type_term.key)
+
+    # --- criteria to nodes
+    def node(self, criterion: Criterion) -> Node:
+        """The node of a criterion. Raises TypeError for a criterion that this store does not know."""
+        match criterion:
+            case Everything():
+                return Always(True, self.type_term.n, self.type_term.n)
+            case Nothing():
+                return Always(False)
+            case And(parts):
+                return self._all(parts)
+            case Or(parts):
+                return self._any(parts)
+            case Not(part):
+                return Without(self.node(part), self.type_term.n, self.type_term.n)
+            case KeyMatch():
+                return self._postings([criterion]) or self._space(criterion)
+            case TextMatch(parameter, text, mode):
+                node = Texts(parameter, text, self.knowledge.fold(text) if mode == "exact" else text, mode)
+                node.estimate(self, self.type_term.n)
+                return node
+            case RangeMatch():
+                return self._ranges([(criterion,)])
+            case Ids(ids):
+                return WithIds(tuple(dict.fromkeys(ids)))
+            case Present(parameter):
+                return self._present(parameter)
+            case Updated(low, high):
+                return self._updated(low, high)
+            case Chain():
+                shortened = self._shortened(criterion)
+                return self._chain(shortened) if isinstance(shortened, Chain) else self.node(shortened)
+            case Has():
+                return self._has(criterion)
+        raise TypeError(f"unknown criterion {type(criterion).__name__}")
+
+    def _terms(self, match: KeyMatch) -> list[Term]:
+        assert match.value is not None
+        if match.space is None:
+            return self.keys.find_any_space(self.db, match.parameter, match.value)
+        found = self.keys.find(self.db, match.parameter, match.space, match.value)
+        return [found] if found else []
+
+    def _postings(self, matches: Sequence[KeyMatch]) -> Node | None:
+        """One node for key criteria with a value; None when one of them has none."""
+        if any(match.value is None for match in matches):
+            return None
+        terms = {term.key: term.n for match in matches for term in self._terms(match)}
+        return Postings(tuple(terms), sum(terms.values())) if terms else Always(False)
+
+    def _space(self, match: KeyMatch) -> Node:
+        assert match.space is not None
+        low, high = self.keys.space_bounds(match.parameter, match.space)
+        return PostingRange(low, high, match.space, self._sum(low, high))
+
+    def _sum(self, low: int, high: int) -> int:
+        rows = self.db.execute("SELECT n FROM term WHERE key BETWEEN ? AND ? LIMIT ?", (low, high, SAMPLE)).fetchall()
+        total = sum(row[0] for row in rows)
+        return total if len(rows) < SAMPLE else max(total, self.type_term.n // 2)
+
+    def _updated(self, low: int | None, high: int | None) -> Node:
+        first = 0 if low is None else first_rid(self.db, low)
+        last = EVERY if high is None else first_rid(self.db, high + 1) - 1
+        node = Rids(first, last)
+        node.n = node.cost = max(0, min(self.type_term.n, min(last, last_version(self.db)) - first + 1))
+        return node
+
+    def _present(self, parameter: int) -> Node:
+        parts: list[Node] = []
+        low, high = parameter_bounds(parameter)
+        one = self.db.execute
+        if one("SELECT 1 FROM posting WHERE key BETWEEN ? AND ? LIMIT 1", (low, high)).fetchone():
+            parts.append(PostingRange(low, high, None, self._sum(low, high)))
+        if one("SELECT 1 FROM text WHERE parameter = ? LIMIT 1", (parameter,)).fetchone():
+            text = Texts(parameter, "", "", "prefix")
+            text.estimate(self, self.type_term.n)
+            parts.append(text)
+        small = parameter << SPAN_SHIFT
+        if one("SELECT 1 FROM term WHERE key BETWEEN ? AND ? LIMIT 1", (small, small | 7)).fetchone() or (
+            not parts and one("SELECT 1 FROM term WHERE key BETWEEN ? AND ? LIMIT 1", (low, high)).fetchone()
+        ):
+            parts.append(AnyRange(parameter, self.type_term.n, self.type_term.n))
+        return AnyValue(tuple(parts)) if parts else Always(False)
+
+    # --- ranges
+    def _ranges(self, tests: Sequence[tuple[RangeMatch, ...]]) -> Ranges:
+        """All tests are on one parameter and unit."""
+        first = tests[0][0]
+        node = Ranges(first.parameter, tuple(self._range_keys(first)), tuple(tests), any_unit=first.space is None and first.value is None)
+        node.estimate(self, self.type_term.n)
+        return node
+
+    def _range_keys(self, match: RangeMatch) -> Iterable[RangeKey]:
+        """The keys under which ranges of that parameter and unit are kept."""
+        small = match.parameter << SPAN_SHIFT
+        plain = self.db.execute("SELECT key, n FROM term WHERE key BETWEEN ? AND ?", (small, small | 7)).fetchall()
+        if not match.space and not match.value:
+            yield from (RangeKey(key, key & 7, n) for key, n in plain)
+            if match.space == "" and match.value == "":
+                return
+        if match.space is None or match.value is None:
+            for term in self.keys.find_prefixed(self.db, match.parameter):
+                unit, _, span = term.value.partition(SEPARATOR)
+                if span and (match.value is None or unit == match.value) and (match.space is None or term.space == match.space):
+                    yield RangeKey(term.key, int(span), term.n)
+            return
+        for span in (0, 1, 2, 3, 4, 5, SEVERAL):
+            found = self.keys.find(self.db, match.parameter, match.space, f"{match.value}{SEPARATOR}{span}")
+            if found:
+                yield RangeKey(found.key, span, found.n)
+
+    # --- and, or
+    def _all(self, parts: Iterable[Criterion]) -> Node:
+        flat = list(_flattened(And, parts))
+        flat = self._patient_code([self._shortened(part) for part in flat])
+        groups: dict[tuple[int, str | None, str | None], list[tuple[RangeMatch, ...]]] = {}
+        nodes: list[Node] = []
+        for part in flat:
+            alternatives = _range_alternatives(part)
+            if alternatives:
+                first = alternatives[0]
+                groups.setdefault((first.parameter, first.space, first.value), []).append(alternatives)
+            else:
+                nodes.append(self._bound(part))
+        nodes.extend(self._ranges(tests) for tests in groups.values())
+        nodes = [node for node in nodes if not (isinstance(node, Always) and node.value)]
+        if any(isinstance(node, Always) for node in nodes):
+            return Always(False)
+        if not nodes:
+            return self.node(Everything())
+        if len(nodes) == 1:
+            return nodes[0]
+        total = max(1, self.type_term.n)
+        share = 1.0
+        for node in nodes:
+            share *= min(1.0, node.n / total)
+        return All(tuple(nodes), int(total * share), min(node.cost for node in nodes))
+
+    def _any(self, parts: Iterable[Criterion]) -> Node:
+        flat = [self._shortened(part) for part in _flattened(Or, parts)]
+        flat = list(_flattened(Or, flat))
+        whole = _range_alternatives(Or(tuple(flat)))
+        if whole:
+            return self._ranges([whole])
+        matches = [part for part in flat if isinstance(part, KeyMatch) and part.value is not None]
+        nodes = [self._bound(part) for part in flat if not (isinstance(part, KeyMatch) and part.value is not None)]
+        if matches:
+            found = self._postings(matches)
+            assert found is not None
+            nodes.append(found)
+        nodes = [node for node in nodes if not (isinstance(node, Always) and not node.value)]
+        if not nodes:
+            return Always(False)
+        if any(isinstance(node, Always) for node in nodes):
+            return self.node(Everything())
+        return nodes[0] if len(nodes) == 1 else Any_(tuple(nodes))
+
+    def _patient_code(self, parts: list[Criterion]) -> list[Criterion]:
+        """Patient and code of one type together are one key."""
+        known = self.knowledge.patient_code.get(self.type)
+        if known is None:
+            return parts
+        patients = next(((at, found) for at, part in enumerate(parts) if (found := _key_values(part, known.subject, "Patient"))), None)
+        codes = next(((at, found) for at, part in enumerate(parts) if (found := _key_values(part, known.code, None))), None)
+        if patients is None or codes is None or len(patients[1]) * len(codes[1]) > COMPOSITES:
+            return parts
+        both = tuple(KeyMatch(known.both, id, f"{system}|{code}") for _, id in patients[1] for system, code in codes[1])
+        rest = [part for at, part in enumerate(parts) if at not in (patients[0], codes[0])]
+        return [both[0] if len(both) == 1 else Or(both), *rest]
+
+    # --- chains
+    def _shortened(self, criterion: Criterion) -> Criterion:
+        """A chain with few first-stage hits becomes the keys of these resources."""
+        if not isinstance(criterion, Chain):
+            return criterion
+        rest: list[tuple[str, Criterion]] = []
+        found: list[Criterion] = []
+        for target, inner in criterion.targets:
+            planner = self.other(target)
+            node = planner.node(inner)
+            if node.n > SMALL_CHAIN or node.cost > 20 * SMALL_CHAIN:
+                rest.append((target, inner))
+                continue
+            rids = planner.select_rids(node)
+            ids = self.db.execute(f"SELECT w.id FROM ({rids.text}) i CROSS JOIN version w ON w.rid = i.rid", rids.args).fetchall()
+            found.extend(KeyMatch(criterion.parameter, target, id) for (id,) in ids)
+        if rest:
+            found.append(Chain(criterion.parameter, tuple(rest)))
+        return found[0] if len(found) == 1 else Or(tuple(found))
+
+    def _bound(self, criterion: Criterion) -> Node:
+        """The node of a criterion that was shortened before."""
+        return self._chain(criterion) if isinstance(criterion, Chain) else self.node(criterion)
+
+    def _chain(self, chain: Chain) -> Node:
+        nodes: list[Node] = []
+        for target, inner in chain.targets:
+            planner = self.other(target)
+            node = planner.node(inner)
+            if isinstance(node, Always) and not node.value:
+                continue
+            share = min(1.0, node.n / max(1, planner.type_term.n))
+            size = int(self.type_term.n * share)
+            nodes.append(Chained(chain.parameter, planner, node, size, node.cost + node.n * 3 + size))
+        if not nodes:
+            return Always(False)
+        return nodes[0] if len(nodes) == 1 else Any_(tuple(nodes))
+
+    def _has(self, has: Has) -> Node:
+        source = self.other(has.type)
+        inner = source.node(has.part)
+        if isinstance(inner, Always) and not inner.value:
+            return inner
+        size = min(inner.n, self.type_term.n)
+        composite = None
+        known = self.knowledge.patient_code.get(has.type)
+        if known is not None and self.type == "Patient" and has.parameter == known.subject:
+            composite = self._has_composite(source, has.part, known)
+        return Referred(has.parameter, source, inner, composite, size, inner.cost + inner.n * REFS_COST)
+
+    def _has_composite(self, source: Planner, part: Criterion, known: PatientCode) -> tuple[int, str, Node] | None:
+        parts = list(_flattened(And, [part]))
+        for at, criterion in enumerate(parts):
+            values = _key_values(criterion, known.code, None)
+            if values and len(values) == 1:
+                rest = source.node(And(tuple(parts[:at] + parts[at + 1 :])))
+                return known.both, f"{values[0][0]}|{values[0][1]}", rest
+        return None
+
+    # --- nodes to SELECTs
+    def order(self, node: Node) -> tuple[Node, list[Node]]:
+        """Which node leads and which probe."""
+        parts = list(node.parts) if isinstance(node, All) else [node]
+        leads = [part for part in parts if not isinstance(part, Without) and not (isinstance(part, Always) and part.value)]
+        everything = Always(True, self.type_term.n, self.type_term.n)
+        best = min(leads, key=lambda part: part.cost, default=everything)
+        if best.cost > 2 * everything.cost + SAMPLE and not isinstance(best, Postings):
+            best = everything
+        probes = sorted((part for part in parts if part is not best and not isinstance(part, Always)), key=_probe_order)
+        return best, probes
+
+    def leading(self, node: Node) -> Lead:
+        """The FROM clause for a node that was chosen to lead."""
+        if isinstance(node, Always) and node.value:
+            return self.type_lead()
+        lead = node.lead(self)
+        if lead is None:
+            raise AssertionError(f"{node.describe()} cannot lead")
+        return lead
+
+    def select_rids(self, node: Node, *, visible: bool = True) -> Sql:
+        """SELECT of the rids that match, each once."""
+        best, probes = self.order(node)
+        return self.select(self.leading(best), probes, best.cost, visible=visible)
+
+    def select(
+        self,
+        lead: Lead,
+        probes: Sequence[Node],
+        cost: int,
+        *,
+        visible: bool = True,
+        columns: str = "d.rid AS rid",
+        extra: Sequence[Sql] = (),
+    ) -> Sql:
+        """SELECT `columns` of the rows of a lead that pass all probes and `extra` conditions. `v` is the row's version where needed."""
+        outer, self.lead_cost = self.lead_cost, cost
+        row = self.row(lead)
+        tests = [lead.where, *extra]
+        if visible:
+            tests.append(self.visible("d"))
+        tests.extend(probe.probe(self, row) for probe in probes)
+        self.lead_cost = outer
+        where = joined(tests, "AND")
+        wants_version = row.joined or "v." in columns or any("v." in sql.text for sql in extra)
+        version = " CROSS JOIN version v ON v.rid = d.rid" if wants_version else ""
+        return Sql(f"SELECT {columns} FROM {lead.source.text}{version} WHERE {where.text}", (*lead.source.args, *where.args))
+
+    def row(self, lead: Lead) -> Row:
+        sort = "d.sort" if lead.has_sort else ("0" if self.clinical is None else None)
+        return Row("d.rid", sort, "v")
+
+    def union_lead(self, parts: Sequence[Node]) -> Lead | None:
+        """The rows of any of the parts, each once."""
+        selects = [self.select_rids(part, visible=False) for part in parts]
+        if not selects:
+            return Always(False).lead(self)
+        text = " UNION ".join(f"SELECT rid FROM ({select.text})" for select in selects)
+        return Lead(Sql(f"({text}) d", tuple(arg for select in selects for arg in select.args)))
+
+    # --- dates that bound postings
+    def bounded(self, best: Node, probes: Sequence[Node]) -> tuple[Postings, Ranges | None] | None:
+        """Let a criterion on the clinical date bound the postings that lead.
+
+        Returns the bounded postings, and, when a few resources with long periods lie outside the bounds, the ranges that find those.
+        """
+        if not isinstance(best, Postings) or self.clinical is None:
+            return None
+        dates = next((probe for probe in probes if isinstance(probe, Ranges) and probe.parameter == self.clinical), None)
+        if dates is None:
+            return None
+        spans = sorted((item for item in dates.keys), key=lambda item: item.span)
+        outside = [item for item in spans if item.span > 1]
+        inside = [item for item in spans if item.span <= 1]
+        if sum(item.n for item in outside) > max(SAMPLE, best.n // 8):
+            # Long periods are common here: one wider bound, or none where some have no limit.
+            inside, outside = spans, []
+        limits = [dates.bounds(item.span) for item in inside] or [dates.bounds(0)]
+        lows, highs = [low for low, _ in limits], [high for _, high in limits]
+        low = None if None in lows else min(value for value in lows if value is not None)
+        high = None if None in highs else max(value for value in highs if value is not None)
+        if any(item.span == SEVERAL for item in inside) or (low is None and high is None):
+            return None
+        bounds = (None if low is None else int(low), None if high is None else int(high))
+        narrow = Postings(best.keys, min(best.n, max(1, dates.n)), bounds=bounds)
+        return narrow, Ranges(dates.parameter, tuple(outside), dates.tests) if outside else None
+
+
+def _probe_order(node: Node) -> int:
+    """Cheap tests first."""
+    kinds: tuple[type[Node], ...] = (Rids, Postings, Ranges, Texts, WithIds)
+    return next((at for at, kind in enumerate(kinds) if isinstance(node, kind)), len(kinds))
+
+
+def _flattened(kind: type[And] | type[Or], parts: Iterable[Criterion]) -> Iterable[Criterion]:
+    for part in parts:
+        if isinstance(part, kind):
+            yield from _flattened(kind, part.parts)
+        else:
+            yield part
+
+
+def _range_alternatives(criterion: Criterion) -> tuple[RangeMatch, ...] | None:
+    """The alternatives of a criterion that is a range test on one parameter and unit."""
+    if isinstance(criterion, RangeMatch):
+        return (criterion,)
+    if not isinstance(criterion, Or):
+        return None
+    flat = list(_flattened(Or, criterion.parts))
+    ranges = [part for part in flat if isinstance(part, RangeMatch)]
+    if not ranges or len(ranges) != len(flat):
+        return None
+    same = {(part.parameter, part.space, part.value) for part in ranges}
+    return tuple(ranges) if len(same) == 1 else None
+
+
+def _key_values(criterion: Criterion, parameter: int, space: str | None) -> list[tuple[str, str]] | None:
+    """(space, value) of each alternative, when the criterion is whole keys of the parameter (in that space)."""
+    parts = list(_flattened(Or, [criterion]))
+    found: list[tuple[str, str]] = []
+    for part in parts:
+        if not isinstance(part, KeyMatch) or part.parameter != parameter or part.value is None or part.space is None:
+            return None
+        if space is not None and part.space != space:
+            return None
+        found.append((part.space, part.value))
+    return found or None
+
+
+# --- lastUpdated
+def last_version(db: sqlite3.Connection) -> int:
+    """The highest rid."""
+    return db.execute("SELECT max(rid) FROM version").fetchone()[0] or 0
+
+
+def first_rid(db: sqlite3.Connection, updated: int) -> int:
+    """The first version of that time or later; `updated` never falls from one rid to the next, so halving finds it."""
+    low, high = 1, last_version(db) + 1
+    while low < high:
+        middle = (low + high) // 2
+        rid, at = db.execute("SELECT rid, updated FROM version WHERE rid >= ? ORDER BY rid LIMIT 1", (middle,)).fetchone()
+        if at < updated:
+            low = rid + 1
+        else:
+            high = middle
+    return low

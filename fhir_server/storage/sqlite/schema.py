@@ -1,0 +1,95 @@
+"""The tables of `fhir.db`; described with worked examples in docs/storage-layout.md."""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x46484952
+"""'FHIR' in the header of the file: tells a store of this product from any other SQLite database."""
+SCHEMA_VERSION = 1
+"""Raised whenever older code could not read what newer code writes."""
+FILE_NAME = "fhir.db"
+
+METHODS = ("POST", "PUT", "PATCH", "DELETE")
+METHOD_NUMBER = {name: number for number, name in enumerate(METHODS)}
+DELETED = METHOD_NUMBER["DELETE"]
+
+TABLES = """
+CREATE TABLE state (                    -- one row
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    floor INTEGER NOT NULL DEFAULT 0,   -- no rid up to here is given again, also after an erasure
+    epoch INTEGER NOT NULL DEFAULT 0,   -- grows when terms were removed
+    reach INTEGER NOT NULL DEFAULT 0,   -- farthest distance of a term from its hash
+    probe INTEGER NOT NULL DEFAULT 0    -- written by the readiness check
+);
+INSERT INTO state(one) VALUES (1);
+
+CREATE TABLE type (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+CREATE TABLE version (
+    rid INTEGER PRIMARY KEY,
+    type INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    method INTEGER NOT NULL,
+    clinical INTEGER NOT NULL,          -- the sort value of this version's postings
+    refs BLOB,                          -- 8-byte keys of its reference postings
+    body BLOB NOT NULL
+);
+CREATE INDEX version_type ON version(type);
+
+CREATE TABLE resource (type INTEGER NOT NULL, id TEXT NOT NULL, rid INTEGER NOT NULL, PRIMARY KEY (type, id)) WITHOUT ROWID;
+
+CREATE TABLE old (                      -- where the versions before the current one are
+    type INTEGER NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, rid INTEGER NOT NULL,
+    PRIMARY KEY (type, id, version)
+) WITHOUT ROWID;
+
+CREATE TABLE term (key INTEGER PRIMARY KEY, n INTEGER NOT NULL, space TEXT NOT NULL, value TEXT NOT NULL);
+
+CREATE TABLE posting (key INTEGER NOT NULL, sort INTEGER NOT NULL, rid INTEGER NOT NULL, PRIMARY KEY (key, sort, rid)) WITHOUT ROWID;
+
+CREATE TABLE text (
+    parameter INTEGER NOT NULL, folded TEXT NOT NULL, rid INTEGER NOT NULL, exact TEXT NOT NULL,
+    PRIMARY KEY (parameter, folded, rid)
+) WITHOUT ROWID;
+CREATE INDEX text_rid ON text(rid);
+
+CREATE TABLE range (
+    key INTEGER NOT NULL, low NOT NULL, rid INTEGER NOT NULL, high NOT NULL,
+    PRIMARY KEY (key, low, rid, high)
+) WITHOUT ROWID;
+CREATE INDEX range_rid ON range(rid);
+
+CREATE TABLE superseded (rid INTEGER PRIMARY KEY, until INTEGER NOT NULL, at INTEGER NOT NULL);
+CREATE INDEX superseded_at ON superseded(at);
+
+CREATE TABLE job (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL, key TEXT NOT NULL, due INTEGER NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0,   -- 0 open, 1 done, 2 dead
+    head INTEGER NOT NULL,              -- 1: the first open job of its (kind, key)
+    attempts INTEGER NOT NULL DEFAULT 0,
+    lease TEXT, lease_until INTEGER NOT NULL DEFAULT 0,
+    ended INTEGER, error TEXT, payload BLOB NOT NULL
+);
+CREATE INDEX job_due ON job(kind, due, id) WHERE state = 0 AND head = 1;
+CREATE INDEX job_key ON job(kind, key, id) WHERE state = 0;
+CREATE INDEX job_ended ON job(ended) WHERE state = 1;
+CREATE INDEX job_dead ON job(id) WHERE state = 2;
+CREATE TABLE job_unique (kind TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID;
+
+CREATE TABLE record (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    collection TEXT NOT NULL, key TEXT NOT NULL, updated INTEGER NOT NULL, attributes TEXT NOT NULL, data BLOB NOT NULL, raw BLOB,
+    UNIQUE (collection, key)
+);
+CREATE INDEX record_collection ON record(collection);
+CREATE TABLE record_attribute (
+    collection TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (collection, name, value, seq)
+) WITHOUT ROWID;
+
+CREATE TABLE reader (name TEXT PRIMARY KEY, rid INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE lease (name TEXT PRIMARY KEY, owner TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+"""

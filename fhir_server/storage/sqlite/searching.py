@@ -1,0 +1,457 @@
+"""Carrying out a search: order, pages and totals over the planner's SELECTs.
+
+A page continues strictly behind the sort values and rid of the row before it (no OFFSET), at the snapshot of the first page.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from heapq import merge
+from time import perf_counter
+from typing import Any
+
+from fhir_server.search.query import Query, SortKey
+from fhir_server.storage.body import BodyCodec
+from fhir_server.storage.port import Page, Position, Stored
+from fhir_server.storage.sqlite.entries import NO_DATE
+from fhir_server.storage.sqlite.keys import Keys, parameter_bounds
+from fhir_server.storage.sqlite.nodes import All, Always, Lead, Node, Postings, Ranges, Sql, joined
+from fhir_server.storage.sqlite.planner import EVERY, Knowledge, Planner, last_version
+from fhir_server.storage.sqlite.schema import METHODS
+
+HEAVY = 4000
+"""Rows from which on a search is left to a thread."""
+GATHER = 1500
+"""Rows up to which all hits are gathered and sorted rather than met in order."""
+WINDOW = 512
+
+
+@dataclass(slots=True)
+class Hit:
+    """A found version: its order within the search, and rid."""
+
+    order: tuple[Any, ...]
+    rid: int
+    values: tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Plan:
+    """What will be done for one type."""
+
+    planner: Planner
+    node: Node
+    best: Node
+    probes: list[Node]
+    beside: Ranges | None = None
+    """Finds the resources with long periods that lie outside the bounds of `best`."""
+    sort: tuple[SortKey, ...] = ()
+    cost: int = 0
+    statements: list[str] = field(default_factory=list)
+
+
+def snapshot_of(db: sqlite3.Connection, keys: Keys) -> int:
+    """The highest rid of the current state; also learns what other processes changed about terms."""
+    last, floor, reach = db.execute("SELECT (SELECT max(rid) FROM version), floor, reach FROM state").fetchone()
+    keys.reach = max(keys.reach, reach)
+    return max(last or 0, floor)
+
+
+class Search:
+    """One query against one connection and snapshot."""
+
+    def __init__(self, db: sqlite3.Connection, keys: Keys, knowledge: Knowledge, query: Query, snapshot: int) -> None:
+        self.db = db
+        self.query = query
+        self.snapshot = snapshot
+        self._several = len(query.types) > 1
+        self.plans = [self._plan(Planner(db, keys, knowledge, type, snapshot)) for type in query.types if type in knowledge.types]
+        self.cost = sum(plan.cost for plan in self.plans)
+
+    def _plan(self, planner: Planner) -> Plan:
+        node = planner.node(self.query.where)
+        best, probes = planner.order(node)
+        beside = None
+        bounded = planner.bounded(best, probes)
+        if bounded:
+            best, beside = bounded
+        plan = Plan(planner, node, best, probes, beside, self.query.sort)
+        plan.cost = self._cost(plan)
+        return plan
+
+    def _cost(self, plan: Plan) -> int:
+        """Rows that the first page will touch, roughly."""
+        weight = 1 + len(plan.probes)
+        rows = plan.best.cost + (plan.beside.cost if plan.beside else 0)
+        if self._streams(plan):
+            share = max(1.0, rows / max(1, plan.node.n))
+            return int(min(rows, self.query.limit * share) * weight)
+        return rows * weight
+
+    # --- order
+    def _by_rid(self) -> bool | None:
+        """Ascending (True) or descending order of lastUpdated; None when the search has another order."""
+        sort = self.query.sort
+        if not sort:
+            return False
+        return not sort[0].descending if sort[0].kind == "updated" else None
+
+    def _clinical(self, plan: Plan) -> bool:
+        sort, clinical = self.query.sort, plan.planner.clinical
+        return not self._several and clinical is not None and len(sort) == 1 and sort[0].kind == "range" and sort[0].parameter == clinical
+
+    def _streams(self, plan: Plan) -> bool:
+        """Whether the rows can be met in the wanted order."""
+        if self._by_rid() is not None:
+            return _is_all(plan.best) or plan.best.cost > GATHER
+        return self._clinical(plan) and (_is_all(plan.best) or (isinstance(plan.best, Postings) and len(plan.best.keys) <= 32))
+
+    # --- results
+    def hits(self, after: Position | None, limit: int) -> list[Hit]:
+        """The next `limit` hits of all types, in order."""
+        found = [self._type_hits(plan, after, limit) for plan in self.plans]
+        if len(found) == 1:
+            return found[0]
+        return list(merge(*found, key=lambda hit: hit.order))[:limit]
+
+    def _type_hits(self, plan: Plan, after: Position | None, limit: int) -> list[Hit]:
+        ascending = self._by_rid()
+        if ascending is not None:
+            return self._rid_hits(plan, after, limit, ascending)
+        if self._clinical(plan) and self._streams(plan):
+            return self._clinical_hits(plan, after, limit)
+        return self._sorted_hits(plan, after, limit)
+
+    def _select(
+        self,
+        plan: Plan,
+        best: Node,
+        probes: Sequence[Node],
+        columns: str,
+        extra: Sequence[Sql],
+        tail: str = "",
+        tail_args: tuple[Any, ...] = (),
+    ) -> list[Any]:
+        extra = list(extra)
+        if self._several:
+            extra.append(Sql("v.type = ?", (plan.planner.type_number,)))
+        sql = plan.planner.select(plan.planner.leading(best), probes, best.cost, columns=columns, extra=extra)
+        text = f"{sql.text} {tail}"
+        plan.statements.append(text)
+        return self.db.execute(text, (*sql.args, *tail_args)).fetchall()
+
+    def _branches(self, plan: Plan) -> list[tuple[Node, list[Node]]]:
+        """The statements that together find all hits; a hit may come from more than one."""
+        branches = [(plan.best, plan.probes)]
+        if plan.beside is not None:
+            dates = plan.beside.parameter
+            others = [probe for probe in plan.probes if not (isinstance(probe, Ranges) and probe.parameter == dates)]
+            whole = Postings(plan.best.keys, plan.best.n) if isinstance(plan.best, Postings) else plan.best
+            branches.append((plan.beside, [whole, *others]))
+        return branches
+
+    # --- order of lastUpdated
+    def _rid_hits(self, plan: Plan, after: Position | None, limit: int, ascending: bool) -> list[Hit]:
+        way, compare = ("ASC", ">") if ascending else ("DESC", "<")
+        keyset = [Sql(f"d.rid {compare} ?", (after.rid,))] if after else []
+        if self._streams(plan) and not _is_all(plan.best):
+            rids = self._windows(plan, after, limit, ascending)
+        else:
+            rids = []
+            for best, probes in self._branches(plan):
+                rows = self._select(plan, best, probes, "d.rid AS rid", keyset, f"ORDER BY d.rid {way} LIMIT ?", (limit,))
+                rids.extend(row[0] for row in rows)
+            rids = sorted(set(rids), reverse=not ascending)[:limit]
+        return [Hit((rid if ascending else -rid,), rid, ()) for rid in rids]
+
+    def _windows(self, plan: Plan, after: Position | None, limit: int, ascending: bool) -> list[int]:
+        """Meet the resources of the type in the order of rid, window by window, as long as that promises to be cheaper than
+        gathering all postings of the leading key."""
+        everything = Always(True, plan.planner.type_term.n, plan.planner.type_term.n)
+        probes = [part for part in (plan.node.parts if isinstance(plan.node, All) else (plan.node,)) if not isinstance(part, Always)]
+        lowest, highest = 1, self.snapshot if self.snapshot < EVERY else last_version(self.db)
+        if after:
+            lowest, highest = (after.rid + 1, highest) if ascending else (lowest, after.rid - 1)
+        way = "ASC" if ascending else "DESC"
+        found: list[int] = []
+        width, spent = WINDOW * max(1, limit // 16), 0
+        while lowest <= highest and len(found) < limit and spent <= plan.best.cost:
+            low, high = (lowest, min(highest, lowest + width - 1)) if ascending else (max(lowest, highest - width + 1), highest)
+            window = [Sql("d.rid BETWEEN ? AND ?", (low, high))]
+            rows = self._select(plan, everything, probes, "d.rid AS rid", window, f"ORDER BY d.rid {way} LIMIT ?", (limit - len(found),))
+            found.extend(row[0] for row in rows)
+            spent += width
+            width *= 4
+            lowest, highest = (high + 1, highest) if ascending else (lowest, low - 1)
+        if len(found) < limit and lowest <= highest:
+            rest: set[int] = set()
+            window = [Sql("d.rid BETWEEN ? AND ?", (lowest, highest))]
+            for best, others in self._branches(plan):
+                rows = self._select(plan, best, others, "d.rid AS rid", window, f"ORDER BY d.rid {way} LIMIT ?", (limit - len(found),))
+                rest.update(row[0] for row in rows)
+            found.extend(sorted(rest, reverse=not ascending)[: limit - len(found)])
+        return found
+
+    # --- order of the clinical date
+    def _clinical_hits(self, plan: Plan, after: Position | None, limit: int) -> list[Hit]:
+        """Postings lie in this order; without a leading key the date's own ranges do. Resources without a date come last."""
+        descending = self.query.sort[0].descending
+        start = tuple(after.values) + (after.rid,) if after else None
+        dated: list[Hit] = []
+        if start is None or not start[0]:
+            bound = (start[1], start[2]) if start else None
+            for rows in self._dated(plan, bound, limit, descending):
+                dated.extend(Hit((0, -sort if descending else sort, -rid if descending else rid), rid, (0, sort)) for rid, sort in rows)
+            dated.sort(key=lambda hit: hit.order)
+            dated = _unique(dated)[:limit]
+        if len(dated) < limit:
+            behind = start[2] if start and start[0] else None
+            dated.extend(self._undated(plan, behind, limit - len(dated), descending))
+        return dated
+
+    def _dated(self, plan: Plan, bound: tuple[int, int] | None, limit: int, descending: bool) -> Iterable[list[tuple[int, int]]]:
+        way, compare = ("DESC", "<") if descending else ("ASC", ">")
+        tail = f"ORDER BY {{0}} {way}, d.rid {way} LIMIT ?"
+        if _is_all(plan.best):
+            yield from self._dated_by_range(plan, bound, limit, descending)
+            return
+        for best, probes in self._branches(plan):
+            singles = [Postings((key,), best.n, bounds=best.bounds) for key in best.keys] if isinstance(best, Postings) else [best]
+            for single in singles:
+                column = "d.sort" if isinstance(single, Postings) else "v.clinical"
+                extra = [Sql(f"{column} > ?", (NO_DATE,))]
+                if bound:
+                    extra.append(Sql(f"({column}, d.rid) {compare} (?, ?)", bound))
+                yield self._select(plan, single, probes, f"d.rid AS rid, {column} AS s", extra, tail.format(column), (limit,))
+
+    def _dated_by_range(self, plan: Plan, bound: tuple[int, int] | None, limit: int, descending: bool) -> Iterable[list[tuple[int, int]]]:
+        """All resources of the type: each span class lies in the order of its low end, which is the clinical date."""
+        planner = plan.planner
+        assert planner.clinical is not None
+        way, compare = ("DESC", "<") if descending else ("ASC", ">")
+        small = planner.clinical << 3
+        for (key,) in self.db.execute("SELECT key FROM term WHERE key BETWEEN ? AND ?", (small, small | 7)).fetchall():
+            several = key & 7 == 7
+            lead_text = "(SELECT DISTINCT rid FROM range WHERE key = ?) d" if several else "range d"
+            column = "v.clinical" if several else "d.low"
+            lead = Lead(Sql(lead_text, (key,) if several else ()), Sql("1") if several else Sql("d.key = ?", (key,)))
+            extra = [Sql(f"{column} > ?", (NO_DATE,))]
+            if bound:
+                extra.append(Sql(f"({column}, d.rid) {compare} (?, ?)", bound))
+            if self._several:
+                extra.append(Sql("v.type = ?", (planner.type_number,)))
+            sql = planner.select(lead, plan.probes, planner.type_term.n, columns=f"d.rid AS rid, {column} AS s", extra=extra)
+            text = f"{sql.text} ORDER BY {column} {way}, d.rid {way} LIMIT ?"
+            plan.statements.append(text)
+            yield self.db.execute(text, (*sql.args, limit)).fetchall()
+
+    def _undated(self, plan: Plan, behind: int | None, limit: int, descending: bool) -> list[Hit]:
+        way, compare = ("DESC", "<") if descending else ("ASC", ">")
+        column = "d.sort" if isinstance(plan.best, Postings) else "v.clinical"
+        if isinstance(plan.best, Postings) and plan.best.bounds != (None, None):
+            return []
+        extra = [Sql(f"{column} = ?", (NO_DATE,))]
+        if behind is not None:
+            extra.append(Sql(f"d.rid {compare} ?", (behind,)))
+        rows = self._select(plan, plan.best, plan.probes, "d.rid AS rid", extra, f"ORDER BY d.rid {way} LIMIT ?", (limit,))
+        return [Hit((1, 0, -rid if descending else rid), rid, (1, 0)) for (rid,) in rows]
+
+    # --- any order
+    def _sorted_hits(self, plan: Plan, after: Position | None, limit: int) -> list[Hit]:
+        """Sort values are computed for each hit; missing ones come last, ties by rid in the direction of the first key."""
+        sort = self.query.sort
+        columns, args, joins, join_args = [], [], "", []
+        for at, key in enumerate(sort):
+            if key.kind == "key":
+                join = _key_values(key, at)
+                joins += join.text
+                join_args.extend(join.args)
+                columns.append(f"k{at}.value AS s{at}")
+                continue
+            expression = _sort_value(key)
+            columns.append(f"{expression.text} AS s{at}")
+            args.extend(expression.args)
+        selects, select_args = [], []
+        for best, probes in self._branches(plan):
+            extra = [Sql("v.type = ?", (plan.planner.type_number,))] if self._several else []
+            lead = plan.planner.leading(best)
+            source = plan.planner.select(lead, probes, best.cost, columns="d.rid AS rid", extra=extra)
+            selects.append(source.text)
+            select_args.extend(source.args)
+        rows = f"SELECT v.rid AS rid, {', '.join(columns)} FROM ({' UNION '.join(selects)}) d CROSS JOIN version v ON v.rid = d.rid{joins}"
+        first_down = sort[0].descending
+        terms = [f"s{at} IS NULL, s{at} {'DESC' if key.descending else 'ASC'}" for at, key in enumerate(sort)]
+        keyset = _behind(sort, after, first_down) if after else Sql("1")
+        names = ", ".join(f"s{at}" for at in range(len(sort)))
+        text = f"SELECT rid, {names} FROM ({rows}) WHERE {keyset.text} ORDER BY {', '.join(terms)}, rid {'DESC' if first_down else 'ASC'} LIMIT ?"
+        plan.statements.append(text)
+        found = self.db.execute(text, (*args, *select_args, *join_args, *keyset.args, limit)).fetchall()
+        hits = [Hit((), row[0], tuple(row[1:])) for row in found]
+        for hit in hits:
+            hit.order = (
+                *(_Placed(value, key.descending) for value, key in zip(hit.values, sort, strict=True)),
+                -hit.rid if first_down else hit.rid,
+            )
+        return hits
+
+    # --- totals
+    def free_total(self) -> int | None:
+        """The exact number of matches where a stored count tells it (valid for the current state only)."""
+        total = 0
+        for plan in self.plans:
+            node = plan.node
+            if self._several and not isinstance(node, Always):
+                return None
+            if isinstance(node, Always):
+                total += plan.planner.type_term.n if node.value else 0
+            elif isinstance(node, Postings) and len(node.keys) == 1:
+                total += node.n
+            else:
+                return None
+        return total
+
+    def count(self) -> int:
+        """The exact number of matches at the snapshot."""
+        total = 0
+        for plan in self.plans:
+            selects, args = [], []
+            for best, probes in self._branches(plan):
+                extra = [Sql("v.type = ?", (plan.planner.type_number,))] if self._several else []
+                sql = plan.planner.select(plan.planner.leading(best), probes, best.cost, extra=extra)
+                selects.append(sql.text)
+                args.extend(sql.args)
+            text = f"SELECT count(*) FROM ({' UNION '.join(selects)})"
+            plan.statements.append(text)
+            total += self.db.execute(text, args).fetchone()[0]
+        return total
+
+    def count_cost(self) -> int:
+        return sum((plan.best.cost + (plan.beside.cost if plan.beside else 0)) * (1 + len(plan.probes)) for plan in self.plans)
+
+
+def _is_all(node: Node) -> bool:
+    return isinstance(node, Always) and node.value
+
+
+def _unique(hits: list[Hit]) -> list[Hit]:
+    seen: set[int] = set()
+    return [hit for hit in hits if not (hit.rid in seen or seen.add(hit.rid))]  # type: ignore[func-returns-value]
+
+
+class _Placed:
+    """A sort value in the order of a page: missing last, else by value and direction. Texts compare as SQLite does, by their UTF-8."""
+
+    __slots__ = ("descending", "value")
+
+    def __init__(self, value: Any, descending: bool) -> None:
+        self.value = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        self.descending = descending
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Placed) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __lt__(self, other: _Placed) -> bool:
+        if self.value is None or other.value is None:
+            return self.value is not None and other.value is None
+        return other.value < self.value if self.descending else self.value < other.value
+
+
+def _sort_value(key: SortKey) -> Sql:
+    """The lowest (ascending) or highest (descending) value of a sort key for version row `v`; NULL when it has none."""
+    pick = "max" if key.descending else "min"
+    if key.kind == "updated" or key.parameter == "_lastUpdated":
+        return Sql("v.rid")
+    if key.kind == "id" or key.parameter == "_id":
+        return Sql("v.id")
+    assert isinstance(key.parameter, int)
+    if key.kind == "text":
+        return Sql(f"(SELECT {pick}(folded) FROM text WHERE rid = v.rid AND parameter = ?)", (key.parameter,))
+    low, high = parameter_bounds(key.parameter)
+    small = key.parameter << 3
+    middle = "CASE typeof(low) WHEN 'integer' THEN low ELSE (max(low, -1e300) + min(high, 1e300)) / 2 END"
+    value = f"(SELECT {pick}({middle}) FROM range WHERE rid = v.rid AND (key BETWEEN ? AND ? OR key BETWEEN ? AND ?))"
+    return Sql(value, (small, small | 7, low, high))
+
+
+def _key_values(key: SortKey, at: int) -> Sql:
+    """The lowest or highest code (id, uri) of each resource, as joined rows `k<at>`."""
+    assert isinstance(key.parameter, int)
+    value = f"{'max' if key.descending else 'min'}(CASE t.value WHEN '' THEN t.space ELSE t.value END)"
+    text = (
+        f" LEFT JOIN (SELECT q.rid AS rid, {value} AS value FROM posting q CROSS JOIN term t ON t.key = q.key "
+        f"WHERE q.key BETWEEN ? AND ? GROUP BY q.rid) k{at} ON k{at}.rid = v.rid"
+    )
+    return Sql(text, parameter_bounds(key.parameter))
+
+
+def _behind(sort: Sequence[SortKey], after: Position, first_down: bool) -> Sql:
+    """Rows strictly behind a position, in lexical order of the keys with missing values last."""
+    alternatives: list[Sql] = []
+    equal: list[Sql] = []
+    for at, (key, value) in enumerate(zip(sort, after.values, strict=True)):
+        if value is not None:
+            compare = "<" if key.descending else ">"
+            alternatives.append(joined([*equal, Sql(f"(s{at} {compare} ? OR s{at} IS NULL)", (value,))], "AND"))
+            equal.append(Sql(f"s{at} = ?", (value,)))
+        else:
+            equal.append(Sql(f"s{at} IS NULL"))
+    alternatives.append(joined([*equal, Sql(f"rid {'<' if first_down else '>'} ?", (after.rid,))], "AND"))
+    return joined(alternatives, "OR")
+
+
+# --- bodies
+def fetch(db: sqlite3.Connection, codec: BodyCodec, names: Sequence[str], rids: Sequence[int]) -> list[Stored]:
+    """The versions of these rids, in their order. `names`: type names by number."""
+    if not rids:
+        return []
+    unpack = codec.unpack
+    rows = db.execute(
+        "SELECT rid, type, id, version, updated, method, body FROM version WHERE rid IN (SELECT value FROM json_each(?))",
+        (json.dumps(rids),),
+    ).fetchall()
+    found = {row[0]: Stored(row[0], names[row[1]], row[2], row[3], row[4], METHODS[row[5]], unpack(row[6])) for row in rows}
+    return [found[rid] for rid in rids if rid in found]
+
+
+def run_page(search: Search, codec: BodyCodec, names: Sequence[str], after: Position | None) -> Page:
+    """One page with its continuation and, where free or asked for, the total."""
+    query = search.query
+    hits = search.hits(after, query.limit + 1) if query.limit else []
+    more, hits = len(hits) > query.limit, hits[: query.limit]
+    total = after.total if after else search.free_total()
+    if total is None and query.total == "accurate":
+        total = len(hits) if after is None and not more and query.limit else search.count()
+    items = fetch(search.db, codec, names, [hit.rid for hit in hits])
+    following = Position(search.snapshot, hits[-1].rid, hits[-1].values, total) if more and hits else None
+    return Page(items, following, total)
+
+
+def explained(search: Search) -> dict[str, Any]:
+    """Runs the first page and tells how."""
+    started = perf_counter()
+    hits = search.hits(None, search.query.limit + 1)
+    seconds = perf_counter() - started
+    types = []
+    for plan in search.plans:
+        types.append(
+            {
+                "type": plan.planner.type,
+                "leads": plan.best.describe(),
+                "probes": [probe.describe() for probe in plan.probes],
+                "estimate": plan.node.n,
+                "cost": plan.cost,
+                "statements": plan.statements,
+            }
+        )
+    return {
+        "snapshot": search.snapshot,
+        "plan": types,
+        "rows": min(len(hits), search.query.limit),
+        "milliseconds": round(seconds * 1000, 3),
+    }

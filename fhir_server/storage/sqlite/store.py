@@ -1,0 +1,427 @@
+"""The embedded store: one SQLite database in write-ahead mode, behind the store's port.
+
+Layout: docs/storage-layout.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fhir_server.errors import FhirError
+from fhir_server.search.query import Query
+from fhir_server.search.values import IndexValues
+from fhir_server.storage.body import BodyCodec
+from fhir_server.storage.port import ClaimedJob, Commit, Page, Position, Stored, StoredRecord, Unit, UnusableStore
+from fhir_server.storage.sqlite import erasing, files, history, jobs, records
+from fhir_server.storage.sqlite.committer import Action, Committer
+from fhir_server.storage.sqlite.faults import translated
+from fhir_server.storage.sqlite.joins import register_functions
+from fhir_server.storage.sqlite.keys import Hash, Keys, keyed_hash
+from fhir_server.storage.sqlite.planner import Knowledge, PatientCode, last_version
+from fhir_server.storage.sqlite.readers import Readers
+from fhir_server.storage.sqlite.schema import FILE_NAME, METHODS
+from fhir_server.storage.sqlite.searching import HEAVY, Search, explained, fetch, run_page, snapshot_of
+from fhir_server.storage.sqlite.sweeper import Sweeper
+from fhir_server.storage.sqlite.waking import Waker
+from fhir_server.storage.sqlite.writer import Tools, Writer
+
+READ = "SELECT v.rid, v.version, v.updated, v.method, v.body FROM resource r CROSS JOIN version v ON v.rid = r.rid WHERE r.type = ? AND r.id = ?"
+WRITE_CACHE_KIB = 24_000
+READ_CACHE_KIB = 12_000
+MMAP_BYTES = 64 << 20
+
+
+def system_clock() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class SqliteStore:
+    """See `fhir_server.storage.port.Store` for what each method promises."""
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        index: Callable[[dict[str, Any]], IndexValues],
+        type_names: Sequence[str],
+        dumps: Callable[[Any], bytes] | None = None,
+        loads: Callable[[bytes], dict[str, Any]] | None = None,
+        fold: Callable[[str], str] | None = None,
+        durability: str = "FULL",
+        group_ms: float = 2.0,
+        search_seconds: float = 30.0,
+        cursor_seconds: int = 3600,
+        clinical: Mapping[str, int] | None = None,
+        patient_code: Mapping[str, tuple[int, int, int]] | None = None,
+        clock: Callable[[], int] = system_clock,
+        hash64: Hash | None = None,
+    ) -> None:
+        """`clinical`: type -> number of the parameter whose start date `IndexValues.clinical` is.
+
+        `patient_code`: type -> numbers of (reference to the patient, code, key of both). `clock` gives `meta.lastUpdated`.
+        `durability`: FULL (each acknowledged write survives power loss) or NORMAL (the last ones may not; never inconsistent).
+        `hash64` replaces the store's own hash (tests of collisions).
+        """
+        if durability not in ("FULL", "NORMAL"):
+            raise ValueError(f"durability must be FULL or NORMAL, not {durability!r}")
+        if dumps is None or loads is None:
+            from fhir_server.model import json_codec
+
+            dumps, loads = dumps or json_codec.dumps, loads or json_codec.loads
+        if fold is None:
+            from fhir_server.search.text import fold as fold_text
+
+            fold = fold_text
+        self._folder = Path(folder)
+        self._index, self._dumps, self._loads, self._fold = index, dumps, loads, fold
+        self._type_names = tuple(type_names)
+        self._durability = durability
+        self._group_seconds = group_ms / 1000
+        self._search_seconds = search_seconds
+        self._cursor_seconds = cursor_seconds
+        self._clinical = dict(clinical or {})
+        self._patient_code = {type: PatientCode(*numbers) for type, numbers in (patient_code or {}).items()}
+        self._clock = clock
+        self._hash64 = hash64
+        self._codec = BodyCodec()
+        self._opened = False
+
+    # --- life
+    async def open(self) -> None:
+        path = files.prepare(self._folder)
+        self._path = path
+        self._file = str(path)
+        try:
+            writing = files.connect(path, self._durability, cache_kib=WRITE_CACHE_KIB)
+            types = await self._type_numbers(writing)
+            (secret,) = writing.execute("SELECT value FROM secret WHERE name = 'hash'").fetchone()
+        except sqlite3.Error as error:
+            raise UnusableStore(f"{path}: cannot be opened ({error})") from error
+        self._keys = Keys(self._hash64 or keyed_hash(secret))
+        self._types = types
+        self._names = [""] * (max(types.values(), default=0) + 1)
+        for name, number in types.items():
+            self._names[number] = name
+        self._knowledge = Knowledge(types, self._clinical, self._patient_code, self._fold)
+        self._readers = Readers(path, self._durability, self._keys, self._search_seconds, READ_CACHE_KIB, MMAP_BYTES)
+        self._db = self._readers.near
+        register_functions(writing, self._keys)
+        tools = Tools(self._index, self._dumps, self._loads, self._codec, types, self._clinical, self._clock, self._match)
+        self._writing = writing
+        self._waker = Waker(self._db)
+        self._committer = Committer(Writer(writing, self._keys, tools), self._file, self._waker.wake, self._group_seconds)
+        self._sweeper = Sweeper(self._committer, self._db, self._names, self._clock, self._cursor_seconds)
+        self._sweeper.start()
+        self._opened = True
+
+    async def _type_numbers(self, db: sqlite3.Connection) -> dict[str, int]:
+        """The small numbers of the resource types; new types get the next ones."""
+        for attempt in range(200):
+            known = dict(db.execute("SELECT name, number FROM type").fetchall())
+            missing = [(name,) for name in self._type_names if name not in known]
+            if not missing:
+                return known
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                db.executemany("INSERT INTO type(name) VALUES (?) ON CONFLICT DO NOTHING", missing)
+                db.commit()
+            except sqlite3.OperationalError:
+                if db.in_transaction:
+                    db.rollback()
+                if attempt == 199:
+                    raise
+                await asyncio.sleep(0.02)
+        raise AssertionError("unreachable")
+
+    async def close(self) -> None:
+        """Finish what is in flight, make all durable, release every file."""
+        if not self._opened:
+            return
+        self._opened = False
+        await self._sweeper.stop()
+        self._waker.stop()
+        await self._committer.close()
+        self._readers.close()
+        try:
+            self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            # Full disk or another process at work: the log stays beside the database and is read at the next start.
+            pass
+        self._writing.close()
+
+    # --- writes
+    def _match(self, db: sqlite3.Connection, query: Query) -> list[tuple[str, str]]:
+        search = Search(db, self._keys, self._knowledge, query, 1 << 62)
+        found: list[tuple[str, str]] = []
+        for hit in search.hits(None, 2):
+            type, id = db.execute("SELECT type, id FROM version WHERE rid = ?", (hit.rid,)).fetchone()
+            found.append((self._names[type], id))
+        return found
+
+    async def transact(self, unit: Unit) -> Commit:
+        commit: Commit = await self._committer.submit(unit)
+        return commit
+
+    async def erase(self, type: str, id: str) -> int:
+        number = self._types.get(type)
+        if number is None:
+            return 0
+        erased: int = await self._committer.submit(lambda writer: erasing.erase(writer, self._names, number, id))
+        return erased
+
+    # --- point reads
+    def _stored(self, row: tuple[Any, ...]) -> Stored:
+        rid, type, id, version, updated, method, blob = row
+        return Stored(rid, self._names[type], id, version, updated, METHODS[method], self._codec.unpack(blob))
+
+    def _execute(self, statement: str, args: tuple[Any, ...]) -> list[Any]:
+        try:
+            return self._db.execute(statement, args).fetchall()
+        except sqlite3.Error as error:
+            raise translated(error, self._file) from error
+
+    async def read(self, type: str, id: str) -> Stored | None:
+        try:
+            row = self._db.execute(READ, (self._types.get(type), id)).fetchone()
+        except sqlite3.Error as error:
+            raise translated(error, self._file) from error
+        if row is None:
+            return None
+        rid, version, updated, method, blob = row
+        return Stored(rid, type, id, version, updated, METHODS[method], self._codec.unpack(blob))
+
+    async def read_version(self, type: str, id: str, version: int) -> Stored | None:
+        current = await self.read(type, id)
+        if current is None or current.version == version:
+            return current
+        if not 0 < version < current.version:
+            return None
+        rows = self._execute(
+            f"SELECT {history.COLUMNS} FROM old o CROSS JOIN version v ON v.rid = o.rid WHERE o.type = ? AND o.id = ? AND o.version = ?",
+            (self._types[type], id, version),
+        )
+        return self._stored(rows[0]) if rows else None
+
+    async def read_many(self, references: Sequence[tuple[str, str]], snapshot: int | None = None) -> list[Stored]:
+        limit = 1 << 62 if snapshot is None else snapshot
+        found: list[Stored] = []
+        for at, (type, id) in enumerate(references):
+            stored = await self.read(type, id)
+            if stored is not None and stored.rid > limit:
+                rows = self._execute(
+                    f"SELECT {history.COLUMNS} FROM old o CROSS JOIN version v ON v.rid = o.rid "
+                    "WHERE o.type = ? AND o.id = ? AND o.rid <= ? ORDER BY o.version DESC LIMIT 1",
+                    (self._types[type], id, limit),
+                )
+                stored = self._stored(rows[0]) if rows else None
+            if stored is not None and not stored.deleted:
+                found.append(stored)
+            if at % 200 == 199:
+                await asyncio.sleep(0)
+        return found
+
+    async def previous(self, stored: Stored) -> Stored | None:
+        return await self.read_version(stored.type, stored.id, stored.version - 1)
+
+    async def last_rid(self) -> int:
+        return snapshot_of(self._db, self._keys)
+
+    # --- searches
+    async def _searched(
+        self, query: Query, snapshot: int | None, work: Callable[[Search, BodyCodec], Any], *, counting: bool = False
+    ) -> Any:
+        """Run a small search at once, a large one in a thread."""
+        try:
+            with self._readers.reading(self._db):
+                at = snapshot if snapshot is not None else snapshot_of(self._db, self._keys)
+                search = Search(self._db, self._keys, self._knowledge, query, at)
+                cost = search.cost
+                if counting and search.free_total() is None:
+                    cost = max(cost, search.count_cost())
+                if cost <= HEAVY:
+                    return work(search, self._codec)
+        except sqlite3.Error as error:
+            raise translated(error, self._file) from error
+
+        def far(db: sqlite3.Connection, codec: BodyCodec) -> Any:
+            at = snapshot if snapshot is not None else snapshot_of(db, self._keys)
+            return work(Search(db, self._keys, self._knowledge, query, at), codec)
+
+        try:
+            return await self._readers.in_thread(far)
+        except sqlite3.Error as error:
+            raise translated(error, self._file) from error
+
+    async def search(self, query: Query, after: Position | None = None, snapshot: int | None = None) -> Page:
+        page: Page = await self._searched(
+            query,
+            after.snapshot if after else snapshot,
+            lambda search, codec: run_page(search, codec, self._names, after),
+            counting=query.total == "accurate" and (after is None or after.total is None),
+        )
+        return page
+
+    async def count(self, query: Query, snapshot: int | None = None) -> int:
+        def work(search: Search, codec: BodyCodec) -> int:
+            free = search.free_total()
+            return search.count() if free is None else free
+
+        number: int = await self._searched(query, snapshot, work, counting=True)
+        return number
+
+    async def explain(self, query: Query) -> dict[str, Any]:
+        facts: dict[str, Any] = await self._searched(query, None, lambda search, codec: explained(search))
+        return facts
+
+    async def history(
+        self,
+        type: str | None = None,
+        id: str | None = None,
+        *,
+        since: int | None = None,
+        at: tuple[int, int] | None = None,
+        limit: int = 20,
+        after: Position | None = None,
+        total: bool = False,
+        snapshot: int | None = None,
+    ) -> Page:
+        number = None if type is None else self._types.get(type)
+        if type is not None and number is None:
+            return Page([], None, 0 if total else None)
+
+        def work(db: sqlite3.Connection, codec: BodyCodec) -> Page:
+            def make(row: tuple[Any, ...]) -> Stored:
+                rid, type_number, its_id, version, updated, method, blob = row
+                return Stored(rid, self._names[type_number], its_id, version, updated, METHODS[method], codec.unpack(blob))
+
+            upto = after.snapshot if after else snapshot_of(db, self._keys) if snapshot is None else snapshot
+            return history.page(db, make, number, id, upto, since=since, at=at, limit=limit, after=after, total=total)
+
+        heavy = id is None and (at is not None or (total and (after is None or after.total is None)))
+        try:
+            if heavy and last_version(self._db) > HEAVY:
+                page: Page = await self._readers.in_thread(work)
+                return page
+            with self._readers.reading(self._db):
+                return work(self._db, self._codec)
+        except sqlite3.Error as error:
+            raise translated(error, self._file) from error
+
+    # --- the change feed
+    async def changes(self, after: int, limit: int = 1000) -> list[Stored]:
+        rows = self._execute(f"SELECT {history.COLUMNS} FROM version v WHERE v.rid > ? ORDER BY v.rid LIMIT ?", (after, limit))
+        return [self._stored(row) for row in rows]
+
+    async def position(self, name: str) -> int:
+        return self._asked(jobs.position, name)
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        return self._waker.subscribe(wake)
+
+    # --- jobs
+    def _asked(self, question: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return question(self._db, *args)
+        except sqlite3.Error as error:
+            raise translated(error, self._file) from error
+
+    async def _act(self, action: Callable[[sqlite3.Connection], Any]) -> Any:
+        """Small work inside a write transaction."""
+        act: Action = lambda writer: action(writer.db)  # noqa: E731
+        return await self._committer.submit(act)
+
+    async def claim_jobs(self, now: int, *, kinds: Sequence[str], limit: int = 10, lease: int = 60_000) -> list[ClaimedJob]:
+        due = self._asked(jobs.next_due, kinds, system_clock())
+        if due is None or due > now:
+            return []
+        claimed: list[ClaimedJob] = await self._act(lambda db: jobs.claim(db, now, system_clock(), kinds, limit, lease))
+        return claimed
+
+    async def renew_jobs(self, jobs_: Sequence[tuple[int, str]], lease: int) -> None:
+        await self._act(lambda db: jobs.renew(db, jobs_, system_clock() + lease))
+
+    async def retry_job(self, id: int, lease: str, due: int, error: str) -> None:
+        await self._act(lambda db: jobs.retry(db, id, lease, due, error))
+
+    async def bury_job(self, id: int, lease: str, error: str) -> None:
+        await self._act(lambda db: jobs.bury(db, id, lease, self._clock(), error))
+
+    async def revive_job(self, id: int, due: int) -> bool:
+        revived: bool = await self._act(lambda db: jobs.revive(db, id, due, system_clock()))
+        return revived
+
+    async def list_jobs(self, state: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self._asked(jobs.listed, state, kind, after, limit)
+        return listed
+
+    async def next_due(self, kinds: Sequence[str]) -> int | None:
+        due: int | None = self._asked(jobs.next_due, kinds, system_clock())
+        return due
+
+    async def prune_jobs(self, done_before: int) -> int:
+        pruned = 0
+        while part := await self._act(lambda db: jobs.prune(db, done_before)):
+            pruned += part
+        return pruned
+
+    async def acquire_lease(self, name: str, owner: str, duration: int) -> bool:
+        held: bool = await self._act(lambda db: jobs.acquire(db, name, owner, duration, system_clock()))
+        return held
+
+    # --- records
+    async def record(self, collection: str, key: str) -> StoredRecord | None:
+        found: StoredRecord | None = self._asked(records.get, collection, key)
+        return found
+
+    async def records(
+        self, collection: str, attributes: Mapping[str, str] | None = None, *, after: int = 0, limit: int = 100, newest_first: bool = False
+    ) -> list[StoredRecord]:
+        listed: list[StoredRecord] = self._asked(records.listed, collection, attributes or {}, after, limit, newest_first)
+        return listed
+
+    async def delete_record(self, collection: str, key: str) -> bool:
+        deleted: bool = await self._act(lambda db: records.delete(db, collection, key))
+        return deleted
+
+    async def secret(self, name: str) -> bytes:
+        if name == "hash":
+            raise ValueError("this name is the store's own")
+        row = self._execute("SELECT value FROM secret WHERE name = ?", (name,))
+        if row:
+            return bytes(row[0][0])
+
+        def make(db: sqlite3.Connection) -> bytes:
+            db.execute("INSERT INTO secret(name, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (name, os.urandom(32)))
+            return bytes(db.execute("SELECT value FROM secret WHERE name = ?", (name,)).fetchone()[0])
+
+        made: bytes = await self._act(make)
+        return made
+
+    # --- health
+    async def check(self) -> dict[str, Any]:
+        try:
+            await self._act(lambda db: db.execute("UPDATE state SET probe = probe + 1"))
+        except FhirError as error:
+            raise FhirError(503, error.issues, error.headers) from error
+        space = os.statvfs(self._folder)
+        log = Path(f"{self._path}-wal")
+        return {
+            "store": "sqlite",
+            "file": FILE_NAME,
+            "bytes": self._path.stat().st_size,
+            "log_bytes": log.stat().st_size if log.exists() else 0,
+            "free_bytes": space.f_bavail * space.f_frsize,
+            "last_rid": await self.last_rid(),
+            "durability": self._durability,
+            "superseded": self._execute("SELECT count(*) FROM superseded", ())[0][0],
+        }
+
+
+__all__ = ["FILE_NAME", "SqliteStore", "fetch"]

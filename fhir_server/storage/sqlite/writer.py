@@ -1,0 +1,332 @@
+"""One unit inside the write transaction: questions answered, preconditions checked, rows written.
+
+All checks of a unit precede its first row, so a refused unit leaves nothing and does not disturb the others of its group.
+Large units write as they go, behind a savepoint.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from fhir_server.errors import FhirError
+from fhir_server.search.query import Query
+from fhir_server.search.values import IndexValues
+from fhir_server.storage.body import BodyCodec, same_content, with_meta
+from fhir_server.storage.port import Commit, Effects, Facts, Outcome, Stored, Unit, Write
+from fhir_server.storage.sqlite import jobs, records
+from fhir_server.storage.sqlite.entries import Entries, counted, entries_of, references
+from fhir_server.storage.sqlite.keys import Form, Keys, TermWriter
+from fhir_server.storage.sqlite.schema import DELETED, METHOD_NUMBER, METHODS
+
+LARGE_UNIT = 200
+"""Writes from which on a unit is flushed as it goes."""
+SLICE_SECONDS = 0.003
+"""Longest stretch of work between two chances for others on the event loop."""
+
+Index = Callable[[dict[str, Any]], IndexValues]
+CURRENT = (
+    "SELECT v.rid, v.version, v.updated, v.method, v.body, v.clinical FROM resource r JOIN version v ON v.rid = r.rid "
+    "WHERE r.type = ? AND r.id = ?"
+)
+
+
+@dataclass(slots=True)
+class Tools:
+    """What a writer needs besides the database."""
+
+    index: Index
+    dumps: Callable[[Any], bytes]
+    loads: Callable[[bytes], dict[str, Any]]
+    codec: BodyCodec
+    types: Mapping[str, int]
+    clinical: Mapping[str, int]
+    clock: Callable[[], int]
+    match: Callable[[sqlite3.Connection, Query], list[tuple[str, str]]]
+    """(type, id) of at most two current resources that meet the query, as the write transaction sees them."""
+
+
+@dataclass(slots=True)
+class Current:
+    """A resource as the transaction sees it; `stored.body` is expanded, `clinical` the sort value of its postings."""
+
+    stored: Stored
+    clinical: int
+
+
+class Writer:
+    """Works on the one write connection; used by one committer, between BEGIN IMMEDIATE and COMMIT."""
+
+    def __init__(self, db: sqlite3.Connection, keys: Keys, tools: Tools) -> None:
+        self.db = db
+        self.terms = TermWriter(db, keys)
+        self._keys = keys
+        self._tools = tools
+        self._epoch = -1
+        self.rid = 0
+        self.updated = 0
+        self._fresh: dict[tuple[str, str], Current] = {}
+        self._versions: list[tuple[Any, ...]] = []
+        self._resources: list[tuple[int, str, int]] = []
+        self._old: list[tuple[int, str, int, int]] = []
+        self._superseded: list[tuple[int, int, int]] = []
+        self._postings: list[tuple[int, int, int]] = []
+        self._texts: list[tuple[int, str, int, str]] = []
+        self._ranges: list[tuple[int, Any, int, Any]] = []
+
+    # --- the group
+    def begin(self) -> None:
+        """Read what the transaction starts from; call right after BEGIN IMMEDIATE."""
+        last, updated, floor, epoch, reach = self.db.execute(
+            "SELECT (SELECT max(rid) FROM version), (SELECT updated FROM version ORDER BY rid DESC LIMIT 1), floor, epoch, reach FROM state"
+        ).fetchone()
+        if epoch != self._epoch:
+            self.terms.forget()
+            self._epoch = epoch
+        self._keys.reach = max(self._keys.reach, reach)
+        self.rid = max(last or 0, floor)
+        self.updated = max(self._tools.clock(), updated or 0)
+        self._fresh.clear()
+
+    def abandon(self) -> None:
+        """After ROLLBACK: forget everything that was to be written."""
+        self._clear()
+        self._fresh.clear()
+        self.terms.forget()
+        self._epoch = -1
+
+    def _clear(self) -> None:
+        for rows in (self._versions, self._resources, self._old, self._superseded, self._postings, self._texts, self._ranges):
+            rows.clear()
+
+    def flush(self) -> None:
+        """Write the gathered rows."""
+        many = self.db.executemany
+        if self._versions:
+            many(
+                "INSERT INTO version(rid, type, id, version, updated, method, clinical, refs, body) VALUES (?,?,?,?,?,?,?,?,?)",
+                self._versions,
+            )
+            many("INSERT INTO resource(type, id, rid) VALUES (?,?,?) ON CONFLICT DO UPDATE SET rid = excluded.rid", self._resources)
+        if self._old:
+            many("INSERT INTO old(type, id, version, rid) VALUES (?,?,?,?)", self._old)
+        if self._superseded:
+            many("INSERT INTO superseded(rid, until, at) VALUES (?,?,?)", self._superseded)
+        self.terms.flush()
+        if self._postings:
+            self._postings.sort()
+            many("INSERT INTO posting(key, sort, rid) VALUES (?,?,?)", self._postings)
+        if self._texts:
+            many("INSERT INTO text(parameter, folded, rid, exact) VALUES (?,?,?,?)", self._texts)
+        if self._ranges:
+            many("INSERT INTO range(key, low, rid, high) VALUES (?,?,?,?)", self._ranges)
+        self._clear()
+
+    # --- questions
+    def current(self, type: str, id: str) -> Current | None:
+        """The current version, with what this group has written so far."""
+        fresh = self._fresh.get((type, id))
+        if fresh is not None:
+            return fresh
+        number = self._tools.types.get(type)
+        row = self.db.execute(CURRENT, (number, id)).fetchone() if number is not None else None
+        if row is None:
+            return None
+        rid, version, updated, method, blob, clinical = row
+        return Current(Stored(rid, type, id, version, updated, METHODS[method], self._tools.codec.unpack(blob)), clinical)
+
+    def facts(self, unit: Unit) -> Facts:
+        """The answers to the unit's criteria and targets."""
+        matches: list[list[tuple[str, str]]] = []
+        if unit.criteria:
+            self.flush()
+            matches = [self._tools.match(self.db, query) for query in unit.criteria]
+        known: dict[tuple[str, str], Stored | None] = {}
+        for at in (*unit.targets, *(found for each in matches for found in each)):
+            if at not in known:
+                current = self.current(*at)
+                known[at] = current.stored if current else None
+        return Facts(matches, known)
+
+    # --- the unit
+    def apply(self, unit: Unit) -> Generator[None, None, Commit]:
+        """Carry out a unit; yields now and then so that a large one can be interleaved with other work."""
+        effects = unit.decide(self.facts(unit))
+        self._check(effects)
+        if len(effects.writes) < LARGE_UNIT:
+            return (yield from self._write_all(effects, large=False))
+        self.flush()
+        self.db.execute("SAVEPOINT unit")
+        fresh, rid = dict(self._fresh), self.rid
+        try:
+            commit = yield from self._write_all(effects, large=True)
+            self.flush()
+        except BaseException:
+            self._clear()
+            self.terms.forget()
+            self._fresh, self.rid = fresh, rid
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK TO unit")
+                self.db.execute("RELEASE unit")
+            raise
+        self.db.execute("RELEASE unit")
+        return commit
+
+    def _check(self, effects: Effects) -> None:
+        records.check_new(self.db, effects.records)
+        jobs.check_leases(self.db, effects.done_jobs)
+        jobs.check_positions(self.db, effects.positions)
+
+    def _write_all(self, effects: Effects, *, large: bool) -> Generator[None, None, Commit]:
+        """Plan each write, then make the rows; a small unit makes no row before its last write is planned."""
+        outcomes: list[Outcome] = []
+        planned: list[tuple[Current | None, Current, dict[str, Any] | None, Entries | None]] = []
+        ahead: dict[tuple[str, str], Current] = {}
+        rid = self.rid
+        started = perf_counter()
+        for write in effects.writes:
+            at = (write.type, write.id)
+            before = ahead.get(at) or self.current(*at)
+            outcome, after, entries = self._plan(write, before, rid + 1)
+            outcomes.append(outcome)
+            if after is not None:
+                rid += 1
+                ahead[at] = after
+                planned.append((before, after, write.resource, entries))
+            if perf_counter() - started > SLICE_SECONDS:
+                if large:
+                    self._take(planned, ahead, rid)
+                    planned, ahead = [], {}
+                    if len(self._postings) > 4000:
+                        self.flush()
+                yield
+                started = perf_counter()
+        self._take(planned, ahead, rid)
+        if effects.jobs or effects.records or effects.done_jobs or effects.positions:
+            records.put(self.db, effects.records, self._tools.clock(), self._tools.dumps)
+            jobs.add(self.db, effects.jobs, self._tools.dumps)
+            jobs.finish(self.db, effects.done_jobs, self._tools.clock())
+            jobs.advance(self.db, effects.positions)
+        return Commit(outcomes, rid)
+
+    def _plan(self, write: Write, before: Current | None, rid: int) -> tuple[Outcome, Current | None, Entries | None]:
+        """What a write comes to: its outcome, and the new version with its index entries unless nothing changes."""
+        old = before.stored if before else None
+        live = old is not None and not old.deleted
+        _require(write, old, live)
+        if write.method == "DELETE":
+            if old is None or not live:
+                return Outcome("unchanged", old), None, None
+            gone = Stored(rid, write.type, write.id, old.version + 1, self.updated, "DELETE", b"")
+            return Outcome("deleted", gone), Current(gone, 0), None
+        resource = write.resource
+        if resource is None:
+            raise ValueError(f"{write.method} of {write.type}/{write.id} without a resource")
+        if write.type not in self._tools.types:
+            raise FhirError.of(404, "not-supported", f"{write.type} is not a resource type of this store")
+        if live and old is not None and self._unchanged(old, resource):
+            return Outcome("unchanged", old), None, None
+        version = old.version + 1 if old else 1
+        canonical = with_meta(resource, write.type, write.id, version, self.updated)
+        body = self._tools.dumps(canonical)
+        entries = entries_of(write.type, self._tools.index(canonical), self._tools.clinical.get(write.type))
+        stored = Stored(rid, write.type, write.id, version, self.updated, write.method, body)
+        return Outcome("updated" if live else "created", stored), Current(stored, entries.clinical), entries
+
+    def _unchanged(self, old: Stored, resource: dict[str, Any]) -> bool:
+        """Whether the content equals the current one, `meta.versionId` and `meta.lastUpdated` aside."""
+        same = with_meta(resource, old.type, old.id, old.version, old.updated)
+        if self._tools.dumps(same) == old.body:
+            return True
+        content = self._tools.loads(old.body)
+        return content == same and same_content(content, same)
+
+    # --- rows
+    def _take(
+        self,
+        planned: Iterable[tuple[Current | None, Current, dict[str, Any] | None, Entries | None]],
+        ahead: dict[tuple[str, str], Current],
+        rid: int,
+    ) -> None:
+        for before, after, _, entries in planned:
+            self._rows(before, after, entries)
+        self._fresh.update(ahead)
+        self.rid = rid
+
+    def _rows(self, before: Current | None, after: Current, entries: Entries | None) -> None:
+        stored = after.stored
+        type_number = self._tools.types[stored.type]
+        refs = None
+        live_before = before is not None and not before.stored.deleted
+        new_forms: set[Form] = set()
+        new_small: set[int] = set()
+        if entries is not None:
+            refs = self._index_rows(entries, stored.rid)
+            if live_before:
+                new_forms, new_small = counted(entries)
+        if before is not None:
+            old = before.stored
+            self._old.append((type_number, old.id, old.version, old.rid))
+            if live_before:
+                self._superseded.append((old.rid, stored.rid, stored.updated))
+                self._uncount(old, new_forms, new_small)
+        blob = self._tools.codec.pack(stored.body)
+        method = METHOD_NUMBER[stored.method] if entries is not None else DELETED
+        self._versions.append((stored.rid, type_number, stored.id, stored.version, stored.updated, method, after.clinical, refs, blob))
+        self._resources.append((type_number, stored.id, stored.rid))
+
+    def _index_rows(self, entries: Entries, rid: int) -> bytes | None:
+        """Rows and counts of a new live version; returns its packed references."""
+        terms = self.terms
+        key_of, clinical, postings = terms.key, entries.clinical, self._postings
+        keys = [key_of(form) for form in entries.forms]
+        postings.append((keys[0], 0, rid))
+        postings.extend([(key, clinical, rid) for key in keys[1:]])
+        terms.count_all(keys, 1)
+        if entries.texts:
+            self._texts.extend([(parameter, folded, rid, exact) for (parameter, folded), exact in entries.texts.items()])
+        if entries.plain:
+            self._ranges.extend([(key, low, rid, high) for key, low, high in entries.plain])
+            terms.count_all({key for key, _, _ in entries.plain}, 1)
+        if entries.quantities:
+            quantities = [(key_of(form), low, rid, high) for form, low, high in entries.quantities]
+            self._ranges.extend(quantities)
+            terms.count_all({row[0] for row in quantities}, 1)
+        return references(entries.forms, keys, self._tools.types)
+
+    def _uncount(self, old: Stored, new_forms: set[Form], new_small: set[int]) -> None:
+        """The superseded version no longer counts as live."""
+        entries = self.entries_of_stored(old)
+        forms, small = counted(entries)
+        terms = self.terms
+        terms.count_all([terms.key(form) for form in forms], -1)
+        terms.count_all(small, -1)
+
+    def unpack(self, blob: bytes) -> bytes:
+        """The body in a blob."""
+        return self._tools.codec.unpack(blob)
+
+    def forget(self, type: str, id: str) -> None:
+        """A resource was erased in this transaction."""
+        self._fresh.pop((type, id), None)
+
+    def entries_of_stored(self, stored: Stored) -> Entries:
+        """The index entries of a version, computed again from its body."""
+        resource = self._tools.loads(stored.body)
+        return entries_of(stored.type, self._tools.index(resource), self._tools.clinical.get(stored.type))
+
+
+def _require(write: Write, old: Stored | None, live: bool) -> None:
+    """The preconditions of one write. Raises FhirError 409 or 412."""
+    what = f"{write.type}/{write.id}"
+    if write.if_match == 0:
+        if live:
+            raise FhirError.of(412, "conflict", f"{what} must not exist, but version {old.version if old else 0} does", what)
+    elif write.if_match is not None and (old is None or old.version != write.if_match):
+        there = f"its current version is {old.version}" if old else "it does not exist"
+        raise FhirError.of(412, "conflict", f"If-Match asks for version {write.if_match} of {what}, but {there}", what)
+    if write.method == "POST" and old is not None:
+        raise FhirError.of(409, "duplicate", f"{what} exists already; a create needs a new id", what)
