@@ -216,19 +216,20 @@ def _closing(text: str, start: int, path: str) -> int:
 def _where(places: list[Place], argument: str, path: str) -> list[Place]:
     try:
         criterion = fhirpath.compile(argument)
-    except FhirError:
-        raise
-    except Exception as problem:  # the engine's own syntax error; its text says where
+    except fhirpath.FhirPathSyntaxError as problem:
         raise FhirError.of(400, "value", f"The criterion of where() in the patch path '{path}' is no FHIRPath: {problem}") from problem
-    return [place for place in places if _meets(criterion, place)]
+    try:
+        return [place for place in places if _meets(criterion, place)]
+    except fhirpath.FhirPathError as problem:
+        raise FhirError.of(422, "processing", f"The criterion of where() in the patch path '{path}': {problem}") from problem
 
 
-def _meets(criterion: Any, place: Place) -> bool:
+def _meets(criterion: fhirpath.Expression, place: Place) -> bool:
     found = evaluate_on(criterion, place)
     return len(found) == 1 and found[0].value is True
 
 
-def evaluate_on(expression: Any, place: Place) -> list[Any]:
+def evaluate_on(expression: fhirpath.Expression, place: Place) -> list[fhirpath.Item]:
     """A FHIRPath expression evaluated with one element as its focus."""
     top = place
     while top.parent is not None:

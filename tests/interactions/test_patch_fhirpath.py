@@ -70,6 +70,14 @@ def official_cases(corpus: Path) -> list[ElementTree.Element]:
         return ElementTree.parse(io.BytesIO(content.read())).getroot().findall(f"{FHIR}case")
 
 
+def with_plain_narrative(resource: dict[str, Any]) -> dict[str, Any]:
+    """The resource with its XHTML in canonical form: prefixes and white space between elements do not count."""
+    if "text" in resource:
+        div = ElementTree.canonicalize(resource["text"]["div"], strip_text=True, rewrite_prefixes=True)
+        resource["text"]["div"] = div
+    return resource
+
+
 def test_the_official_fhirpath_patch_cases(corpus: Path) -> None:
     cases = official_cases(corpus)
     assert len(cases) == 20
@@ -82,7 +90,8 @@ def test_the_official_fhirpath_patch_cases(corpus: Path) -> None:
                 apply_fhirpath_patch(before, changes)
             assert error.attrib["msg"] in str(refused.value)
         else:
-            assert apply_fhirpath_patch(before, changes) == resource_of(case.find(f"{FHIR}output")), case.attrib["name"]
+            after = with_plain_narrative(apply_fhirpath_patch(before, changes))
+            assert after == with_plain_narrative(resource_of(case.find(f"{FHIR}output"))), case.attrib["name"]
 
 
 def operation(type: str, path: str, **parts: Any) -> dict[str, Any]:
