@@ -6,6 +6,7 @@ Built on httpcore, whose network backend is the one place through which every co
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         loop = asyncio.get_running_loop()
         try:
-            found = await asyncio.wait_for(loop.getaddrinfo(host, port, type=1), timeout)
+            async with asyncio.timeout(timeout):
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as fault:
             raise httpcore.ConnectError(f"the name {host} is not known") from fault
         except TimeoutError as fault:
@@ -86,7 +88,8 @@ class Caller:
     async def call(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes) -> Answer:
         """Send one request. Raises EndpointRefused or CallFailed; any status, a redirect too, is an answer."""
         try:
-            return await asyncio.wait_for(self._call(method, url, headers, body), self._whole)
+            async with asyncio.timeout(self._whole):
+                return await self._call(method, url, headers, body)
         except EndpointRefused:
             raise
         except TimeoutError:

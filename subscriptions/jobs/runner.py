@@ -72,7 +72,7 @@ class Jobs:
         self._feeds = [Feed(reader, services) for reader in readers]
         self._bells: list[asyncio.Event] = []
         self._loops: list[asyncio.Task[None]] = []
-        self._running: dict[asyncio.Task[None], Lane] = {}
+        self._running: dict[asyncio.Task[None], tuple[Lane, ClaimedJob]] = {}
         self._leading = asyncio.Event()
         self._stopping = False
         self._unsubscribe: Any = None
@@ -143,14 +143,24 @@ class Jobs:
             self._leading.clear()
 
     async def _keep_lead(self) -> None:
-        while True:
+        while not self._stopping:
             await asyncio.sleep(self._lease / 3000)
             await self._take_lead()
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """Keep the claims of what still runs, so that short leases (quick take-over after a kill -9) suit long jobs too."""
+        held = [(job.id, job.lease) for _, job in self._running.values()]
+        if held:
+            try:
+                await self.services.store.renew_jobs(held, self._lease)
+            except FhirError as fault:
+                log.warning("the claims of %d running jobs cannot be renewed: %s", len(held), fault)
 
     # --- feed
 
     async def _follow(self, feed: Feed, bell: asyncio.Event) -> None:
-        while True:
+        while not self._stopping:
             await self._leading.wait()
             bell.clear()
             try:
@@ -170,10 +180,10 @@ class Jobs:
 
     async def _serve(self, lane: Lane, kinds: list[Kind], bell: asyncio.Event) -> None:
         served = [kind for kind in kinds if not (self._manual and kind.timer)]
-        while True:
+        while not self._stopping:
             await self._leading.wait()
             bell.clear()
-            free = lane.places - sum(1 for busy in self._running.values() if busy is lane)
+            free = lane.places - sum(1 for busy in self._running.values() if busy[0] is lane)
             claimed: list[ClaimedJob] = []
             pause = POLL
             try:
@@ -190,7 +200,7 @@ class Jobs:
 
     def _begin(self, job: ClaimedJob, lane: Lane, bell: asyncio.Event) -> None:
         task = asyncio.create_task(self._perform(job))
-        self._running[task] = lane
+        self._running[task] = lane, job
 
         def ended(task: asyncio.Task[None]) -> None:
             self._running.pop(task, None)
@@ -202,15 +212,14 @@ class Jobs:
         result = await perform(job, self.kinds[job.kind], self.services, self._random)
         self.counts[job.kind, result] += 1
 
-    async def _claim(self, kinds: list[Kind], limit: int) -> tuple[list[ClaimedJob], float]:
+    async def _claim(self, kinds: list[Kind], limit: int, lease: int = 0) -> tuple[list[ClaimedJob], float]:
         """Due jobs, and how many seconds to rest when there are none."""
         store, now = self.services.store, self.services.clock()
         names = [kind.name for kind in kinds]
         due = await store.next_due(names)
         if due is None or due > now:
             return [], POLL if due is None else min(POLL, (due - now) / 1000)
-        lease = round(max(kind.timeout for kind in kinds) * 1000) + _MARGIN
-        return await store.claim_jobs(now, kinds=names, limit=limit, lease=lease), POLL
+        return await store.claim_jobs(now, kinds=names, limit=limit, lease=lease or self._lease), POLL
 
     # --- the tick
 
@@ -239,7 +248,9 @@ class Jobs:
                     return settled
 
     async def _run_due(self, kinds: list[Kind], limit: int) -> int:
-        claimed, _ = await self._claim(kinds, limit) if kinds else ([], 0.0)
+        # Nobody renews claims here, so they last as long as the slowest handler may take.
+        lease = round(max((kind.timeout for kind in kinds), default=0) * 1000) + _MARGIN
+        claimed, _ = await self._claim(kinds, limit, lease) if kinds else ([], 0.0)
         await asyncio.gather(*(self._perform(job) for job in claimed))
         return len(claimed)
 
@@ -274,4 +285,5 @@ class Jobs:
 
 async def _rest(bell: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(bell.wait(), max(0.001, seconds))
+        async with asyncio.timeout(max(0.001, seconds)):
+            await bell.wait()

@@ -21,7 +21,8 @@ async def perform(job: ClaimedJob, kind: Kind, services: Services, random: Rando
     Log lines name kind and id only: keys, payloads and errors may be about a person.
     """
     try:
-        result = await asyncio.wait_for(kind.handler(job, services), kind.timeout)
+        async with asyncio.timeout(kind.timeout):
+            result = await kind.handler(job, services)
         await services.gate.transact(services.principal, finishing(job, result))
         return "done"
     except LeaseLost:
