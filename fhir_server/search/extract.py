@@ -1,0 +1,283 @@
+"""From the raw value of an element to index values, by kind of search parameter and FHIR type.
+
+Specification: https://hl7.org/fhir/R4/search.html#table (which types each kind of parameter applies to)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fhir_server.model.dates import DateError, interval, period_interval, timing_interval
+from fhir_server.model.references import parse_reference, split_canonical
+from fhir_server.search.text import fold
+from fhir_server.search.values import Key, Range, Text
+
+CURRENCY = "urn:iso:std:iso:4217"
+_OPEN = float("inf")
+
+
+@dataclass(slots=True)
+class Collector:
+    """Where extractors put what they find, without repetitions."""
+
+    zone: ZoneInfo
+    own_bases: tuple[str, ...] = ()
+    keys: dict[Key, None] = field(default_factory=dict)
+    texts: dict[Text, None] = field(default_factory=dict)
+    ranges: dict[Range, None] = field(default_factory=dict)
+
+
+Extractor = Callable[[Any, int, Collector], None]
+
+
+# --- token
+
+
+def token_coding(value: Any, number: int, into: Collector) -> None:
+    code = value.get("code")
+    if code is not None:
+        into.keys[Key(number, value.get("system") or "", code)] = None
+    elif value.get("system"):
+        into.keys[Key(number, value["system"], "")] = None
+
+
+def token_concept(value: Any, number: int, into: Collector) -> None:
+    keys = into.keys
+    for coding in value.get("coding") or ():
+        if coding is not None and (code := coding.get("code")) is not None:
+            keys[Key(number, coding.get("system") or "", code)] = None
+
+
+def token_identifier(value: Any, number: int, into: Collector) -> None:
+    text = value.get("value")
+    if text is not None:
+        into.keys[Key(number, value.get("system") or "", text)] = None
+
+
+def token_contact(value: Any, number: int, into: Collector) -> None:
+    text = value.get("value")
+    if text is not None:
+        into.keys[Key(number, value.get("system") or "", text)] = None
+
+
+def token_boolean(value: Any, number: int, into: Collector) -> None:
+    into.keys[Key(number, "", "true" if value else "false")] = None
+
+
+def token_text(value: Any, number: int, into: Collector) -> None:
+    into.keys[Key(number, "", str(value))] = None
+
+
+def token_code(system: str) -> Extractor:
+    """A `code` whose value set draws on one code system: that system is implied."""
+
+    def extract(value: Any, number: int, into: Collector) -> None:
+        into.keys[Key(number, system, str(value))] = None
+
+    return extract
+
+
+# --- reference
+
+
+def reference(identifier: int) -> Extractor:
+    """A Reference; a logical one is found by `:identifier` under the number `identifier`."""
+
+    def extract(value: Any, number: int, into: Collector) -> None:
+        text = value.get("reference")
+        if text is not None:
+            found = parse_reference(text)
+            if found.form == "relative" or (found.form == "absolute" and found.base in into.own_bases):
+                into.keys[Key(number, found.type, found.id)] = None
+            elif found.form in ("absolute", "other"):
+                into.keys[Key(number, "", text)] = None
+        logical = value.get("identifier")
+        if logical is not None and identifier:
+            token_identifier(logical, identifier, into)
+
+    return extract
+
+
+def reference_canonical(value: Any, number: int, into: Collector) -> None:
+    url, version, _ = split_canonical(value)
+    found = parse_reference(url)
+    if found.form == "relative":
+        into.keys[Key(number, found.type, found.id)] = None
+    elif url:
+        into.keys[Key(number, url, version)] = None
+
+
+def uri(value: Any, number: int, into: Collector) -> None:
+    into.keys[Key(number, "", value)] = None
+
+
+# --- string
+
+
+def string_plain(value: Any, number: int, into: Collector) -> None:
+    text = str(value)
+    if folded := fold(text):
+        into.texts[Text(number, folded, text[:400])] = None
+
+
+def _string_parts(*names: str) -> Extractor:
+    def extract(value: Any, number: int, into: Collector) -> None:
+        for name in names:
+            part = value.get(name)
+            if isinstance(part, list):
+                for one in part:
+                    if one is not None:
+                        string_plain(one, number, into)
+            elif part is not None:
+                string_plain(part, number, into)
+
+    return extract
+
+
+def string_concept(value: Any, number: int, into: Collector) -> None:
+    if value.get("text"):
+        string_plain(value["text"], number, into)
+    for coding in value.get("coding") or ():
+        if coding and coding.get("display"):
+            string_plain(coding["display"], number, into)
+
+
+# --- date
+
+
+def date(value: Any, number: int, into: Collector) -> None:
+    try:
+        low, high = interval(value, into.zone)
+    except (DateError, TypeError):
+        return
+    into.ranges[Range(number, "", "", low, high)] = None
+
+
+def date_period(value: Any, number: int, into: Collector) -> None:
+    try:
+        low, high = period_interval(value, into.zone)
+    except (DateError, TypeError):
+        return
+    if value.get("start") or value.get("end"):
+        into.ranges[Range(number, "", "", low, high)] = None
+
+
+def date_timing(value: Any, number: int, into: Collector) -> None:
+    try:
+        found = timing_interval(value, into.zone)
+    except (DateError, TypeError):
+        return
+    if found:
+        into.ranges[Range(number, "", "", *found)] = None
+
+
+# --- number and quantity
+
+
+def _float(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    return float(value)
+
+
+def number(value: Any, parameter: int, into: Collector) -> None:
+    found = _float(value)
+    if found is not None:
+        into.ranges[Range(parameter, "", "", found, found)] = None
+
+
+def number_range(value: Any, parameter: int, into: Collector) -> None:
+    low, high = (_float((value.get(side) or {}).get("value")) for side in ("low", "high"))
+    if low is not None or high is not None:
+        into.ranges[Range(parameter, "", "", -_OPEN if low is None else low, _OPEN if high is None else high)] = None
+
+
+def quantity(value: Any, parameter: int, into: Collector) -> None:
+    found = _float(value.get("value"))
+    if found is None:
+        return
+    comparator = value.get("comparator")
+    low = -_OPEN if comparator in ("<", "<=") else found
+    high = _OPEN if comparator in (">", ">=") else found
+    _in_units(value, parameter, low, high, into)
+
+
+def _in_units(value: Any, parameter: int, low: float, high: float, into: Collector) -> None:
+    code, unit = value.get("code"), value.get("unit")
+    if code is not None:
+        into.ranges[Range(parameter, value.get("system") or "", code, low, high)] = None
+    if unit is not None and unit != code:
+        into.ranges[Range(parameter, "", unit, low, high)] = None
+    elif code is None:
+        into.ranges[Range(parameter, "", "", low, high)] = None
+
+
+def quantity_money(value: Any, parameter: int, into: Collector) -> None:
+    found = _float(value.get("value"))
+    if found is not None:
+        currency = value.get("currency")
+        into.ranges[Range(parameter, CURRENCY if currency else "", currency or "", found, found)] = None
+
+
+def quantity_range(value: Any, parameter: int, into: Collector) -> None:
+    sides = [value.get(side) or {} for side in ("low", "high")]
+    low, high = (_float(side.get("value")) for side in sides)
+    if low is not None or high is not None:
+        named = sides[0] if sides[0].get("code") or sides[0].get("unit") else sides[1]
+        _in_units(named, parameter, -_OPEN if low is None else low, _OPEN if high is None else high, into)
+
+
+def quantity_sampled(value: Any, parameter: int, into: Collector) -> None:
+    origin, low, high = value.get("origin") or {}, _float(value.get("lowerLimit")), _float(value.get("upperLimit"))
+    if low is not None and high is not None:
+        _in_units(origin, parameter, low, high, into)
+
+
+_NAME = _string_parts("text", "family", "given", "prefix", "suffix")
+_ADDRESS = _string_parts("text", "line", "city", "district", "state", "postalCode", "country")
+_TEXTS = ("string", "code", "id", "markdown", "uri", "url", "canonical", "oid", "uuid")
+_QUANTITIES = ("Quantity", "Age", "Count", "Distance", "Duration", "SimpleQuantity", "MoneyQuantity")
+_DATES: dict[str, Extractor] = {
+    **dict.fromkeys(("date", "dateTime", "instant"), date),
+    "Period": date_period,
+    "Timing": date_timing,
+}
+BY_KIND: dict[str, dict[str, Extractor]] = {
+    "token": {
+        "Coding": token_coding,
+        "CodeableConcept": token_concept,
+        "Identifier": token_identifier,
+        "ContactPoint": token_contact,
+        "boolean": token_boolean,
+        **dict.fromkeys((*_TEXTS, "integer", "positiveInt", "unsignedInt", "base64Binary"), token_text),
+    },
+    "reference": {"canonical": reference_canonical, "uri": uri, "url": uri, "oid": uri, "uuid": uri},
+    "string": {
+        **dict.fromkeys(_TEXTS, string_plain),
+        "HumanName": _NAME,
+        "Address": _ADDRESS,
+        "CodeableConcept": string_concept,
+        "Annotation": _string_parts("text"),
+        "ContactPoint": _string_parts("value"),
+    },
+    "date": _DATES,
+    "number": {
+        **dict.fromkeys(("integer", "positiveInt", "unsignedInt", "decimal"), number),
+        "Range": number_range,
+        **dict.fromkeys(_QUANTITIES, lambda value, parameter, into: number(value.get("value"), parameter, into)),
+    },
+    "quantity": {
+        **dict.fromkeys(_QUANTITIES, quantity),
+        "Money": quantity_money,
+        "Range": quantity_range,
+        "SampledData": quantity_sampled,
+        "decimal": number,
+        "integer": number,
+    },
+    "uri": dict.fromkeys(("uri", "url", "canonical", "oid", "uuid"), uri),
+}
+"""Kind of parameter → FHIR type of the value → extractor. References get theirs from `reference`."""

@@ -1,0 +1,133 @@
+"""Resource → index values, compiled once per resource type into straight closures.
+
+Specification: https://hl7.org/fhir/R4/search.html, https://hl7.org/fhir/R4/searchparameter.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fhir_server.fhirpath.items import Item
+from fhir_server.fhirpath.typed import TypedPath, typed_paths
+from fhir_server.model.definitions import Definitions, definitions
+from fhir_server.search.extract import BY_KIND, Collector, Extractor, reference, token_code
+from fhir_server.search.parameters import Parameter, Registry
+from fhir_server.search.values import MIN_INSTANT, IndexValues, Key
+
+Step = Callable[[dict[str, Any], Collector], None]
+
+
+def implied_system(known: Definitions, expression: str, resource_type: str) -> str | None:
+    """The code system of a `code` element, where its required value set draws on one only."""
+    path = expression.split("|", maxsplit=1)[0].strip()
+    parts = path.split(".")
+    if len(parts) < 2 or parts[0] != resource_type:
+        return None
+    current = known.types[resource_type]
+    element = None
+    for name in parts[1:]:
+        found = current.by_json.get(name)
+        if found is None:
+            return None
+        element, type_name = found
+        if type_name in known.types:
+            current = known.types[type_name]
+    if element is None or element.binding is None or element.binding.strength != "required":
+        return None
+    codings = known.codings(element.binding.value_set)
+    systems = {system for system, _ in codings or ()}
+    return systems.pop() if len(systems) == 1 else None
+
+
+class Indexer:
+    """Takes index values out of resources. `zone` is that of dates without one, `own_bases` the server's own base URLs."""
+
+    def __init__(self, registry: Registry, zone: ZoneInfo, own_bases: tuple[str, ...] = ()) -> None:
+        self._registry = registry
+        self._zone = zone
+        self._own_bases = own_bases
+        self._plans: dict[str, list[Step]] = {}
+
+    def index(self, resource: dict[str, Any]) -> IndexValues:
+        """All index values of a valid resource; a type that is not R4's gives none."""
+        kind = resource["resourceType"]
+        plan = self._plans.get(kind)
+        if plan is None:
+            plan = self._plans[kind] = self._compile(kind)
+        into = Collector(self._zone, self._own_bases)
+        for step in plan:
+            step(resource, into)
+        clinical = MIN_INSTANT
+        number = self._registry.clinical.get(kind)
+        if number is not None:
+            for found in into.ranges:
+                if found.parameter == number and (clinical == MIN_INSTANT or found.low < clinical):
+                    clinical = int(found.low)
+        codes = self._registry.patient_code.get(kind)
+        if codes is not None:
+            _patient_code(into, *codes)
+        return IndexValues(list(into.keys), list(into.texts), list(into.ranges), clinical)
+
+    def _compile(self, kind: str) -> list[Step]:
+        return [step for parameter in self._registry.all_of(kind) if not parameter.derived for step in self._steps(parameter)]
+
+    def _steps(self, parameter: Parameter) -> list[Step]:
+        extractors = BY_KIND.get(parameter.type)
+        if extractors is None:
+            return []
+        return [
+            step for path in typed_paths(parameter.expression, parameter.resource_type) if (step := self._step(parameter, path, extractors))
+        ]
+
+    def _step(self, parameter: Parameter, path: TypedPath, extractors: dict[str, Extractor]) -> Step | None:
+        number = parameter.number
+        if path.type is None:
+            return _general(path.values, number, extractors, reference(parameter.identifier))
+        extract = self._extractor(parameter, path.type, extractors)
+        if extract is None:
+            return None
+        values = path.values
+
+        def step(resource: dict[str, Any], into: Collector) -> None:
+            for value in values(resource):
+                extract(value, number, into)
+
+        return step
+
+    def _extractor(self, parameter: Parameter, kind: str, extractors: dict[str, Extractor]) -> Extractor | None:
+        if parameter.type == "reference" and kind == "Reference":
+            return reference(parameter.identifier)
+        if parameter.type == "token" and kind == "code":
+            system = implied_system(self._registry.definitions, parameter.expression, parameter.resource_type)
+            if system:
+                return token_code(system)
+        return extractors.get(kind)
+
+
+def _general(
+    values: Callable[[dict[str, Any]], list[Item]], number: int, extractors: dict[str, Extractor], of_reference: Extractor
+) -> Step:
+    """A step whose values say their type only when they are there."""
+
+    def step(resource: dict[str, Any], into: Collector) -> None:
+        for item in values(resource):
+            kind = "boolean" if item.type == "System.Boolean" else item.type.removeprefix("System.")
+            extract = of_reference if kind == "Reference" else extractors.get(kind)
+            if extract:
+                extract(item.value, number, into)
+
+    return step
+
+
+def _patient_code(into: Collector, subject: int, code: int, both: int) -> None:
+    patient = next((key.value for key in into.keys if key.parameter == subject and key.space == "Patient"), None)
+    if patient is not None:
+        for key in [key for key in into.keys if key.parameter == code]:
+            into.keys[Key(both, patient, f"{key.space}|{key.value}")] = None
+
+
+def default_indexer(zone: str = "Asia/Shanghai") -> Indexer:
+    """An indexer over the official definitions."""
+    return Indexer(Registry(definitions()), ZoneInfo(zone))

@@ -1,0 +1,202 @@
+"""The search parameters of every resource type, numbered, with those that need no index entries of their own.
+
+`patient` is `subject` restricted to Patients, `combo-code` is `code` together with `component-code`: such derived parameters are found by
+comparing expressions, and the parser puts their sources in their place.
+Specification: https://hl7.org/fhir/R4/searchparameter-registry.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fhir_server.model.definitions import Definitions, SearchParameterDef
+
+SHARED = ("_tag", "_profile", "_security", "_source")
+"""Parameters of all resources that are indexed like any other (`_id` and `_lastUpdated` are the store's own)."""
+CUSTOM = 8000
+"""First number of parameters that a site defines itself."""
+
+_CLINICAL = {
+    "AdverseEvent": "date", "AllergyIntolerance": "date", "Appointment": "date", "AuditEvent": "date", "Basic": "created", "CarePlan": "date",
+    "ClinicalImpression": "date", "Communication": "sent", "CommunicationRequest": "authored", "Composition": "date",
+    "Condition": "onset-date", "Consent": "date", "DetectedIssue": "identified", "DeviceRequest": "authored-on", "DiagnosticReport": "date",
+    "DocumentReference": "date", "Encounter": "date", "EpisodeOfCare": "date", "FamilyMemberHistory": "date", "Flag": "date",
+    "Goal": "start-date", "ImagingStudy": "started", "Immunization": "date", "List": "date", "Media": "created",
+    "MedicationAdministration": "effective-time", "MedicationRequest": "authoredon", "MedicationStatement": "effective",
+    "NutritionOrder": "datetime", "Observation": "date", "Procedure": "date", "Provenance": "recorded",
+    "QuestionnaireResponse": "authored", "RequestGroup": "authored", "RiskAssessment": "date", "ServiceRequest": "authored",
+    "Specimen": "collected", "Task": "authored-on",
+}  # fmt: skip
+"""The clinical date of a type: the parameter whose value orders its resources in time."""
+
+_CODES = {
+    "AllergyIntolerance": "code", "Condition": "code", "DiagnosticReport": "code", "Immunization": "vaccine-code",
+    "MedicationAdministration": "code", "MedicationRequest": "code", "MedicationStatement": "code", "Observation": "code", "Procedure": "code",
+    "ServiceRequest": "code",
+}  # fmt: skip
+"""Types whose resources are asked for by patient and code together."""
+
+_RESOLVED = re.compile(r"(.*)\.where\(resolve\(\) is (\w+)\)\Z", re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a parameter's values are posted: the number, and for references the only target type that counts (None = all)."""
+
+    number: int
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A search parameter of one resource type.
+
+    `number` is unique among all types; `sources` says under which numbers its values are posted (its own, unless it is derived);
+    `identifier` is the number of `:identifier` keys of a reference. `targets` of a reference: type names ('Resource' = any).
+    """
+
+    number: int
+    code: str
+    type: str
+    resource_type: str
+    expression: str
+    targets: tuple[str, ...] = ()
+    components: tuple[tuple[str, str], ...] = ()
+    url: str = ""
+    sources: tuple[Source, ...] = ()
+    identifier: int = 0
+
+    @property
+    def derived(self) -> bool:
+        return self.sources != (Source(self.number),)
+
+
+def _parts(parameter: SearchParameterDef, resource_type: str) -> frozenset[str]:
+    """The union's parts that begin at this type, without outer brackets."""
+    found = set()
+    for part in parameter.expression.split("|"):
+        text = part.strip()
+        while text.startswith("(") and text.endswith(")") and text.count("(") == 1:
+            text = text[1:-1].strip()
+        if re.match(rf"\(*{resource_type}\b", text) or parameter.base == ("Resource",):
+            found.add(text)
+    return frozenset(found)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A parameter before its sources are known."""
+
+    number: int
+    definition: SearchParameterDef
+    parts: frozenset[str]
+    sources: tuple[Source, ...] = field(default=())
+
+
+def _derive(drafts: list[_Draft]) -> None:
+    """Find the sources of derived parameters among those of the same type and kind."""
+    plain: list[_Draft] = []
+    for draft in sorted(drafts, key=lambda one: (len(one.parts), any(_RESOLVED.match(part) for part in one.parts), one.definition.code)):
+        draft.sources = _restricted(draft, plain) or _covered(draft, plain) or (Source(draft.number),)
+        if draft.sources == (Source(draft.number),):
+            plain.append(draft)
+
+
+def _restricted(draft: _Draft, plain: list[_Draft]) -> tuple[Source, ...]:
+    if draft.definition.type != "reference" or len(draft.parts) != 1:
+        return ()
+    found = _RESOLVED.match(next(iter(draft.parts)))
+    if not found:
+        return ()
+    for other in plain:
+        if other.definition.type == "reference" and other.parts == {found[1].strip()}:
+            return (Source(other.number, found[2]),)
+    return ()
+
+
+def _covered(draft: _Draft, plain: list[_Draft]) -> tuple[Source, ...]:
+    if draft.definition.type in ("composite", "special") or not draft.parts:
+        return ()
+    chosen, rest = [], set(draft.parts)
+    candidates = [one for one in plain if one.definition.type == draft.definition.type and one.parts and one.parts <= draft.parts]
+    for other in sorted(candidates, key=lambda one: -len(one.parts)):
+        if other.parts <= rest:
+            chosen.append(Source(other.number))
+            rest -= other.parts
+    return tuple(chosen) if not rest else ()
+
+
+class Registry:
+    """All parameters by resource type and code. Numbers follow from the definitions alone, so every process agrees on them."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self.definitions = definitions
+        self._by_type: dict[str, dict[str, Parameter]] = {}
+        self._by_number: dict[int, Parameter] = {}
+        self.clinical: dict[str, int] = {}
+        """type -> number of its clinical date"""
+        self.patient_code: dict[str, tuple[int, int, int]] = {}
+        """type -> numbers of (reference to the patient, code, key of both)"""
+        official = [one for one in definitions.search_parameters if one.expression]
+        shared = {one.code: one for one in official if one.base == ("Resource",) and one.code in SHARED}
+        self._shared_definitions = shared
+        next_number = 1
+        for resource_type in definitions.resource_types:
+            own = {one.code: one for one in official if resource_type in one.base}
+            next_number = self._add_type(resource_type, own, shared, next_number)
+        if next_number >= CUSTOM:
+            raise ValueError("more search parameters than numbers")
+        for name, (subject, code) in self._patient_codes():
+            self.patient_code[name] = (subject, code, next_number)
+            next_number += 1
+
+    def _add_type(self, name: str, own: dict[str, SearchParameterDef], shared: dict[str, SearchParameterDef], number: int) -> int:
+        drafts = []
+        for code, definition in sorted({**shared, **own}.items()):
+            drafts.append(_Draft(number, definition, _parts(definition, name)))
+            number += 2 if definition.type == "reference" else 1
+        _derive(drafts)
+        table = self._by_type[name] = {}
+        for draft in drafts:
+            one = draft.definition
+            identifier = draft.number + 1 if one.type == "reference" else 0
+            parameter = Parameter(
+                draft.number, one.code, one.type, name, one.expression, one.targets, one.components, one.url, draft.sources, identifier
+            )
+            table[one.code] = parameter
+            self._by_number[parameter.number] = parameter
+        clinical = table.get(_CLINICAL.get(name, ""))
+        if clinical:
+            self.clinical[name] = clinical.sources[0].number if len(clinical.sources) == 1 else clinical.number
+        return number
+
+    def _patient_codes(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        for name, code in sorted(_CODES.items()):
+            table = self._by_type[name]
+            subject = table.get("subject") or table["patient"]
+            yield name, (subject.sources[0].number, table[code].sources[0].number)
+
+    def get(self, resource_type: str, code: str) -> Parameter | None:
+        """A parameter of a type (those of all resources included), or None."""
+        return self._by_type.get(resource_type, {}).get(code)
+
+    def of(self, resource_type: str) -> list[Parameter]:
+        """The parameters of a type's own; of 'Resource' those that all types share."""
+        if resource_type == "Resource":
+            first = self._by_type[self.definitions.resource_types[0]]
+            return [first[code] for code in SHARED if code in first]
+        return [one for code, one in self._by_type.get(resource_type, {}).items() if code not in SHARED]
+
+    def all_of(self, resource_type: str) -> list[Parameter]:
+        """The parameters of a type, shared ones included."""
+        return list(self._by_type.get(resource_type, {}).values())
+
+    def number(self, number: int) -> Parameter:
+        """The parameter of a number; raises KeyError."""
+        return self._by_number[number]
+
+    def codes(self, resource_type: str) -> list[str]:
+        """The names by which a type can be searched."""
+        return ["_id", "_lastUpdated", *self._by_type.get(resource_type, {})]
