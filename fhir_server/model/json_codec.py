@@ -18,7 +18,8 @@ MAX_DEPTH = 100
 """Deepest nesting of objects and arrays that is read."""
 
 # Numbers whose text a float would not give back: trailing zero, exponent, or more digits than a float surely keeps.
-_CAREFUL_NUMBER = re.compile(rb"[:\[,\s]-?(?:\d+\.\d*0(?![\d.])|\d[\d.]*[eE]|\d[\d.]{15,}|0(?:\.0+)?(?=[,\]}\s])(?<=-0))")
+# Behind a key or in an array: times such as 08:00:00.000 inside strings must not look like one.
+_CAREFUL_NUMBER = re.compile(rb"(?:\":|[\[,])\s*-?(?:\d+\.\d*0(?![\d.])|\d[\d.]*[eE]|\d[\d.]{15,}|0(?:\.0+)?(?=[,\]}\s])(?<=-0))")
 _SPACED_KEY = re.compile(rb'"\s+:')
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _CONTROL_ESCAPE = re.compile(rb"\\u00(?:0[0-8bBcCeEfF]|1[0-9a-fA-F])|\\[bf]")
@@ -77,11 +78,11 @@ def _integer(text: str) -> int | Number:
     return Number(text) if len(text) > 18 or text == "-0" else int(text)
 
 
-def _careful(raw: bytes) -> Any:
-    """The slow and exact parser: keeps decimals, sees duplicate keys."""
+def _careful(raw: bytes, pairs: _Pairs | None) -> Any:
+    """The slow and exact parser: keeps decimals, and sees duplicate keys where it is given `pairs` (which costs as much again)."""
     try:
         return json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_Pairs(), parse_float=_number, parse_int=_integer, parse_constant=_constant, strict=True
+            raw.decode("utf-8"), object_pairs_hook=pairs, parse_float=_number, parse_int=_integer, parse_constant=_constant, strict=True
         )
     except json.JSONDecodeError as fault:
         raise _refuse(
@@ -97,10 +98,30 @@ def _too_deep() -> FhirError:
 
 
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_STRING = re.compile(rb'"[^"]*"')
+_NO_MARKS = bytes(byte for byte in range(256) if byte not in b'{}[]"')
+
+
+def _surely_within(raw: bytes, limit: int) -> bool:
+    """Whether the nesting is within the limit, told without looking at each bracket; False where it would take a closer look.
+
+    Only brackets and quotes are kept, strings dropped, then innermost pairs taken away; each round takes one or two levels.
+    """
+    if b"\\" in raw:
+        raw = _ESCAPE.sub(b"", raw)
+    marks = raw.translate(None, _NO_MARKS).replace(b'""', b"")
+    if b'"' in marks:
+        marks = _STRING.sub(b"", marks)
+    for _ in range(limit // 2):
+        marks = marks.replace(b"{}", b"").replace(b"[]", b"")
+        if not marks:
+            return True
+    return False
 
 
 def _depth_within(raw: bytes, limit: int) -> bool:
-    if raw.count(b"{") + raw.count(b"[") <= limit:
+    if raw.count(b"{") + raw.count(b"[") <= limit or _surely_within(raw, limit):
         return True
     depth = 0
     for token in _BRACKETS.finditer(raw):
@@ -124,12 +145,10 @@ def loads_any(raw: bytes) -> Any:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as fault:
         raise _explain(raw, fault) from None
-    if (
-        _CAREFUL_NUMBER.search(raw)
-        or _SPACED_KEY.search(raw)
-        or (isinstance(value, dict | list) and raw.count(b'":') != orjson.dumps(value).count(b'":'))
-    ):
-        value = _careful(raw)
+    if _SPACED_KEY.search(raw) or (isinstance(value, dict | list) and raw.count(b'":') != orjson.dumps(value).count(b'":')):
+        value = _careful(raw, _Pairs())
+    elif _CAREFUL_NUMBER.search(raw):
+        value = _careful(raw, None)
     if _CONTROL_ESCAPE.search(raw):
         _refuse_control_characters(value, "")
     return value
