@@ -168,6 +168,7 @@ def _refusal(code: int, text: str) -> Receipt:
 
 async def _leave(client: aiosmtplib.SMTP) -> None:
     try:
-        await asyncio.wait_for(client.quit(), 5)
+        async with asyncio.timeout(5):
+            await client.quit()
     except (aiosmtplib.SMTPException, OSError, TimeoutError):
         client.close()

@@ -208,17 +208,18 @@ class CareEngine:
         if facts.is_dead(patient):
             return None
         encounter = await self._read(facts.reference(observation.get("encounter"), "Encounter"), services)
-        encounter = encounter or await self._current_visit(patient["id"], services)
+        visits = [encounter] if encounter else await self._visits_of(patient["id"], services)
+        encounter = next((visit for visit in visits if visit is encounter or visit.get("status") == "in-progress"), None)
         case = enrol.Case(self._canonical, patient, now.date(), now, encounter)
-        alert = critical.alert(rule, finding, observation, stored.version, case, facts.owner(encounter))
+        alert = critical.alert(rule, finding, observation, stored.version, case, _responsible([encounter, *visits], patient))
         return await self._alert_unit(alert, services)
 
-    async def _current_visit(self, patient: str, services: Services) -> Resource | None:
-        """The patient's visit that is in progress, where the result names none."""
+    async def _visits_of(self, patient: str, services: Services) -> list[Resource]:
+        """The patient's visits, the latest first."""
         where = KeyMatch(self._number("Encounter", "subject"), "Patient", patient)
         page = await services.gate.search(services.principal, Query(("Encounter",), where, limit=20))
-        running = [visit for visit in map(content_of, page.items) if visit.get("status") == "in-progress"]
-        return max(running, key=lambda visit: str(visit.get("period", {}).get("start", ""))) if running else None
+        visits = [json_codec.loads(stored.body) for stored in page.items]
+        return sorted(visits, key=lambda visit: str(visit.get("period", {}).get("start", "")), reverse=True)
 
     async def _alert_unit(self, alert: critical.Alert, services: Services) -> Unit:
         others = list(alert.others)
@@ -268,6 +269,13 @@ class CareEngine:
 
 def _job(kind: str, patient: str, stored: Stored, now: int, **more: Any) -> Job:
     return Job(kind, patient, {"type": stored.type, "id": stored.id, "version": stored.version, **more}, now)
+
+
+def _responsible(visits: Sequence[Resource | None], patient: Resource) -> Resource | None:
+    """Who must act: of the visit, else of the latest one, else the patient's own doctor or organization."""
+    of_visits = (facts.owner(visit) for visit in visits)
+    own = [*patient.get("generalPractitioner", ()), patient.get("managingOrganization")]
+    return next((reference for reference in (*of_visits, *own) if reference), None)
 
 
 def _happened(observation: Resource) -> str | None:

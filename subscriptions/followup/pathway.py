@@ -156,12 +156,22 @@ def _action(where: str, content: Any) -> Action:
     )
 
 
+def _whole(top: _Reader) -> int:
+    text = top.text("priority", "0")
+    if not text.isdigit():
+        raise PathwayError(f"{top.where}: 'priority' is '{text}', not a whole number")
+    return int(text)
+
+
 def _limit(where: str, content: Any) -> Limit:
     item = _Reader(where, content, {"name", "codes", "units", "low", "high", "source"})
     units = item.content.get("units")
     if not isinstance(units, dict) or not units:
         raise PathwayError(f"{where}: 'units' must name at least one unit with its divisor")
-    divisors = {str(unit): Decimal(str(divisor)) for unit, divisor in units.items()}
+    try:
+        divisors = {unit: Decimal(divisor) for unit, divisor in units.items()}
+    except (InvalidOperation, TypeError):
+        raise PathwayError(f"{where}: a unit's divisor is not a number") from None
     if any(divisor <= 0 for divisor in divisors.values()):
         raise PathwayError(f"{where}: a unit's divisor must be above 0")
     low, high = item.decimal("low"), item.decimal("high")
@@ -175,7 +185,8 @@ def _limit(where: str, content: Any) -> Limit:
 def parse(text: str, name: str) -> Pathway:
     """A file's content as values. Raises PathwayError with the file's name, place and reason."""
     try:
-        content = yaml.safe_load(text)
+        # Scalars stay the texts that were written: `on` is no boolean, 1.0 no binary float.
+        content = yaml.load(text, Loader=yaml.BaseLoader)
     except yaml.YAMLError as fault:
         raise PathwayError(f"{name}: {fault}") from None
     top = _Reader(name, content, _TOP)
@@ -198,7 +209,7 @@ def parse(text: str, name: str) -> Pathway:
         icd10=match.texts("icd10"),
         departments=match.texts("department"),
         exclusive_group=top.text("exclusiveGroup", ""),
-        priority=int(top.text("priority", "0")),
+        priority=_whole(top),
         flags=frozenset(top.texts("flags")),
         limits=tuple(_limit(f"{name}: values[{n}]", item) for n, item in enumerate(top.content.get("values") or [])),
     )
