@@ -182,7 +182,8 @@ def show(report: Report, seconds: float, ignored: list[str], console: Console) -
     rate = report.items / max(seconds, 0.001)
     console.print(f"{report.items} resources in {seconds:.1f} s ({rate:.0f}/s)", highlight=False)
     if report.bundles or report.skipped_bundles:
-        console.print(f"Bundles carried out: {report.bundles}; carried out by an earlier load and skipped: {report.skipped_bundles}", highlight=False)
+        before = f"; carried out by an earlier load and skipped: {report.skipped_bundles}" if report.skipped_bundles else ""
+        console.print(f"Bundles carried out: {report.bundles}{before}", highlight=False)
     if report.resumed:
         console.print(f"Done before the interruption: {report.resumed}", highlight=False)
     if ignored:

@@ -42,7 +42,7 @@ async def batch(context: Context, request: Request) -> Response:
 
 
 async def _batch(context: Context, request: Request, bundle: dict[str, Any]) -> Response:
-    entries, errors = take_apart(context, request, bundle)
+    entries, errors = await take_apart(context, request, bundle)
     answers: dict[int, bytes] = {index: failed_entry(error, request.headers) for index, error in errors.items()}
     for phase in range(4):
         await _do_phase(context, [entry for entry in entries if entry.phase == phase], answers)

@@ -6,12 +6,13 @@ Specification: https://hl7.org/fhir/R4/http.html#transaction-response, https://h
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from functools import lru_cache
 from http import HTTPStatus
 
 import orjson
 
 from fhir_server.errors import FhirError
+from fhir_server.interactions.answers import instant
 from fhir_server.interactions.errors import render
 from fhir_server.interactions.headers import etag
 from fhir_server.interactions.http import FHIR_JSON, Response
@@ -21,7 +22,7 @@ _OUTCOME = b'{"resourceType":"OperationOutcome"'
 
 
 def bundle_answer(kind: str, answers: Iterable[bytes]) -> Response:
-    """The whole response: `kind` is batch-response or transaction-response, `answers` come from `entry_answer` in the order of the request."""
+    """The response: `kind` is batch-response or transaction-response, `answers` come from `entry_answer` in the order of the request."""
     body = b",".join(answers)
     head = b'{"resourceType":"Bundle","type":"%s"' % kind.encode()
     return Response(200, b'%s,"entry":[%s]}' % (head, body) if body else head + b"}")
@@ -67,6 +68,5 @@ def _told(response: Response) -> bytes:
     return text.encode()
 
 
-def _instant(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{milliseconds % 1000:03d}Z"
+_instant = lru_cache(maxsize=64)(instant)
+"""The entries of one transaction have one time."""

@@ -5,8 +5,10 @@ Specification: https://hl7.org/fhir/R4/http.html#transaction, https://hl7.org/fh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import asyncio
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,13 +22,16 @@ from fhir_server.validation import structure
 MAX_ISSUES = 500
 """Most issues that one answer lists; the rest is counted."""
 _PHASE = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
+_SLICE = 250
+"""Entries between two chances for others on the event loop."""
+_INDEX = re.compile(r"Bundle\.entry\[(\d+)\]")
 _CARRIES = frozenset({"create", "update", "patch"})
 _WRITES = frozenset({"create", "update", "patch", "delete"})
 
 
 @dataclass(slots=True)
 class Entry:
-    """One entry that is a readable request. `phase` is its place in the processing order: 0 DELETE, 1 POST, 2 PUT and PATCH, 3 GET and HEAD."""
+    """One entry that is a readable request. `phase`: 0 DELETE, 1 POST, 2 PUT and PATCH, 3 GET and HEAD, as they are processed."""
 
     index: int
     request: Request
@@ -43,15 +48,17 @@ class Entry:
         return self.route.interaction in _WRITES
 
 
-def take_apart(context: Context, outer: Request, bundle: dict[str, Any]) -> tuple[list[Entry], dict[int, FhirError]]:
+async def take_apart(context: Context, outer: Request, bundle: dict[str, Any]) -> tuple[list[Entry], dict[int, FhirError]]:
     """The entries of a Bundle whose envelope is right, and the errors of the others by entry index.
 
     Resources inside entries are not validated here. Raises FhirError 400 or 422 for faults of the Bundle itself.
     """
-    errors = _envelope_errors(context, bundle)
+    errors = await _envelope_errors(bundle)
     headers = _shared_headers(outer)
     entries: list[Entry] = []
     for index, content in enumerate(bundle.get("entry") or ()):
+        if index % _SLICE == _SLICE - 1:
+            await asyncio.sleep(0)
         if index in errors:
             continue
         try:
@@ -112,16 +119,19 @@ def _own_headers(shared: dict[str, str], asked: dict[str, Any], found: Route) ->
     return headers
 
 
-def _envelope_errors(context: Context, bundle: dict[str, Any]) -> dict[int, FhirError]:
-    """Faults of the Bundle without its resources: those of single entries by index; FhirError raised where the Bundle as such is at fault."""
+async def _envelope_errors(bundle: dict[str, Any]) -> dict[int, FhirError]:
+    """Faults of the Bundle without its resources, those of single entries by index.
+
+    Raises FhirError 400 or 422 where the Bundle as such is at fault.
+    """
     entries = bundle.get("entry")
-    if not isinstance(entries, list | None):
+    if entries is not None and not isinstance(entries, list):
         raise FhirError.of(400, "structure", "Bundle.entry must be an array", "Bundle.entry")
-    hollow = [{k: v for k, v in e.items() if k != "resource"} if isinstance(e, dict) else e for e in entries or ()]
-    envelope = {**bundle, "entry": hollow} if hollow else {k: v for k, v in bundle.items() if k != "entry"}
     faults: dict[int, list[Issue]] = {}
-    for issue in structure.validate(envelope):
-        if issue.severity in ("error", "fatal"):
+    for issue in _envelope_issues(bundle, entries or []):
+        if issue is None:
+            await asyncio.sleep(0)
+        elif issue.severity in ("error", "fatal"):
             faults.setdefault(_entry_of(issue), []).append(issue)
     for index, entry in enumerate(entries or ()):
         if isinstance(entry, dict):
@@ -130,6 +140,31 @@ def _envelope_errors(context: Context, bundle: dict[str, Any]) -> dict[int, Fhir
         issues = [issue for _, found in sorted(faults.items()) for issue in found]
         raise FhirError(_status_of(issues), issues[:MAX_ISSUES])
     return {index: FhirError(_status_of(issues), issues) for index, issues in faults.items()}
+
+
+def _envelope_issues(bundle: dict[str, Any], entries: list[Any]) -> Iterator[Issue | None]:
+    """The issues of a Bundle without its resources, slice by slice; None between two slices."""
+    rest = {name: value for name, value in bundle.items() if name != "entry"}
+    if "entry" in bundle and not entries:
+        rest["entry"] = entries
+    yield from structure.validate(rest)
+    for start in range(0, len(entries), _SLICE):
+        hollow = [{k: v for k, v in e.items() if k != "resource"} if isinstance(e, dict) else e for e in entries[start : start + _SLICE]]
+        for issue in structure.validate({"resourceType": "Bundle", "type": bundle.get("type"), "entry": hollow}):
+            if _entry_of(issue) >= 0:
+                yield _shifted(issue, start)
+        yield None
+
+
+def _shifted(issue: Issue, start: int) -> Issue:
+    """The issue of a slice with the indexes of the whole."""
+    if not start:
+        return issue
+
+    def shift(text: str) -> str:
+        return _INDEX.sub(lambda found: f"Bundle.entry[{int(found.group(1)) + start}]", text)
+
+    return replace(issue, diagnostics=shift(issue.diagnostics), expression=tuple(map(shift, issue.expression)))
 
 
 def _check_parts(faults: dict[int, list[Issue]], index: int, entry: dict[str, Any]) -> None:

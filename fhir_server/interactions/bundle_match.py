@@ -58,7 +58,7 @@ class Fresh:
         return values
 
     def matches(self, query: Query, stored: Sequence[Address]) -> list[Address]:
-        """What meets the query: of `stored` (the store's answer) those that the transaction does not write, and the new content that does."""
+        """What meets the query: of the store's answer `stored` what the transaction does not write, and of the new content what does."""
         found = [address for address in stored if address not in self._touched]
         for type in query.types:
             if type in self._by_type:

@@ -37,7 +37,7 @@ def wanted(entries: Sequence[Entry]) -> list[Address]:
 
 
 async def rehearse(context: Context, entries: Sequence[Entry], written: Mapping[Address, int]) -> None:
-    """Do the searches, histories, version reads and operations once before anything is written, so that a faulty one refuses the transaction.
+    """Do searches, histories, version reads and operations once before anything is written: a faulty one refuses the transaction.
 
     What is not there yet, but written by this transaction, is no fault. Raises FhirError naming the entry.
     """
@@ -53,7 +53,10 @@ async def rehearse(context: Context, entries: Sequence[Entry], written: Mapping[
 
 
 def check(context: Context, entries: Sequence[Entry], facts: Facts, writes: Mapping[Address, Write]) -> dict[int, Stored | None]:
-    """The version that each read entry will show; None where the transaction itself writes it. Raises FhirError 404 or 410 naming the entry."""
+    """The version that each read entry will show; None where the transaction itself writes it.
+
+    Raises FhirError 404 or 410 naming the entry.
+    """
     shown: dict[int, Stored | None] = {}
     for entry in entries:
         if entry.route.interaction != "read":

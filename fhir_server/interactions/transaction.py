@@ -31,7 +31,7 @@ async def transaction(context: Context, request: Request, bundle: dict[str, Any]
 
     Raises the FhirError of the failing entry, which names it (`Bundle.entry[k]`), or 400/422 with all faults of all contents.
     """
-    entries, errors = take_apart(context, request, bundle)
+    entries, errors = await take_apart(context, request, bundle)
     bundle.clear()  # the entries hold what is needed; what is written need not be kept until the answer
     reading = [entry for entry in entries if not entry.writes]
     errors.update(bundle_reads.check_kinds(context, reading))

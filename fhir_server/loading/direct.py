@@ -152,7 +152,7 @@ class DirectLoader:
 
 
 def _foreseen(report: Report, singles: Sequence[Single]) -> dict[str, Any]:
-    """The report of a chunk as its journal keeps it: written before the store has told what is new, so that it only says `loaded before`."""
+    """The report of a chunk for its journal, written before the store has told what is new: it only says `loaded before`."""
     kept = Report()
     kept.add(report.delta())
     for single in singles:

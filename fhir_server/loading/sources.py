@@ -1,6 +1,6 @@
 """Files to load: folders, archives and compressed files become a flat list of documents and lines.
 
-Formats: NDJSON (https://hl7.org/fhir/R4/nd-json.html), single JSON resources, Bundles; each plain, `.gz`, or inside `.tar`, `.tar.gz`, `.tgz`.
+Formats: NDJSON (https://hl7.org/fhir/R4/nd-json.html), single JSON resources, Bundles; each plain, `.gz`, or in `.tar`, `.tar.gz`, `.tgz`.
 """
 
 from __future__ import annotations
