@@ -1,1 +1,150 @@
-"""Composition root: builds the server out of its rooms."""
+"""Composition root: builds one worker's server out of its rooms, starts and stops what runs in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import importlib.util
+import os
+import pkgutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import FastAPI
+
+from fhir_server import beside
+from fhir_server.auth.gate import Gate
+from fhir_server.interactions.asgi import PREFIX, FhirApplication
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.origin import Origins
+from fhir_server.interactions.registration import Operation, Registry
+from fhir_server.model.definitions import definitions
+from fhir_server.observability.logs import AccessLog, log
+from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots
+from fhir_server.search.indexer import Indexer
+from fhir_server.search.parameters import Registry as SearchRegistry
+from fhir_server.settings import Settings
+from fhir_server.storage.port import Store
+from fhir_server.storage.sqlite.store import SqliteStore
+
+_OPERATION_ROOMS = ("fhir_server.operations", "subscriptions.operations", "integrations.hl7v2.operations")
+_PUBLISH_SECONDS = 1.0
+
+
+def collect_operations() -> Registry:
+    """Every module constant `OPERATION` in the rooms' folders `operations`."""
+    registry = Registry()
+    for room in _OPERATION_ROOMS:
+        try:
+            package = importlib.import_module(room)
+        except ModuleNotFoundError as missing:
+            if missing.name is None or not room.startswith(missing.name):
+                raise
+            continue
+        for found in pkgutil.iter_modules(package.__path__):
+            operation = getattr(importlib.import_module(f"{room}.{found.name}"), "OPERATION", None)
+            if isinstance(operation, Operation):
+                registry.add(operation)
+    return registry
+
+
+class Application:
+    """One worker: the ASGI callable, its store, and its background parts.
+
+    `background`: (name, start) of parts to start after the store; `start()` gives an object with `async stop()`.
+    """
+
+    def __init__(self, context: Context, store: Store, fhir: FhirApplication, others: FastAPI) -> None:
+        self.context, self.store, self.fhir, self.others = context, store, fhir, others
+        self.background: list[tuple[str, Callable[[], Awaitable[Any]]]] = []
+        self.mllp_address = ""
+        self._running: list[tuple[str, Any]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._access: AccessLog | None = None
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        path = scope.get("path", "")
+        if path.startswith(PREFIX) and scope["type"] == "http" and (len(path) == len(PREFIX) or path[len(PREFIX)] == "/"):
+            await self.fhir(scope, receive, send)
+        else:
+            await self.others(scope, receive, send)
+
+    async def start(self) -> None:
+        """Start the background parts. What was started is stopped again if a later part fails."""
+        try:
+            for name, begin in self.background:
+                self._running.append((name, await begin()))
+        except BaseException:
+            await self.stop()
+            raise
+
+    def every(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something again and again until the end, and once more then."""
+
+        async def repeat() -> None:
+            try:
+                while True:
+                    await asyncio.sleep(seconds)
+                    action()
+            finally:
+                action()
+
+        self._tasks.append(asyncio.get_running_loop().create_task(repeat()))
+
+    async def stop(self) -> None:
+        """Stop the background parts in the reverse order, then close the store: all is durable after it."""
+        for name, part in reversed(self._running):
+            try:
+                await part.stop()
+            except Exception:
+                log().exception("a part did not stop in order", part=name)
+        self._running.clear()
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self.store.close()
+
+
+async def compose(settings: Settings, port: int, worker: int = 0) -> Application:
+    """A worker's server with an open store, not started. `port`: the one that is listened on. Raises FhirError, UnusableStore."""
+    zone = ZoneInfo(settings.time_zone)
+    known = definitions()
+    search = SearchRegistry(known)
+    indexer = Indexer(search, zone)
+    store = SqliteStore(
+        settings.data_dir,
+        index=indexer.index,
+        type_names=known.resource_types,
+        durability=settings.synchronous,
+        group_ms=settings.group_commit_ms,
+        search_seconds=settings.search_seconds,
+        cursor_seconds=settings.cursor_seconds,
+        clinical=search.clinical,
+        patient_code=search.patient_code,
+    )
+    await store.open()
+    gate = Gate(store)
+    context = Context(gate, known, search, collect_operations(), settings, await store.secret("cursor"), zone)
+    origins = Origins(settings, port)
+    context.parts["origins"] = origins
+    context.parts["store"] = store
+    metrics = RequestMetrics()
+    context.parts["metrics"] = metrics
+    access = AccessLog(settings.access_log)
+    folder = os.environ.get("FHIR_SERVER_METRICS_FOLDER", "") if settings.workers > 1 else ""
+    snapshots = SharedSnapshots(Path(folder), worker) if folder else None
+    fhir = FhirApplication(context, origins, metrics, access)
+    app = Application(context, store, fhir, beside.build(context, metrics, snapshots, store.check, settings.data_dir))
+    app.every(_PUBLISH_SECONDS, access.flush)
+    if snapshots is not None:
+        app.every(_PUBLISH_SECONDS, lambda: snapshots.publish(metrics))
+    _add_background(app, worker)
+    return app
+
+
+def _add_background(app: Application, worker: int) -> None:
+    """Jobs with their feed readers, and (in the first worker) the MLLP listener."""

@@ -1,6 +1,81 @@
-"""The command line; see `fhir-server --help`."""
+"""The command line `fhir-server`: commands are found by name and imported only when called.
+
+A command is a module with a Typer application `app`. To add one, write it and add its line to COMMANDS.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+import click
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+COMMANDS = {
+    "serve": ("fhir_server.commands.serve", "Start the server."),
+    "demo": ("fhir_server.demo.commands", "Demonstration clinic: serve it, or send its HL7 v2 feed."),
+    "load": ("fhir_server.commands.load", "Load NDJSON, JSON and Bundles; resumable."),
+    "export": ("fhir_server.commands.export", "Write all resources as NDJSON."),
+    "validate": ("fhir_server.commands.validate", "Check resources in files."),
+    "hl7v2": ("integrations.hl7v2.commands", "HL7 v2 tools: try messages without storing anything."),
+    "jobs": ("subscriptions.commands", "Background jobs: dead letters and their revival."),
+    "doctor": ("fhir_server.commands.doctor", "Check the set-up and say what is wrong."),
+    "capabilities": ("fhir_server.commands.capabilities", "Print the CapabilityStatement."),
+}
+"""Name -> (module, one line of help)."""
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+class LazyGroup(TyperGroup):
+    """Commands whose modules are imported when they are called; `--help` imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, (module, _) in COMMANDS.items() if _exists(module)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """What `--help` shows: name and one line."""
+        module, help = COMMANDS.get(cmd_name, ("", ""))
+        return click.Command(cmd_name, help=help) if module and _exists(module) else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called, imported now."""
+        name, found, rest = super().resolve_command(ctx, args)
+        if found is not None and name is not None:
+            found = get_command(importlib.import_module(COMMANDS[name][0]).app)
+        return name, found, rest
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A FHIR R4 server with HL7 v2 feeds, subscriptions and a follow-up (随访) engine. Settings: docs/configuration.md.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def entry(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+    """Options before the command."""
+    if version:
+        from fhir_server import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 def main() -> None:
     """Entry point of the console script `fhir-server`."""
-    raise SystemExit("not built yet")
+    app()
+
+
+if __name__ == "__main__":
+    main()

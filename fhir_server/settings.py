@@ -56,7 +56,8 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("INFO", description="Level of the JSON log on stderr.")
     access_log: Literal["all", "errors", "off"] = Field(
-        "all", description="Log lines of requests: `all`, `errors` (status 400 and above, or slower than a second), `off`. Never with ids or values."
+        "all",
+        description="Log lines of requests: `all`, `errors` (status 400 and above, or slower than a second), `off`. Never with ids or values.",
     )
     body_seconds: float = Field(
         30.0, gt=0, description="Time for a request's headers, and for its body beyond one second per 64 kB; a slower client gets 408."

@@ -6,7 +6,6 @@ Specification: https://hl7.org/fhir/R4/http.html#read, https://hl7.org/fhir/R4/h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import orjson
 
@@ -15,11 +14,6 @@ from fhir_server.interactions.headers import etag, http_date
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.prefer import Preferences
 from fhir_server.storage.port import Stored
-
-
-def instant(milliseconds: int) -> str:
-    """Milliseconds since 1970 as a FHIR instant in UTC."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def version_url(request: Request, stored: Stored) -> str:

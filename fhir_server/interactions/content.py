@@ -70,7 +70,12 @@ def resource_of(context: Context, request: Request, type: str, id: str | None = 
     if id is not None:
         sent = resource.get("id")
         if sent is None:
-            raise FhirError.of(400, "required", f"The content has no id, but the address names {type}/{id}; an update's content must carry it", f"{type}.id")
+            raise FhirError.of(
+                400,
+                "required",
+                f"The content has no id, but the address names {type}/{id}; an update's content must carry it",
+                f"{type}.id",
+            )
         if sent != id:
             raise FhirError.of(400, "invalid", f"The content's id is '{str(sent)[:80]}', but the address names {type}/{id}", f"{type}.id")
     without_server_meta(resource)

@@ -25,7 +25,11 @@ def several(type: str, query: str) -> FhirError:
 
 def with_id(resource: dict[str, Any], id: str) -> dict[str, Any]:
     """The resource under this id (a sent one is ignored), in the customary order of members."""
-    return {"resourceType": resource["resourceType"], "id": id, **{k: v for k, v in resource.items() if k not in ("resourceType", "id", "_id")}}
+    return {
+        "resourceType": resource["resourceType"],
+        "id": id,
+        **{k: v for k, v in resource.items() if k not in ("resourceType", "id", "_id")},
+    }
 
 
 async def plan_create(context: Context, request: Request, type: str) -> PlannedWrite:

@@ -28,7 +28,9 @@ class _Changed(FhirError):
 
 
 def _changed(type: str) -> _Changed:
-    return _Changed.of(409, "conflict", f"The {type} resources that meet the criteria changed while they were deleted; send the request again")  # type: ignore[return-value]
+    return _Changed.of(
+        409, "conflict", f"The {type} resources that meet the criteria changed while they were deleted; send the request again"
+    )  # type: ignore[return-value]
 
 
 def _answer(prefer: Preferences, outcomes: Sequence[Outcome]) -> Response:

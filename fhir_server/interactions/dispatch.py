@@ -95,12 +95,20 @@ def _find_operation(context: Context, to: Route) -> Operation:
     """The operation that a path names, on its level and type. Raises FhirError 404, 400."""
     operation = context.operations.operations.get(to.operation)
     if operation is None:
-        raise FhirError.of(404, "not-supported", f"Operation ${to.operation[:80]} is not served here; the CapabilityStatement lists what is")
+        raise FhirError.of(
+            404, "not-supported", f"Operation ${to.operation[:80]} is not served here; the CapabilityStatement lists what is"
+        )
     level = "instance" if to.id else "type" if to.type else "system"
     if level not in operation.levels:
-        raise FhirError.of(400, "not-supported", f"${operation.name} is not defined on {level} level, but on {', '.join(sorted(operation.levels))}")
+        raise FhirError.of(
+            400, "not-supported", f"${operation.name} is not defined on {level} level, but on {', '.join(sorted(operation.levels))}"
+        )
     if to.type and "*" not in operation.types and to.type not in operation.types:
-        raise FhirError.of(400, "not-supported", f"${operation.name} is not defined on {to.type}, but on {', '.join(sorted(filter(None, operation.types)))}")
+        raise FhirError.of(
+            400,
+            "not-supported",
+            f"${operation.name} is not defined on {to.type}, but on {', '.join(sorted(filter(None, operation.types)))}",
+        )
     return operation
 
 

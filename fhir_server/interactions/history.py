@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fhir_server.errors import FhirError
-from fhir_server.interactions.answers import instant
 from fhir_server.interactions.bundles import Link, bundle
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.cursors import position_of, token_for
@@ -15,6 +14,7 @@ from fhir_server.interactions.present import WHOLE, Presentation, present, prese
 from fhir_server.interactions.query_string import FORMATTING, encoded, pairs
 from fhir_server.interactions.read import unknown
 from fhir_server.model import dates
+from fhir_server.model.dates import format_instant as instant
 from fhir_server.storage.port import Position, Stored
 
 DEFAULT_COUNT = 20
@@ -54,7 +54,11 @@ def _asked(context: Context, request: Request, scope: str) -> _Asked:
     for name, value in sent:
         if name not in _KNOWN:
             if preferences(request).strict:
-                raise FhirError.of(400, "not-supported", f"Parameter '{name[:80]}' is not supported by history; it has _count, _since, _at, _summary, _elements")
+                raise FhirError.of(
+                    400,
+                    "not-supported",
+                    f"Parameter '{name[:80]}' is not supported by history; it has _count, _since, _at, _summary, _elements",
+                )
             continue
         if name == "_count":
             count = whole_number(name, value)

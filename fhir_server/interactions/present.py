@@ -106,7 +106,10 @@ def shortened(definitions: Definitions, resource: dict[str, Any], how: Presentat
         shown = resource
     if how.elements:
         # `value` names all forms of value[x]; the JSON name of one form is a habit of clients that is served too.
-        names = {element.rpartition(".")[2] if element.startswith(resource["resourceType"] + ".") else element.partition(".")[0] for element in how.elements}
+        names = {
+            element.rpartition(".")[2] if element.startswith(resource["resourceType"] + ".") else element.partition(".")[0]
+            for element in how.elements
+        }
         by_json = definitions.types[resource["resourceType"]].by_json
         names |= {by_json[name][0].name for name in names if name in by_json}
         shown = _top_level(definitions, shown, lambda name: name in names or name.removesuffix("[x]") in names)
@@ -125,7 +128,9 @@ def present_one(context: Context, request: Request, response: Response) -> None:
     found = pairs(request.query)
     for name, _ in found:
         if name not in PRESENTATION and preferences(request).strict:
-            raise FhirError.of(400, "not-supported", f"Parameter '{name[:80]}' is not known here; a read has _format, _pretty, _summary and _elements")
+            raise FhirError.of(
+                400, "not-supported", f"Parameter '{name[:80]}' is not known here; a read has _format, _pretty, _summary and _elements"
+            )
     how = presentation(found)
     if how.summary == "count":
         raise FhirError.of(400, "value", "_summary=count is for searches, not for a single resource")

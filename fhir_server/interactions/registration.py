@@ -31,6 +31,42 @@ class Operation:
     affects_state: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """A REST interaction as the CapabilityStatement and OpenAPI tell it.
+
+    `code`: of http://hl7.org/fhir/restful-interaction; `level`: instance, type or system; `method` and `path` below the base.
+    """
+
+    code: str
+    level: str
+    method: str
+    path: str
+    title: str
+
+
+INTERACTIONS = (
+    Interaction("read", "instance", "GET", "{type}/{id}", "Current version"),
+    Interaction("vread", "instance", "GET", "{type}/{id}/_history/{vid}", "One version"),
+    Interaction("update", "instance", "PUT", "{type}/{id}", "Update, or create under this id"),
+    Interaction("patch", "instance", "PATCH", "{type}/{id}", "Change parts"),
+    Interaction("delete", "instance", "DELETE", "{type}/{id}", "Delete"),
+    Interaction("history-instance", "instance", "GET", "{type}/{id}/_history", "All versions of a resource"),
+    Interaction("history-type", "type", "GET", "{type}/_history", "All versions of a type"),
+    Interaction("create", "type", "POST", "{type}", "Create under a new id"),
+    Interaction("search-type", "type", "GET", "{type}", "Search"),
+    Interaction("transaction", "system", "POST", "", "Transaction Bundle: all or nothing"),
+    Interaction("batch", "system", "POST", "", "Batch Bundle: each entry by itself"),
+    Interaction("search-system", "system", "GET", "", "Search over several types"),
+    Interaction("history-system", "system", "GET", "_history", "All versions"),
+)
+"""What is served for every resource type, and for the system."""
+
+FORMATS = ("application/fhir+json", "json")
+PATCH_FORMATS = ("application/json-patch+json", "application/merge-patch+json", "application/fhir+json")
+COMPARTMENTS = ("Patient", "Encounter", "Practitioner", "RelatedPerson", "Device")
+
+
 @dataclass(slots=True)
 class Registry:
     """What is served, filled in `app.py`."""

@@ -50,7 +50,9 @@ def _no_route(path: str) -> FhirError:
 
 def _known_type(type: str, types: Container[str]) -> None:
     if type not in types:
-        raise FhirError.of(404, "not-supported", f"Unknown resource type '{type[:80]}'; this server knows the resource types of FHIR R4 (4.0.1)")
+        raise FhirError.of(
+            404, "not-supported", f"Unknown resource type '{type[:80]}'; this server knows the resource types of FHIR R4 (4.0.1)"
+        )
 
 
 def _known_id(id: str) -> None:

@@ -1,0 +1,86 @@
+"""What is served beside /fhir: health, metrics and the documentation page, as a FastAPI application that the console joins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+
+from fhir_server import __version__
+from fhir_server.errors import FhirError
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.registration import INTERACTIONS
+from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots, exposition
+
+_NO_STORE = {"Cache-Control": "no-store"}
+_STYLE = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}td,th{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0}code{background:#eee}"
+
+
+def documentation(context: Context) -> str:
+    """The page /docs: interactions, operations, and each type with its search parameters, from the one registration."""
+    rows = "".join(
+        f"<tr><td><code>{interaction.method}</code></td><td><code>[base]/{escape(interaction.path)}</code></td><td>{escape(interaction.title)}</td></tr>"
+        for interaction in INTERACTIONS
+    )
+    operations = "".join(
+        f"<tr><td><code>${escape(operation.name)}</code></td><td>{', '.join(sorted(operation.levels))}</td>"
+        f"<td>{escape(', '.join(filter(None, operation.types)))}</td><td>{escape(operation.title)}</td></tr>"
+        for operation in sorted(context.operations.operations.values(), key=lambda operation: operation.name)
+    )
+    types = "".join(
+        f'<tr><td><a href="https://hl7.org/fhir/R4/{type.lower()}.html">{type}</a></td><td>'
+        + ", ".join(sorted(f"<code>{escape(parameter.code)}</code>" for parameter in context.search.of(type)))
+        + "</td></tr>"
+        for type in context.definitions.resource_types
+    )
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>FHIR R4 server {__version__}</title><style>{_STYLE}</style>'
+        f"<h1>FHIR R4 server {__version__}</h1>"
+        '<p><a href="fhir/metadata?_pretty=true">CapabilityStatement</a> · <a href="fhir/openapi.json">OpenAPI</a> · '
+        '<a href="https://hl7.org/fhir/R4/http.html">the specification</a></p>'
+        f"<h2>Interactions</h2><table>{rows}</table><h2>Operations</h2><table>{operations}</table>"
+        f"<h2>Resource types and their search parameters</h2><table>{types}</table></html>"
+    )
+
+
+def build(
+    context: Context,
+    metrics: RequestMetrics,
+    snapshots: SharedSnapshots | None,
+    check: Callable[[], Awaitable[dict[str, Any]]],
+    data_dir: Path,
+) -> FastAPI:
+    """The FastAPI application. `check` is the store's own readiness."""
+    app = FastAPI(title="fhir-server", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/health/live")
+    async def live() -> Response:
+        return JSONResponse({"status": "live"}, headers=_NO_STORE)
+
+    @app.get("/health/ready")
+    async def ready() -> Response:
+        try:
+            facts = await check()
+        except FhirError as fault:
+            return JSONResponse({"status": "not ready", "reason": str(fault)}, 503, headers=_NO_STORE)
+        return JSONResponse({"status": "ready", "version": __version__, "store": facts}, headers=_NO_STORE)
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        total = snapshots.total(metrics) if snapshots is not None else metrics
+        gauges = [("fhir_server_disk_free_bytes", "Room left for the store", float(shutil.disk_usage(data_dir).free))]
+        gauges.append(("fhir_server_worker_pid", "Process that answered", float(os.getpid())))
+        return Response(exposition(total, gauges), media_type="text/plain; version=0.0.4; charset=utf-8", headers=_NO_STORE)
+
+    @app.get("/docs")
+    async def docs() -> Response:
+        headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
+        return HTMLResponse(documentation(context), headers=headers)
+
+    return app

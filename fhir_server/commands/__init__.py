@@ -1,0 +1,1 @@
+"""Commands of `fhir-server`, one file each; imported only when called."""

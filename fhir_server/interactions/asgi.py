@@ -1,0 +1,180 @@
+"""The FHIR base as a raw ASGI application: bytes in, bytes out.
+
+Specification: https://hl7.org/fhir/R4/http.html; https://asgi.readthedocs.io/en/latest/specs/www.html
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Awaitable, Callable, Coroutine
+from http import HTTPStatus
+from time import perf_counter
+from typing import Any, TypeAlias
+
+from fhir_server.errors import FhirError
+from fhir_server.interactions import errors
+from fhir_server.interactions.body import Disconnected, Receive, drain, read_body
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.dispatch import interact
+from fhir_server.interactions.encoding import COMPRESS_ABOVE, encoded
+from fhir_server.interactions.http import Request, Response
+from fhir_server.interactions.negotiate import check_accept, coding
+from fhir_server.interactions.origin import Origins
+from fhir_server.interactions.query_string import pairs
+from fhir_server.interactions.route import Route, route
+from fhir_server.model import json_codec
+from fhir_server.observability.logs import AccessLog, log
+from fhir_server.observability.metrics import RequestMetrics
+
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+
+PREFIX = "/fhir"
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}", re.ASCII)
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+_NO_ROUTE = Route("unknown")
+_OWN_FORMATS = frozenset({"operation", "options"})
+_AT_ONCE = frozenset({"read", "vread", "history", "search"})
+
+
+class FhirApplication:
+    """Serves everything below /fhir: as an ASGI application, and (`at_once`) by the shorter way for reads and searches."""
+
+    def __init__(self, context: Context, origins: Origins, metrics: RequestMetrics, access: AccessLog) -> None:
+        self._context, self._origins = context, origins
+        self._metrics, self._access = metrics, access
+        self._limit = context.settings.max_body_mb * 1_000_000
+        self._body_seconds = context.settings.body_seconds
+        self._prefix = os.urandom(4).hex()
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        method: str = scope["method"]
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        request = self._request(method, scope["path"][len(PREFIX) :].lstrip("/"), scope["query_string"].decode("latin-1"), headers)
+        unread = receive if method not in _BODILESS else None
+        to = _NO_ROUTE
+        try:
+            to = route(method, request.path, self._context.types)
+            if unread is not None:
+                request.body = await read_body(headers, receive, self._limit, self._body_seconds)
+                unread = None
+            response = await self._answer(request, to)
+        except Disconnected:
+            return
+        except Exception as fault:
+            response = self._failure(fault, request, to)
+        request_id = self._request_id(headers)
+        size = await self._send(request, response, request_id, send, unread)
+        self._note(to, method, response.status, perf_counter() - started, size, request_id)
+
+    def at_once(self, path: str, query: str, headers: list[tuple[bytes, bytes]]) -> Coroutine[Any, Any, tuple[bytes, bytes]] | None:
+        """For a GET of a read, history or search: a coroutine that gives status line with headers, and body; None for all else."""
+        try:
+            to = route("GET", path, self._context.types)
+        except FhirError:
+            return None
+        if to.interaction not in _AT_ONCE or to.type == "Binary":
+            return None
+        named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        return self._message(self._request("GET", path, query, named), to)
+
+    async def _message(self, request: Request, to: Route) -> tuple[bytes, bytes]:
+        started = perf_counter()
+        try:
+            response = await self._answer(request, to)
+        except Exception as fault:
+            response = self._failure(fault, request, to)
+        request_id = self._request_id(request.headers)
+        headers, body = self._headers(request, response, request_id)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        if lines.count("\n") != len(headers):
+            raise ValueError("a header value with a line break")
+        self._note(to, "GET", response.status, perf_counter() - started, len(body), request_id)
+        return STATUS_LINES[response.status] + lines.encode("latin-1", "replace"), body
+
+    def _request(self, method: str, path: str, query: str, headers: dict[str, str]) -> Request:
+        request = Request(method, path, query, headers)
+        request.base = self._origins.base_of(headers.get("host", ""))
+        return request
+
+    def _request_id(self, headers: dict[str, str]) -> str:
+        sent = headers.get("x-request-id")
+        return sent if sent is not None and _REQUEST_ID.fullmatch(sent) else f"{self._prefix}-{next(self._numbers):x}"
+
+    def _note(self, to: Route, method: str, status: int, seconds: float, size: int, request_id: str) -> None:
+        self._metrics.observe(to.interaction, to.type, status, seconds)
+        self._access.add(to.interaction, to.type, method if method.isalpha() else "-", status, seconds, size, request_id)
+
+    def _failure(self, fault: Exception, request: Request, to: Route) -> Response:
+        """The answer to an error; what nobody foresaw is logged under a reference that the client gets too."""
+        if isinstance(fault, FhirError):
+            return errors.render(fault, request.headers)
+        reference = f"{self._prefix}-{next(self._numbers):x}"
+        self._metrics.event("unexpected_errors")
+        log().error("request failed", reference=reference, interaction=to.interaction, type=to.type, exc_info=fault)
+        return errors.render(errors.unexpected(reference), request.headers)
+
+    async def _answer(self, request: Request, to: Route) -> Response:
+        query = request.query
+        if to.type != "Binary" and to.interaction not in _OWN_FORMATS:
+            form = None
+            if "_format=" in query:
+                form = next((value for name, value in pairs(query) if name == "_format"), None)
+            check_accept(request.headers.get("accept"), form)
+        if to.interaction == "options":
+            return Response(204, b"", [("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")])
+        response = await interact(self._context, request, to)
+        if "_pretty=" in query and response.body and "json" in response.media_type and ("_pretty", "true") in pairs(query):
+            response.body = json_codec.pretty(response.body)
+        return response
+
+    async def _send(self, request: Request, response: Response, request_id: str, send: Send, unread: Receive | None) -> int:
+        """Send the answer; the number of its bytes. `unread`: where a rest of the request may still come; it is thrown away."""
+        headers, body = self._headers(request, response, request_id)
+        if unread is not None:
+            headers.append(("connection", "close"))
+        lines = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+        await send({"type": "http.response.start", "status": response.status, "headers": lines})
+        if request.method == "HEAD":
+            body = b""
+        elif response.stream is not None:
+            return await _stream(response, send)
+        if unread is not None:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await drain(unread)
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await send({"type": "http.response.body", "body": body})
+        return len(body)
+
+    def _headers(self, request: Request, response: Response, request_id: str) -> tuple[list[tuple[str, str]], bytes]:
+        """All header lines, and the body in its content coding."""
+        sent, body, headers = request.headers, response.body, response.headers
+        cache = "private, no-cache" if headers and headers[0][0] == "ETag" else "no-store"
+        headers += (("x-request-id", request_id), ("cache-control", cache))
+        if "origin" in sent:
+            headers += self._origins.cors(sent["origin"], request.path, request.method == "OPTIONS")
+        if len(body) > COMPRESS_ABOVE and "accept-encoding" in sent and (how := coding(sent["accept-encoding"])):
+            body = encoded(body, how)
+            headers += (("content-encoding", how), ("vary", "Accept-Encoding"))
+        if response.status in (204, 304):
+            return headers, b""
+        if body or response.stream is not None:
+            headers.append(("content-type", response.media_type))
+        if response.stream is None:
+            headers.append(("content-length", str(len(body))))
+        return headers, body
+
+
+async def _stream(response: Response, send: Send) -> int:
+    assert response.stream is not None
+    size = 0
+    async for part in response.stream:
+        size += len(part)
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+    return size

@@ -1,0 +1,172 @@
+"""HTTP/1.1 connections: uvicorn's protocol, with a short way for reads and searches, limits against slow clients, and OperationOutcomes.
+
+The short way answers a GET without content inside the parser's callback: no ASGI messages, and no task unless it has to wait. It halves
+the cost of a read (docs/decisions/0050-reads-without-a-task.md). Everything else goes uvicorn's way.
+Specification: https://www.rfc-editor.org/rfc/rfc9112, https://hl7.org/fhir/R4/http.html#Status-Codes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from fhir_server.errors import Issue, operation_outcome
+
+HEAD_LIMIT = 65_536
+"""Most bytes of a request line with its headers."""
+_PREFIX = b"/fhir/"
+_NOT_SHORT = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"connection"})
+
+
+class _Waiting:
+    """Stands for uvicorn's request cycle while a request of the short way waits for something."""
+
+    def __init__(self) -> None:
+        self.response_complete = self.disconnected = False
+        self.keep_alive = True
+        self.message_event = asyncio.Event()
+
+
+@types.coroutine
+def _rest_of(started: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine that was started by hand and waits for a future."""
+    try:
+        while True:
+            try:
+                value = yield waits_for
+            except BaseException as fault:
+                waits_for = started.throw(fault)
+            else:
+                waits_for = started.send(value)
+    except StopIteration as end:
+        return end.value
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection.
+
+    `head_since`: loop time since which a request's head is awaited, None when it is complete or none has begun;
+    `idle_since`: loop time of the last answer of the short way.
+    """
+
+    head_since: float | None = None
+    idle_since: float | None = None
+    _head_bytes = 0
+    _answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # type: ignore[override]
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self.head_since = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        self.idle_since = None
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > HEAD_LIMIT and self.head_since is not None and not self.transport.is_closing():
+            self._refuse(431, "too-long", f"The request's address and headers are larger than {HEAD_LIMIT} bytes")
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        if self.head_since is None:
+            self.head_since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        self.head_since = None
+        self._answered = False
+        if self.url.startswith(_PREFIX) and self.parser.get_method() == b"GET" and self._answer_at_once():
+            self._answered = True
+            return
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers = self.scope["headers"] = headers
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._answered:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head_bytes = 0
+        if not self._answered:
+            super().on_message_complete()
+
+    # --- the short way
+    def _answer_at_once(self) -> bool:
+        """Answer now where that is possible; False leaves the request to uvicorn's way."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy or self.pipeline or self.flow.write_paused or b"%" in self.url or self.parser.get_http_version() != "1.1":
+            return False
+        for name, _ in self.headers:
+            if name in _NOT_SHORT:
+                return False
+        path, _, query = self.url[len(_PREFIX) :].decode("latin-1").partition("?")
+        coroutine = self.app.fhir.at_once(path, query, self.headers)  # type: ignore[attr-defined]
+        if coroutine is None:
+            return False
+        try:
+            waits_for = coroutine.send(None)
+        except StopIteration as end:
+            self._write(end.value)
+        else:
+            self.cycle = _Waiting()  # type: ignore[assignment]
+            task = self.loop.create_task(self._answer_later(self.cycle, coroutine, waits_for))  # type: ignore[arg-type]
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        return True
+
+    async def _answer_later(self, cycle: _Waiting, started: Coroutine[Any, Any, tuple[bytes, bytes]], waits_for: Any) -> None:
+        message = await _rest_of(started, waits_for)
+        cycle.response_complete = True
+        if cycle.disconnected or self.transport.is_closing():
+            return
+        self._write(message, close=not cycle.keep_alive)
+        self.on_response_complete()
+
+    def _write(self, message: tuple[bytes, bytes], *, close: bool = False) -> None:
+        head, body = message
+        parts = [head]
+        for name, value in self.server_state.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        parts += (b"connection: close\r\n\r\n" if close else b"\r\n", body)
+        self.transport.write(b"".join(parts))
+        self.idle_since = self.loop.time()
+        if close:
+            self.transport.close()
+
+    # --- refusals
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "structure", "The request is not HTTP/1.1 as RFC 9112 has it")
+
+    def too_slow(self) -> None:
+        """End a connection whose head does not come."""
+        if not self.transport.is_closing():
+            self._refuse(408, "timeout", "The request's headers came too slowly")
+
+    def _refuse(self, status: int, code: str, text: str) -> None:
+        body = orjson.dumps(operation_outcome([Issue(code, text)]))
+        kind = b"content-type: application/fhir+json; charset=utf-8\r\ncache-control: no-store\r\nconnection: close\r\n"
+        self.transport.write(STATUS_LINE[status] + kind + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self.transport.close()
+
+
+async def watch(connections: set[Any], head_seconds: float, idle_seconds: float) -> None:
+    """End connections that are too slow or idle, again and again: one timer for all is cheaper than one for each."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(min(1.0, head_seconds / 4))
+        now = loop.time()
+        for connection in list(connections):
+            if not isinstance(connection, Protocol):
+                continue
+            if connection.head_since is not None and connection.head_since < now - head_seconds:
+                connection.too_slow()
+            elif connection.idle_since is not None and connection.idle_since < now - idle_seconds:
+                connection.transport.close()
