@@ -12,10 +12,10 @@ from http import HTTPStatus
 import orjson
 
 from fhir_server.errors import FhirError
-from fhir_server.interactions.answers import instant
 from fhir_server.interactions.errors import render
 from fhir_server.interactions.headers import etag
 from fhir_server.interactions.http import FHIR_JSON, Response
+from fhir_server.model.dates import format_instant
 
 _STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _OUTCOME = b'{"resourceType":"OperationOutcome"'
@@ -68,5 +68,5 @@ def _told(response: Response) -> bytes:
     return text.encode()
 
 
-_instant = lru_cache(maxsize=64)(instant)
+_instant = lru_cache(maxsize=64)(format_instant)
 """The entries of one transaction have one time."""
