@@ -1,0 +1,87 @@
+"""Outgoing calls: only where the policy allows, at the address that was checked, no redirects. conformance.md K23."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from subscriptions.delivery.caller import Caller, CallFailed
+from subscriptions.delivery.endpoint import EndpointPolicy, EndpointRefused
+from tests.subscriptions.receiver import receiver
+
+LOCAL = EndpointPolicy(loopback=True)
+
+
+async def test_the_request_arrives_as_it_was_made() -> None:
+    async with receiver(204) as there:
+        caller = Caller(LOCAL)
+        answer = await caller.call("PUT", there.url + "/Patient/1?x=1", [("Authorization", "Bearer s")], b"{}")
+        await caller.close()
+        (hit,) = there.hits
+        assert (answer.status, hit.method, hit.path, hit.body) == (204, "PUT", "/hook/Patient/1?x=1", b"{}")
+        assert hit.headers["authorization"] == "Bearer s" and hit.headers["host"] == f"127.0.0.1:{there.port}"
+
+
+async def test_a_refused_address_is_not_even_connected_to() -> None:
+    async with receiver() as there:
+        caller = Caller(EndpointPolicy())
+        with pytest.raises(EndpointRefused):
+            await caller.call("POST", there.url, [], b"")
+        assert not there.hits
+
+
+async def test_the_address_is_checked_when_it_connects_whatever_the_name_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DNS rebinding: the name answered with a public address when the Subscription was created, now with loopback."""
+    async with receiver() as there:
+        asked = []
+
+        async def lie(self: asyncio.AbstractEventLoop, host: str, port: int, **more: object) -> list[object]:
+            asked.append(host)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+        monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", lie)
+        caller = Caller(EndpointPolicy())
+        with pytest.raises(EndpointRefused, match="rebind.example leads to 127.0.0.1"):
+            await caller.call("POST", f"http://rebind.example:{there.port}/", [], b"")
+        assert asked == ["rebind.example"] and not there.hits
+
+
+async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
+    async with receiver() as elsewhere, receiver(307) as there:
+        there.location = elsewhere.url
+        caller = Caller(LOCAL)
+        assert (await caller.call("POST", there.url, [], b"")).status == 307
+        assert not elsewhere.hits
+
+
+async def test_an_endpoint_that_hangs_is_given_up_in_time() -> None:
+    async with receiver(0) as there:
+        caller, begin = Caller(LOCAL, timeout=0.2), time.monotonic()
+        with pytest.raises(CallFailed, match=r"0\.2 s"):
+            await caller.call("POST", there.url, [], b"")
+        assert time.monotonic() - begin < 1.5
+
+
+@pytest.mark.parametrize("status", [-1])
+async def test_a_connection_closed_without_an_answer_is_a_failure(status: int) -> None:
+    async with receiver(status) as there:
+        with pytest.raises(CallFailed):
+            await Caller(LOCAL).call("POST", there.url, [], b"")
+
+
+async def test_nobody_listens() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(CallFailed):
+        await Caller(LOCAL).call("POST", f"http://127.0.0.1:{port}/", [], b"")
+
+
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with receiver() as there:
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        assert (await Caller(LOCAL).call("POST", there.url, [], b"")).status == 200
