@@ -154,7 +154,7 @@ class Registry:
 
     def _add_type(self, name: str, own: dict[str, SearchParameterDef], shared: dict[str, SearchParameterDef], number: int) -> int:
         drafts = []
-        for code, definition in sorted({**shared, **own}.items()):
+        for _, definition in sorted({**shared, **own}.items(), key=lambda entry: entry[0]):
             drafts.append(_Draft(number, definition, _parts(definition, name)))
             number += 2 if definition.type == "reference" else 1
         _derive(drafts)

@@ -8,6 +8,7 @@ Specification: https://hl7.org/fhir/R4/search.html
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 
 class Criterion:
@@ -136,6 +137,18 @@ class SortKey:
     parameter: int | str
     kind: str
     descending: bool = False
+
+
+class Position(NamedTuple):
+    """Where a page ended: the last row's sort values and rid, and the snapshot (highest rid) that all pages see.
+
+    `total` is the total that the first page knew, so that later pages need not count again.
+    """
+
+    snapshot: int
+    rid: int
+    values: tuple[Any, ...] = ()
+    total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from fhir_server.search.query import Query
+from fhir_server.search.query import Position, Query
 
 
 class Stored(NamedTuple):
@@ -151,18 +151,6 @@ class Commit:
 
     outcomes: list[Outcome]
     rid: int
-
-
-class Position(NamedTuple):
-    """Where a page ended: the last row's sort values and rid, and the snapshot (highest rid) that all pages see.
-
-    `total` is the total that the first page knew, so that later pages need not count again.
-    """
-
-    snapshot: int
-    rid: int
-    values: tuple[Any, ...] = ()
-    total: int | None = None
 
 
 @dataclass(slots=True)

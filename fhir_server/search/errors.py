@@ -1,0 +1,36 @@
+"""What can be wrong with a search, said with the parameter's name and, where it is close to a known one, a suggestion."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from fhir_server.errors import FhirError, Issue
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(repr(one) for one in close)}?" if close else ""
+
+
+def unknown(kind: str, name: str, of: str, known: Iterable[str]) -> FhirError:
+    """A name that does not exist: kind 'search parameter', 'modifier' ..."""
+    what = f"The {kind} '{name}' is not known for {of}{_suggestion(name, known)}"
+    return FhirError.of(400, "not-supported", what, zh=f"{of} 不支持 {kind} “{name}”")
+
+
+def invalid(parameter: str, value: str, rule: str) -> FhirError:
+    """A value that breaks a rule of its kind."""
+    shown = value if len(value) <= 100 else value[:100] + "…"
+    return FhirError.of(400, "invalid", f"{parameter}={shown}: {rule}", zh=f"检索参数 {parameter} 的值无效：{shown}")
+
+
+def not_yet(what: str) -> FhirError:
+    """Something of the specification that this server does not do yet."""
+    return FhirError.of(501, "not-supported", f"{what} is not supported yet", zh=f"暂不支持 {what}")
+
+
+def issue_of(fault: FhirError) -> Issue:
+    """The issue of a lenient search: a warning instead of a refusal."""
+    first = fault.issues[0]
+    return Issue(first.code, first.diagnostics, first.expression, "warning", first.zh)

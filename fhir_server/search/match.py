@@ -1,0 +1,98 @@
+"""Evaluates criteria over the index values of one resource in memory: for Subscriptions, and to check stores against.
+
+Joins (chains, `_has`) need a store and raise JoinNeeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fhir_server.search.query import (
+    And,
+    Criterion,
+    Everything,
+    Ids,
+    KeyMatch,
+    Not,
+    Nothing,
+    Or,
+    Present,
+    RangeMatch,
+    TextMatch,
+    Updated,
+)
+from fhir_server.search.text import fold
+from fhir_server.search.values import IndexValues, Range
+
+
+class JoinNeeded(Exception):
+    """The criterion asks about other resources; one resource alone cannot answer."""
+
+
+def _key(part: KeyMatch, values: IndexValues) -> bool:
+    return any(
+        key.parameter == part.parameter and part.space in (None, key.space) and part.value in (None, key.value) for key in values.keys
+    )
+
+
+def _text(part: TextMatch, values: IndexValues) -> bool:
+    wanted = part.text if part.mode == "exact" else fold(part.text)
+    for text in values.texts:
+        if text.parameter != part.parameter:
+            continue
+        if part.mode == "exact":
+            if text.exact == wanted:
+                return True
+        elif text.folded.startswith(wanted) if part.mode == "prefix" else wanted in text.folded:
+            return True
+    return False
+
+
+def _within(part: RangeMatch, found: Range) -> bool:
+    if part.space not in (None, found.space) or part.value not in (None, found.value):
+        return False
+    low, high, strict = found.low, found.high, part.strict
+    checks = (
+        ("low_min", part.low_min, low, 1),
+        ("low_max", part.low_max, low, -1),
+        ("high_min", part.high_min, high, 1),
+        ("high_max", part.high_max, high, -1),
+    )
+    for name, limit, value, sign in checks:
+        if limit is not None and ((value - limit) * sign < 0 or (name in strict and value == limit)):
+            return False
+    return True
+
+
+def _range(part: RangeMatch, values: IndexValues) -> bool:
+    return any(found.parameter == part.parameter and _within(part, found) for found in values.ranges)
+
+
+def _present(part: Present, values: IndexValues) -> bool:
+    number = part.parameter
+    return any(one.parameter == number for group in (values.keys, values.texts, values.ranges) for one in group)
+
+
+_LEAVES: dict[type, Callable[..., bool]] = {KeyMatch: _key, TextMatch: _text, RangeMatch: _range, Present: _present}
+
+
+def matches(criterion: Criterion, id: str, updated: int, values: IndexValues) -> bool:
+    """Whether a resource with this id, `lastUpdated` (milliseconds) and index values meets the criterion; raises JoinNeeded."""
+    if isinstance(criterion, And):
+        return all(matches(part, id, updated, values) for part in criterion.parts)
+    if isinstance(criterion, Or):
+        return any(matches(part, id, updated, values) for part in criterion.parts)
+    if isinstance(criterion, Not):
+        return not matches(criterion.part, id, updated, values)
+    if isinstance(criterion, Everything):
+        return True
+    if isinstance(criterion, Nothing):
+        return False
+    if isinstance(criterion, Ids):
+        return id in criterion.ids
+    if isinstance(criterion, Updated):
+        return (criterion.low is None or updated >= criterion.low) and (criterion.high is None or updated <= criterion.high)
+    leaf = _LEAVES.get(type(criterion))
+    if leaf is None:
+        raise JoinNeeded(f"{type(criterion).__name__} needs a store")
+    return leaf(criterion, values)

@@ -1,0 +1,259 @@
+"""Values of search parameters, each kind turned into a criterion.
+
+Specification: https://hl7.org/fhir/R4/search.html#ptypes, https://hl7.org/fhir/R4/search.html#prefix
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from fhir_server.model.dates import DateError, interval
+from fhir_server.model.references import ID, parse_reference, split_canonical
+from fhir_server.search.errors import invalid, not_yet, unknown
+from fhir_server.search.numbers import approximate_range, implicit_range, parse_number
+from fhir_server.search.parameters import Parameter
+from fhir_server.search.query import Criterion, KeyMatch, Not, Nothing, Or, RangeMatch, TextMatch, Updated
+from fhir_server.search.text import fold
+
+PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
+_PREFIX = re.compile(r"([a-z]{2})(?=[-+.\d])")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What turning a value needs to know: zone of zone-less dates, now in milliseconds, and the server's own base URLs."""
+
+    zone: ZoneInfo
+    now: int = 0
+    own_bases: tuple[str, ...] = ()
+
+
+def split(text: str, separator: str) -> list[str]:
+    """Split at a separator that no backslash escapes; the escapes stay."""
+    if "\\" not in text:
+        return text.split(separator)
+    parts, current, escaped = [], "", False
+    for one in text:
+        if escaped:
+            current, escaped = current + one, False
+        elif one == "\\":
+            current, escaped = current + one, True
+        elif one == separator:
+            parts.append(current)
+            current = ""
+        else:
+            current += one
+    return [*parts, current]
+
+
+def unescape(text: str) -> str:
+    """Resolve \\, \\| \\$ and \\\\."""
+    return re.sub(r"\\([,|$\\])", r"\1", text) if "\\" in text else text
+
+
+def union(choices: list[Criterion]) -> Criterion:
+    """One of several."""
+    return choices[0] if len(choices) == 1 else Or(tuple(choices))
+
+
+def prefix_of(name: str, text: str) -> tuple[str, str]:
+    """('ge', rest) of a value with prefix, ('eq', text) without; raises for a prefix that does not exist."""
+    found = _PREFIX.match(text)
+    if not found:
+        return "eq", text
+    if found[1] not in PREFIXES:
+        raise unknown("prefix", found[1], f"the parameter '{name}'", PREFIXES)
+    return found[1], text[2:]
+
+
+# --- token
+
+
+def token(parameter: Parameter, name: str, text: str) -> Criterion:
+    """`code`, `system|code`, `|code`, `system|`."""
+    parts = split(text, "|")
+    if len(parts) == 1:
+        return _keys(parameter, None, unescape(parts[0]))
+    if len(parts) > 2:
+        raise invalid(name, text, "a token is code, system|code, |code or system|")
+    system, code = (unescape(part) for part in parts)
+    if not system and not code:
+        raise invalid(name, text, "a token needs a system or a code")
+    return _keys(parameter, system, code or None)
+
+
+def _keys(parameter: Parameter, space: str | None, value: str | None) -> Criterion:
+    return union([KeyMatch(source.number, space, value) for source in parameter.sources])
+
+
+# --- reference
+
+
+def reference(parameter: Parameter, name: str, text: str, scope: Scope, only: str | None = None) -> Criterion:
+    """A logical id, Type/id, an absolute URL (own or foreign), or a canonical with or without version. `only`: the type of `:Type`."""
+    value = unescape(text)
+    found = parse_reference(value)
+    if found.form == "relative" or (found.form == "absolute" and found.base in scope.own_bases):
+        if only and found.type != only:
+            raise invalid(name, text, f"the modifier says {only}, the value {found.type}")
+        return _targets(parameter, name, text, [found.type], found.id, explicit=True)
+    if found.form == "absolute" and only is None:
+        # Canonicals look like absolute references; both are stored under what was sent.
+        return union(
+            [one for source in parameter.sources for one in (KeyMatch(source.number, "", value), KeyMatch(source.number, value, None))]
+        )
+    if found.form in ("urn", "other") and ID.match(value) is None:
+        url, version, _ = split_canonical(value)
+        if not url:
+            raise invalid(name, text, "a reference is an id, Type/id or URL")
+        return union(
+            [
+                one
+                for source in parameter.sources
+                for one in (KeyMatch(source.number, "", value), KeyMatch(source.number, url, version or None))
+            ]
+        )
+    if ID.match(value) is None:
+        raise invalid(name, text, "a reference is an id, Type/id or URL")
+    types = [only] if only else [target for target in parameter.targets if target != "Resource"]
+    if not types:
+        return _keys(parameter, None, value)
+    return _targets(parameter, name, text, types, value, explicit=bool(only))
+
+
+def _targets(parameter: Parameter, name: str, text: str, types: list[str], id: str, *, explicit: bool) -> Criterion:
+    choices: list[Criterion] = [
+        KeyMatch(source.number, kind, id)
+        for source in parameter.sources
+        for kind in ([source.target] if source.target and not explicit else types)
+        if source.target in (None, kind)
+    ]
+    return union(choices) if choices else Nothing()
+
+
+def logical_reference(parameter: Parameter, name: str, text: str) -> Criterion:
+    """`:identifier`: the identifier inside the reference itself."""
+    if parameter.derived:
+        raise not_yet(f"The modifier :identifier on '{name}', which is part of another parameter,")
+    parts = split(text, "|")
+    system, code = (None, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+    return KeyMatch(parameter.identifier, None if system is None else unescape(system), unescape(code) or None)
+
+
+# --- string, uri
+
+
+def string(parameter: Parameter, name: str, text: str, mode: str) -> Criterion:
+    """Prefix without case and accents, or :exact, or :contains."""
+    value = unescape(text)
+    if mode != "exact" and not fold(value):
+        raise invalid(name, text, "there is nothing to search for")
+    return union([TextMatch(source.number, value if mode == "exact" else fold(value), mode) for source in parameter.sources])
+
+
+def uri(parameter: Parameter, text: str) -> Criterion:
+    """The whole URI, letter by letter."""
+    return _keys(parameter, "", unescape(text))
+
+
+# --- date
+
+
+def date_bounds(name: str, text: str, scope: Scope) -> tuple[str, int, int]:
+    """(prefix, low, high) of a date value in milliseconds."""
+    prefix, rest = prefix_of(name, unescape(text))
+    rest = rest.replace(" ", "+")  # a plus sign that was not percent-encoded in the URL
+    try:
+        low, high = interval(rest, scope.zone)
+    except DateError as fault:
+        raise invalid(name, text, str(fault)) from None
+    if prefix == "ap":
+        # A tenth of the distance to now, but at least the value's own width: R4 recommends the former.
+        slack = max(abs(scope.now - (low + high) // 2) // 10, high - low)
+        low, high = low - slack, high + slack
+    return prefix, low, high
+
+
+def date(parameter: Parameter, name: str, text: str, scope: Scope) -> Criterion:
+    """All prefixes; `eq` is containment."""
+    prefix, low, high = date_bounds(name, text, scope)
+    return union([_ranged(source.number, prefix, low, high) for source in parameter.sources])
+
+
+def updated(text: str, scope: Scope) -> Criterion:
+    """`_lastUpdated`, which is an instant."""
+    prefix, low, high = date_bounds("_lastUpdated", text, scope)
+    if prefix == "ne":
+        return Not(Updated(low, high))
+    spans: dict[str, tuple[int | None, int | None]] = {
+        "gt": (high + 1, None),
+        "sa": (high + 1, None),
+        "ge": (low, None),
+        "lt": (None, low - 1),
+        "eb": (None, low - 1),
+        "le": (None, high),
+    }
+    return Updated(*spans.get(prefix, (low, high)))
+
+
+def _ranged(
+    number: int, prefix: str, low: float, high: float, *, half_open: bool = False, unit: tuple[str | None, str | None] = (None, None)
+) -> Criterion:
+    """One prefix as range criteria; `half_open`: the search value is [low, high)."""
+    upper = frozenset({"high_max"}) if half_open else frozenset()
+
+    def make(strict: frozenset[str] = frozenset(), **limits: float) -> RangeMatch:
+        return RangeMatch(number, strict=strict, space=unit[0], value=unit[1], **limits)  # type: ignore[arg-type]
+
+    inside = make(upper, low_min=low, high_max=high)
+    if prefix == "eq":
+        return inside
+    if prefix == "ne":
+        return Not(inside)
+    if prefix == "ap":
+        return make(low_max=high, high_min=low)
+    if prefix in ("gt", "ge"):
+        above = make(frozenset({"high_min"}), high_min=high)
+        return above if prefix == "gt" else Or((above, inside))
+    if prefix in ("lt", "le"):
+        below = make(frozenset({"low_max"}), low_max=low)
+        return below if prefix == "lt" else Or((below, inside))
+    return make(frozenset({"low_min"}), low_min=high) if prefix == "sa" else make(frozenset({"high_max"}), high_max=low)
+
+
+# --- number and quantity
+
+
+def _numeric(number: int, name: str, text: str, unit: tuple[str | None, str | None] = (None, None)) -> Criterion:
+    prefix, rest = prefix_of(name, text)
+    value = parse_number(rest)
+    if value is None:
+        raise invalid(name, text, "is no number such as 5.4, -3 or 1e2")
+    if prefix in ("eq", "ne"):
+        low, high = implicit_range(value)
+        return _ranged(number, prefix, low, high, half_open=True, unit=unit)
+    if prefix == "ap":
+        low, high = approximate_range(value)
+        return _ranged(number, prefix, low, high, unit=unit)
+    exact = float(value)  # with the other prefixes the digits imply nothing (R4, "prefixes")
+    return _ranged(number, prefix, exact, exact, unit=unit)
+
+
+def number(parameter: Parameter, name: str, text: str) -> Criterion:
+    return union([_numeric(source.number, name, unescape(text)) for source in parameter.sources])
+
+
+def quantity(parameter: Parameter, name: str, text: str) -> Criterion:
+    """`number`, `number|system|code`, `number||unit`."""
+    parts = [unescape(part) for part in split(text, "|")]
+    if len(parts) == 1:
+        unit: tuple[str | None, str | None] = (None, None)
+    elif len(parts) == 3:
+        unit = (parts[1] or None, parts[2] or None)
+        if unit[1] is None and unit[0] is not None:
+            raise invalid(name, text, "a quantity with a system needs a code, too")
+    else:
+        raise invalid(name, text, "a quantity is number, number|system|code or number||unit")
+    return union([_numeric(source.number, name, parts[0], unit) for source in parameter.sources])
