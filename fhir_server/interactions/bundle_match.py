@@ -12,8 +12,9 @@ from typing import Any
 
 from fhir_server.interactions.context import Context
 from fhir_server.search.indexer import Indexer
-from fhir_server.search.query import And, Criterion, Everything, Ids, KeyMatch, Not, Or, Present, Query, RangeMatch, TextMatch
-from fhir_server.search.values import IndexValues, Range, Text
+from fhir_server.search.match import JoinNeeded, matches
+from fhir_server.search.query import And, Criterion, KeyMatch, Or, Query
+from fhir_server.search.values import IndexValues
 from fhir_server.storage.port import Write
 
 Address = tuple[str, str]
@@ -26,6 +27,7 @@ class Fresh:
     def __init__(self, context: Context, searched: frozenset[str]) -> None:
         self._context = context
         self._searched = searched
+        self._now = context.clock()
         self._touched: set[Address] = set()
         self._values: dict[Address, IndexValues] = {}
         self._by_type: dict[str, list[Address]] = {}
@@ -63,8 +65,14 @@ class Fresh:
         for type in query.types:
             if type in self._by_type:
                 candidates = self._candidates(type, query.where)
-                found += [address for address in candidates if meets(query.where, address[1], self._values[address])]
+                found += [address for address in candidates if self._meets(query.where, address)]
         return found
+
+    def _meets(self, where: Criterion, address: Address) -> bool:
+        try:
+            return matches(where, address[1], self._now, self._values[address])
+        except JoinNeeded:
+            return False
 
     def _candidates(self, type: str, where: Criterion) -> Iterable[Address]:
         """Fewer than all where a key leads to them: 5,000 conditional creates in one Bundle stay cheap."""
@@ -75,54 +83,3 @@ class Fresh:
                 keys = [(type, choice.parameter, choice.space, choice.value) for choice in part.parts if isinstance(choice, KeyMatch)]
                 return dict.fromkeys(address for key in keys for address in self._by_key.get(key, ()))
         return self._by_type[type]
-
-
-def meets(where: Criterion, id: str, values: IndexValues) -> bool:
-    """Whether a resource with these index values satisfies a criterion, as far as that can be told from the resource alone."""
-    if isinstance(where, And):
-        return all(meets(part, id, values) for part in where.parts)
-    if isinstance(where, Or):
-        return any(meets(part, id, values) for part in where.parts)
-    if isinstance(where, Not):
-        return not meets(where.part, id, values)
-    if isinstance(where, Everything):
-        return True
-    if isinstance(where, Ids):
-        return id in where.ids
-    if isinstance(where, KeyMatch):
-        return any(
-            key.parameter == where.parameter and where.space in (None, key.space) and where.value in (None, key.value)
-            for key in values.keys
-        )
-    if isinstance(where, TextMatch):
-        return any(text.parameter == where.parameter and _text_meets(where, text) for text in values.texts)
-    if isinstance(where, RangeMatch):
-        return any(held.parameter == where.parameter and _range_meets(where, held) for held in values.ranges)
-    if isinstance(where, Present):
-        return any(value.parameter == where.parameter for value in (*values.keys, *values.texts, *values.ranges))
-    # Nothing; and Chain, Has, Updated, which only the store can answer.
-    return False
-
-
-def _text_meets(where: TextMatch, text: Text) -> bool:
-    if where.mode == "exact":
-        return text.exact == where.text
-    return where.text in text.folded if where.mode == "contains" else text.folded.startswith(where.text)
-
-
-def _range_meets(where: RangeMatch, held: Range) -> bool:
-    if where.space not in (None, held.space) or where.value not in (None, held.value):
-        return False
-    limits = (
-        ("low_min", where.low_min, held.low, 1),
-        ("low_max", where.low_max, held.low, -1),
-        ("high_min", where.high_min, held.high, 1),
-        ("high_max", where.high_max, held.high, -1),
-    )
-    for name, limit, bound, sign in limits:
-        if limit is None:
-            continue
-        distance = (bound - limit) * sign
-        if distance < 0 or (distance == 0 and name in where.strict):
-            return False
-    return True
