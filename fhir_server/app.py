@@ -132,6 +132,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     origins = Origins(settings, port)
     context.parts["origins"] = origins
     context.parts["store"] = store
+    context.parts["indexer"] = indexer
     metrics = RequestMetrics()
     context.parts["metrics"] = metrics
     access = AccessLog(settings.access_log)
