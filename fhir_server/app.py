@@ -114,7 +114,8 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     zone = ZoneInfo(settings.time_zone)
     known = definitions()
     search = SearchRegistry(known)
-    indexer = Indexer(search, zone)
+    origins = Origins(settings, port)
+    indexer = Indexer(search, zone, origins.own)
     store = SqliteStore(
         settings.data_dir,
         index=indexer.index,
@@ -129,7 +130,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     await store.open()
     gate = Gate(store)
     context = Context(gate, known, search, collect_operations(), settings, await store.secret("cursor"), zone)
-    origins = Origins(settings, port)
+    context.own_bases = origins.own
     context.parts["origins"] = origins
     context.parts["store"] = store
     context.parts["indexer"] = indexer

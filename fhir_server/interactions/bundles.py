@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import orjson
 
-from fhir_server.model.dates import format_instant as instant
+from fhir_server.interactions.headers import instant
 from fhir_server.storage.port import Stored
 
 

@@ -9,13 +9,12 @@ import orjson
 from fhir_server import __version__
 from fhir_server.errors import FhirError
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.headers import parse_tags
+from fhir_server.interactions.headers import instant, parse_tags
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.prefer import preferences
 from fhir_server.interactions.present import present, presentation
 from fhir_server.interactions.query_string import PRESENTATION, pairs
 from fhir_server.interactions.registration import COMPARTMENTS, FORMATS, INTERACTIONS, PATCH_FORMATS, Operation
-from fhir_server.model.dates import format_instant as instant
 from fhir_server.search.parameters import Parameter
 
 _NORMATIVE = frozenset(

@@ -39,6 +39,8 @@ class Context:
     zone: tzinfo
     clock: Callable[[], int] = system_clock
     parts: dict[str, Any] = field(default_factory=dict)
+    own_bases: tuple[str, ...] = ()
+    """Base URLs under which this server is reached: an absolute reference below one of them is a local one."""
     types: frozenset[str] = frozenset()
     """All concrete resource types; filled from `definitions`."""
 

@@ -9,6 +9,8 @@ import re
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 
+from fhir_server.model.dates import format_instant
+
 _TAG = re.compile(r'\s*(?:W/)?"([^"]*)"\s*|\s*([^",\s]+)\s*')
 
 
@@ -25,6 +27,16 @@ def _http_date(seconds: int) -> str:
 def http_date(milliseconds: int) -> str:
     """An instant (milliseconds since 1970) as an HTTP date; whole seconds."""
     return _http_date(milliseconds // 1000)
+
+
+@lru_cache(maxsize=8192)
+def _instant_second(seconds: int) -> str:
+    return format_instant(seconds * 1000)[:20]
+
+
+def instant(milliseconds: int) -> str:
+    """`model.dates.format_instant`, remembered by the second: neighbours in time are asked for together."""
+    return f"{_instant_second(milliseconds // 1000)}{milliseconds % 1000:03d}Z"
 
 
 def parse_http_date(text: str) -> int | None:

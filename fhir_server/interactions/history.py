@@ -8,13 +8,13 @@ from fhir_server.errors import FhirError
 from fhir_server.interactions.bundles import Link, bundle
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.cursors import position_of, token_for
+from fhir_server.interactions.headers import instant
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.prefer import preferences
 from fhir_server.interactions.present import WHOLE, Presentation, present, presentation
 from fhir_server.interactions.query_string import FORMATTING, encoded, pairs
 from fhir_server.interactions.read import unknown
 from fhir_server.model import dates
-from fhir_server.model.dates import format_instant as instant
 from fhir_server.storage.port import Position, Stored
 
 DEFAULT_COUNT = 20

@@ -41,6 +41,11 @@ class Origins:
         """The base URL of requests whose Host is unknown, and of everything that starts without a request."""
         return self._default
 
+    @property
+    def own(self) -> tuple[str, ...]:
+        """All base URLs under which this server knows itself to be reached."""
+        return (self._default, *sorted({f"http://{host}/fhir" for host in self._hosts} - {self._default}))
+
     def base_of(self, host: str) -> str:
         """The FHIR base URL, without a trailing slash, for a request with this Host header."""
         known = self._bases.get(host)

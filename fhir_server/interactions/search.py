@@ -1,0 +1,126 @@
+"""FHIR search interaction: of one type, of the system, of a compartment, by GET and POST. https://hl7.org/fhir/R4/http.html#search"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from fhir_server.errors import FhirError, Issue, operation_outcome
+from fhir_server.interactions.bundles import Link, bundle, outcome_entry, search_entry
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.criteria import parser_of
+from fhir_server.interactions.cursors import position_of, token_for
+from fhir_server.interactions.errors import wants_chinese
+from fhir_server.interactions.http import Request, Response
+from fhir_server.interactions.include import MOST, included
+from fhir_server.interactions.prefer import preferences
+from fhir_server.interactions.present import Presentation, present
+from fhir_server.interactions.query_string import encoded, pairs
+from fhir_server.interactions.route import Route
+from fhir_server.search.parser import ParsedSearch, Parser
+from fhir_server.search.query import And, Criterion, Ids, OfType, Or
+from fhir_server.storage.port import Page, Stored
+
+_FORM = "application/x-www-form-urlencoded"
+_NOT_OF_THE_LIST = frozenset({"_count", "_total", "_format", "_pretty", "_summary", "_elements", "_include", "_revinclude", "_explain"})
+
+
+def _sent(request: Request) -> list[tuple[str, str]]:
+    """The parameters of the address, and of the form of a POST. Raises FhirError 400, 415."""
+    found = pairs(request.query) if request.query else []
+    if request.method == "POST" and request.body:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != _FORM:
+            raise FhirError.of(415, "not-supported", f"Content-Type '{kind[:80]}' is not supported by _search; send {_FORM}")
+        try:
+            found += pairs(request.body.decode("ascii"))
+        except UnicodeDecodeError:
+            raise FhirError.of(400, "value", "The form is not percent-encoded") from None
+    return found
+
+
+def _everything_of(context: Context, parser: Parser, type: str, id: str) -> tuple[tuple[str, ...], Criterion]:
+    """All types of a compartment, and the criterion of what is in it."""
+    members = context.definitions.compartments.get(type, {})
+    types = tuple(member for member in context.definitions.resource_types if members.get(member) or member == type)
+    parts: list[Criterion] = [And((OfType(type), Ids((id,))))]
+    for member in types:
+        if member != type:
+            parts.append(parser.compartment(type, id, member))
+    return types, Or(tuple(parts))
+
+
+def _scope(context: Context, parser: Parser, to: Route) -> tuple[tuple[str, ...], Criterion | None]:
+    """The types that are searched, and the criterion of a compartment. Raises FhirError 400."""
+    if not to.target:
+        return ((to.type,) if to.type else context.definitions.resource_types), None
+    if to.type not in context.definitions.compartments:
+        known = ", ".join(sorted(context.definitions.compartments))
+        raise FhirError.of(400, "not-supported", f"{to.type} has no compartment; {known} have")
+    if to.target == "*":
+        return _everything_of(context, parser, to.type, to.id)
+    return (to.target,), parser.compartment(to.type, to.id, to.target)
+
+
+def _place(to: Route) -> str:
+    """The address below the base under which the same search is a GET."""
+    return "/".join(part for part in (to.type, to.id, to.target) if part)
+
+
+def _list_of(place: str, parsed: ParsedSearch) -> str:
+    """What a paging link belongs to: all that decides which resources are in the list, and their order."""
+    kept = [pair for pair in parsed.pairs if pair[0].partition(":")[0] not in _NOT_OF_THE_LIST]
+    return f"{place}?{kept}"
+
+
+def _remarks(context: Context, request: Request, parsed: ParsedSearch, more: Sequence[Issue]) -> list[bytes]:
+    """The entry that says what was left out or cut off, if anything was."""
+    issues = [*parsed.ignored, *more]
+    if not issues:
+        return []
+    return [outcome_entry(orjson.dumps(operation_outcome(issues, chinese=wants_chinese(request.headers))))]
+
+
+def _rendered(context: Context, request: Request, how: Presentation, found: Sequence[Stored], mode: str) -> list[bytes]:
+    base = request.base
+    if how.whole:
+        return [search_entry(base, stored, stored.body, mode) for stored in found]
+    return [search_entry(base, stored, present(context, stored.body, how), mode) for stored in found]
+
+
+async def search(context: Context, request: Request, to: Route) -> Response:
+    """A searchset Bundle. Raises FhirError 400, 410 (expired paging link), 415, 501, 503 (took too long)."""
+    parser = parser_of(context, request)
+    sent = _sent(request)
+    if not sent and not to.type:
+        raise FhirError.of(400, "required", "A search over the whole system needs parameters, such as _type or _id")
+    types, extra = _scope(context, parser, to)
+    parsed = parser.search(types, sent, lenient=not preferences(request).strict, extra=extra)
+    how = Presentation(parsed.summary, parsed.elements)
+    if how.summary == "text" and parsed.includes:
+        raise FhirError.of(400, "invalid", "_summary=text cannot be combined with _include or _revinclude")
+    place = _place(to)
+    links = [Link("self", f"{request.base}/{place}" + (f"?{encoded(parsed.pairs)}" if parsed.pairs else ""))]
+    remarks: list[Issue] = []
+    if parsed.explain:
+        context.gate.require(request.principal, "explain")
+        facts = orjson.dumps(await context.gate.explain(request.principal, parsed.query), default=str)
+        remarks.append(Issue("informational", facts.decode(), severity="information"))
+    if parsed.query.limit == 0 or how.summary == "count":
+        total = await context.gate.count(request.principal, parsed.query)
+        return Response(200, bundle("searchset", _remarks(context, request, parsed, remarks), links, total, context.clock()))
+    list_name = _list_of(place, parsed)
+    after = position_of(context, list_name, parsed.cursor) if parsed.cursor is not None else None
+    page: Page = await context.gate.search(request.principal, parsed.query, after)
+    entries = _rendered(context, request, how, page.items, "match")
+    if parsed.includes and page.items:
+        more = await included(context, request, parsed.includes, page.items)
+        entries += _rendered(context, request, how, more, "include")
+        if len(more) >= MOST:
+            remarks.append(Issue("too-costly", f"Only the first {MOST} included resources are shown", severity="warning"))
+    entries += _remarks(context, request, parsed, remarks)
+    if page.next is not None:
+        cursor = ("_cursor", token_for(context, list_name, page.next))
+        links.append(Link("next", f"{request.base}/{place}?{encoded([*parsed.pairs, cursor])}"))
+    return Response(200, bundle("searchset", entries, links, page.total, context.clock()))
