@@ -1,0 +1,110 @@
+"""Subscriptions, jobs and the follow-up engine: everything that reads the change feed and acts on it.
+
+`build` puts the room together out of a server's parts; the application starts and stops what it gives.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fhir_server.errors import FhirError, Issue
+from fhir_server.interactions.context import Context
+from fhir_server.search.parser import Parser
+from fhir_server.search.values import IndexValues
+from fhir_server.search.values_of import Scope
+from fhir_server.storage.port import Store
+from subscriptions.admission import check_subscription
+from subscriptions.channel import Channel
+from subscriptions.criteria import compile_criteria
+from subscriptions.delivery.caller import Caller
+from subscriptions.delivery.endpoint import EndpointPolicy
+from subscriptions.followup import loader, pathway
+from subscriptions.followup.canonical import DEFAULT_BASE, Canonical
+from subscriptions.followup.engine import CareEngine
+from subscriptions.followup.sending import Sender
+from subscriptions.handlers import Subscriptions
+from subscriptions.jobs.feed import FeedReader
+from subscriptions.jobs.kinds import Kind, Kinds, Services
+from subscriptions.jobs.runner import Jobs
+from subscriptions.table import Table
+
+__all__ = ["Running", "build"]
+
+log = logging.getLogger("fhir_server.jobs")
+
+
+@dataclass(slots=True)
+class Running:
+    """The room of one process: `start` it after the store is open, `stop` it before the store is closed.
+
+    `check(resource)`: issues (422) of a Subscription that a client wants to write; to be asked before each create and update.
+    `jobs`: the runner, with `counts`, `lag()`, `unknown()`, `leading` for metrics and `settle()` for the tick.
+    """
+
+    jobs: Jobs
+    check: Callable[[dict[str, Any]], list[Issue]]
+    _canonical: Canonical
+    _pathways: list[pathway.Pathway]
+    _caller: Caller
+
+    async def start(self) -> None:
+        """Put the shipped pathways into the store and begin to work."""
+        try:
+            written = await loader.install(self._canonical, self._pathways, self.jobs.services)
+            if written:
+                log.info("%d resources of the shipped pathways were put into the store", written)
+        except FhirError as fault:
+            # A full or read-only disk: reads are served all the same, and the next start tries again.
+            log.error("the shipped pathways could not be put into the store: %s", fault)
+        await self.jobs.start()
+
+    async def stop(self, grace: float = 8.0) -> None:
+        """Finish what runs within `grace` seconds."""
+        await self.jobs.stop(grace)
+        await self._caller.close()
+
+
+def build(
+    context: Context,
+    store: Store,
+    index: Callable[[dict[str, Any]], IndexValues],
+    channels: Sequence[Channel] = (),
+    *,
+    kinds: Iterable[Kind] = (),
+    readers: Iterable[FeedReader] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> Running:
+    """The room of a server. `index` is the indexer of its store; `channels` in the order in which messages try them.
+
+    `kinds` and `readers` are those of higher rooms. Raises ValueError for settings that cannot be used, PathwayError for a wrong file.
+    """
+    settings = context.settings
+    policy = EndpointPolicy.of(settings.endpoint_allow, loopback=settings.auth == "off" and settings.env != "production")
+    zone = ZoneInfo(settings.time_zone)
+    parser = Parser(context.search, Scope(zone))
+    types = tuple(context.definitions.resource_types)
+    services = Services(context.gate, store, context.clock)
+    canonical = Canonical((environment.get("FOLLOWUP_CANONICAL") or DEFAULT_BASE).rstrip("/"))
+    pathways = pathway.load()
+    caller = Caller(policy)
+    subscriptions = Subscriptions(Table(lambda text: compile_criteria(text, parser, types)), index, caller, services)
+    inbox = next((channel for channel in channels if not channel.external), None)
+    engine = CareEngine(canonical, pathways, services, _numbers(context), zone, inbox)
+    every = Kinds([*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), *kinds])
+    jobs = Jobs(services, every, [subscriptions.reader(), engine.reader(), *readers])
+    return Running(jobs, lambda resource: check_subscription(resource, parser, types, policy), canonical, pathways, caller)
+
+
+def _numbers(context: Context) -> Callable[[str, str], int]:
+    def number(type: str, code: str) -> int:
+        parameter = context.search.get(type, code)
+        if parameter is None:
+            raise LookupError(f"{type} has no search parameter '{code}'")
+        return parameter.sources[0].number
+
+    return number

@@ -36,7 +36,11 @@ async def test_discharge_makes_plan_dated_tasks_and_a_message(tmp_path: Path) ->
         for task in (first, second):
             assert (task["status"], task["intent"], task["for"]["reference"]) == ("requested", "order", "Patient/p2")
             assert task["basedOn"] == [{"reference": f"CarePlan/{plan['id']}"}]
-            assert task["code"]["coding"][0] == {"system": f"{C.base}/CodeSystem/task", "code": "followup-call", "display": task["description"]}
+            assert task["code"]["coding"][0] == {
+                "system": f"{C.base}/CodeSystem/task",
+                "code": "followup-call",
+                "display": task["description"],
+            }
             assert task["owner"]["reference"] == "Practitioner/d1"
         listed = {entry["reference"]["reference"] for entry in plan["activity"]}
         assert listed == {f"Task/{first['id']}", f"Task/{second['id']}", f"CommunicationRequest/{request['id']}"}
