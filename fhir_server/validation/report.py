@@ -1,0 +1,116 @@
+"""Collects what a validation finds: issues in English and Chinese with FHIRPath expressions, up to a limit.
+
+Specification: https://hl7.org/fhir/R4/operationoutcome.html, https://hl7.org/fhir/R4/valueset-issue-type.html
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from fhir_server.errors import Issue
+
+MAX_ISSUES = 100
+"""More issues than this are not listed one by one."""
+
+Path = tuple[Any, str, int]
+"""Where a check stands: (path of the parent or None, element name, index or -1). Cheap to make, rendered only for an issue."""
+
+
+class Enough(Exception):
+    """The limit of issues is reached; ends the validation."""
+
+
+def expression(path: Path | None) -> str:
+    """The FHIRPath expression of a path, such as `Patient.contact[0].gender`."""
+    parts: list[str] = []
+    while path is not None:
+        path, name, index = path
+        parts.append(name if index < 0 else f"{name}[{index}]")
+    return ".".join(reversed(parts))
+
+
+def shown(value: Any) -> str:
+    """A value as it may stand in a message: short, and with its JSON kind recognizable."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "an array"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str):
+        return str(value)[:80]
+    text = value if len(value) <= 80 else value[:77] + "..."
+    return "'" + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text) + "'"
+
+
+_KIND_ZH = {"a string": "字符串", "a number": "数字", "a boolean": "布尔值", "an object": "对象", "an array": "数组"}
+
+
+class Fragment:
+    """A reference to something inside the same resource: `#id` as found at `path`.
+
+    `targets` are the resource types allowed there, None where the value is a uri (which counts as use, but need not resolve);
+    `holder` is the index of the contained resource that holds it, -1 for the container itself.
+    """
+
+    __slots__ = ("holder", "id", "path", "targets")
+
+    def __init__(self, id: str, path: Path, targets: frozenset[str] | None, holder: int) -> None:
+        self.id, self.path, self.targets, self.holder = id, path, targets, holder
+
+
+class Report:
+    """The state of one validation. `fragments` belong to the resource being checked; `conditional` allows `Type?criteria` references."""
+
+    __slots__ = ("conditional", "fragments", "holder", "issues")
+
+    def __init__(self, conditional: bool = False) -> None:
+        self.issues: list[Issue] = []
+        self.fragments: list[Fragment] = []
+        self.holder = -1
+        self.conditional = conditional
+
+    def add(self, code: str, path: Path, english: str, chinese: str, *, syntax: bool = False) -> None:
+        """One issue; both texts get the element's expression in front."""
+        where = expression(path)
+        self.issues.append(Issue(code, f"{where}: {english}", (where,), zh=f"{where}：{chinese}", syntax=syntax))
+        if len(self.issues) >= MAX_ISSUES:
+            raise Enough
+
+    def unknown_element(self, path: Path, name: str, known: Any) -> None:
+        near = get_close_matches(name, list(known), n=1)
+        hint, hint_zh = (f"; did you mean '{near[0]}'?", f"，是否应为“{near[0]}”？") if near else ("", "")
+        shown_name = shown(name)
+        self.add("structure", (path, name[:80], -1), f"unknown element {shown_name}{hint}", f"未知元素 {shown_name}{hint_zh}", syntax=True)
+
+    def wrong_kind(self, path: Path, value: Any, due: str) -> None:
+        """The JSON kind is not `due` ('a string', 'a number', 'a boolean', 'an object', 'an array')."""
+        if due == "an array":
+            self.add(
+                "structure", path, f"the element may repeat, so it must be an array, not {shown(value)}", "该元素可重复，必须是数组", syntax=True
+            )
+        elif isinstance(value, list):
+            self.add("structure", path, f"the element may not repeat, so it must be {due}, not an array", f"该元素不可重复，必须是{_KIND_ZH[due]}而不是数组", syntax=True)  # fmt: skip
+        elif value is None:
+            self.add("structure", path, f"null is not allowed here; it must be {due} or absent", "此处不允许 null", syntax=True)
+        else:
+            self.add("structure", path, f"must be {due}, not {shown(value)}", f"必须是{_KIND_ZH[due]}，而不是 {shown(value)}", syntax=True)
+
+    def malformed(self, path: Path, value: Any, type_name: str, why: tuple[str, str]) -> None:
+        """A primitive whose text is not one of its type."""
+        self.add("value", path, f"{shown(value)} is not a valid {type_name}: it {why[0]}", f"{shown(value)} 不是有效的 {type_name}：{why[1]}", syntax=True)  # fmt: skip
+
+    def empty(self, path: Path, what: str, what_zh: str) -> None:
+        self.add(
+            "structure", path, f"{what} is empty; an element must have a value or children (ele-1)", f"{what_zh}为空，元素必须有值或子元素", syntax=True
+        )
+
+    def missing(self, path: Path, name: str) -> None:
+        self.add("required", (path, name, -1), "the element is required (minimum 1), but it is missing", "必填元素缺失")
+
+    def broken(self, path: Path, key: str, english: str, chinese: str, *, code: str = "invariant") -> None:
+        """A rule of the specification, named by its key, is broken."""
+        self.add(code, path, f"{english} ({key})", f"{chinese}（{key}）")
