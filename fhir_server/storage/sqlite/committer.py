@@ -62,11 +62,11 @@ class CommitThread:
                 return
 
     async def run(self, work: Callable[[], Any]) -> Any:
-        """The result of `work`, made in the thread. A cancelled caller does not stop it."""
+        """The result of `work`, made in the thread."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._jobs.put((work, loop, future))
-        return await asyncio.shield(future)
+        return await future
 
     def stop(self) -> None:
         self._jobs.put(None)

@@ -6,7 +6,7 @@ Decision: docs/decisions/0041-ranges-in-span-classes.md
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fhir_server.search.values import MIN_INSTANT, IndexValues, Range
@@ -59,8 +59,7 @@ class Entries:
 
 def entries_of(type: str, values: IndexValues, clinical_parameter: int | None) -> Entries:
     """Rows of a version in symbolic form (terms not yet resolved to keys)."""
-    forms: list[Form] = [(TYPE_PARAMETER, type, "")]
-    forms.extend(dict.fromkeys(values.keys))
+    forms: list[Form] = [(TYPE_PARAMETER, type, ""), *values.keys]
     if clinical_parameter is None:
         clinical = 0
     else:
@@ -86,12 +85,11 @@ def _texts(entries: Entries, values: IndexValues) -> None:
 
 
 def _ranges(entries: Entries, values: IndexValues, clinical_parameter: int | None) -> None:
-    ranges: list[Range] = list(dict.fromkeys(values.ranges))
-    counts: dict[int, int] = {}
-    for item in ranges:
-        counts[item[0]] = counts.get(item[0], 0) + 1
+    ranges: list[Range] = values.ranges
+    parameters = [item[0] for item in ranges]
+    repeated = len(set(parameters)) < len(parameters)
     for parameter, space, value, low, high in ranges:
-        if counts[parameter] > 1 or (parameter == clinical_parameter and low != entries.clinical):
+        if (repeated and parameters.count(parameter) > 1) or (parameter == clinical_parameter and low != entries.clinical):
             number = SEVERAL
         else:
             number = span_class(low, high)
@@ -101,22 +99,11 @@ def _ranges(entries: Entries, values: IndexValues, clinical_parameter: int | Non
             entries.plain.append((parameter << SPAN_SHIFT | number, low, high))
 
 
-def counted(entries: Entries) -> tuple[set[Form], set[int]]:
-    """The forms and small range keys whose number of live resources this version is part of."""
-    forms = set(entries.forms)
-    forms.update(form for form, _, _ in entries.quantities)
-    return forms, {key for key, _, _ in entries.plain}
-
-
-def references(forms: list[Form], keys: list[int], types: Mapping[str, int]) -> bytes | None:
-    """The keys that stand for local references (their space is a resource type), packed."""
-    found = [key for form, key in zip(forms, keys, strict=True) if form[1] in types and form[0] != TYPE_PARAMETER]
-    return struct.pack(f"<{len(found)}q", *found) if found else None
+def pack_references(keys: Sequence[int]) -> bytes | None:
+    """Keys of reference postings as a blob."""
+    return struct.pack(f"<{len(keys)}q", *keys) if keys else None
 
 
 def unpack_references(blob: bytes | None) -> tuple[int, ...]:
-    """The inverse of `references`."""
+    """The inverse of `pack_references`."""
     return struct.unpack(f"<{len(blob) // 8}q", blob) if blob else ()
-
-
-__all__ = ["CLASSES", "NO_DATE", "SEPARATOR", "SEVERAL", "Entries", "entries_of", "references", "span_class", "span_limit"]

@@ -53,11 +53,8 @@ def erase(writer: Writer, names: Sequence[str], type: int, id: str) -> int:
         stored = _stored(writer, names, row)
         if not stored.deleted:
             entries = writer.entries_of_stored(stored)
-            its_keys = {writer.terms.key(form) for form in entries.forms} | {writer.terms.key(form) for form, _, _ in entries.quantities}
-            keys |= its_keys
-            if stored.rid == current:
-                writer.terms.count_all(its_keys, -1)
-                writer.terms.count_all({key for key, _, _ in entries.plain}, -1)
+            delta = -1 if stored.rid == current else 0
+            keys |= writer.count(entries, delta)
             remove_entries(writer, stored, row[7])
         db.execute("DELETE FROM superseded WHERE rid = ?", (stored.rid,))
         db.execute("DELETE FROM version WHERE rid = ?", (stored.rid,))

@@ -19,6 +19,8 @@ from fhir_server.storage.sqlite.schema import APPLICATION_ID, FILE_NAME, SCHEMA_
 CHECK_SECONDS = 0.4
 """Longest time that the structural check may take at start; a large store is then checked in part."""
 PAGE_SIZE = 4096
+LOG_PAGES = 4000
+"""Pages in the write-ahead log from which on a commit copies them into the database."""
 HEADER = 100
 
 
@@ -172,6 +174,7 @@ def connect(path: Path, durability: str, *, cache_kib: int, mmap_bytes: int = 0)
     db.execute(f"PRAGMA synchronous = {durability}")
     db.execute(f"PRAGMA cache_size = -{cache_kib}")
     db.execute(f"PRAGMA mmap_size = {mmap_bytes}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     db.execute("PRAGMA temp_store = MEMORY")
     db.execute("PRAGMA journal_size_limit = 67108864")
     return db

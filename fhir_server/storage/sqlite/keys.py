@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 VALUE_BITS = 34
@@ -62,8 +61,13 @@ def parameter_bounds(parameter: int) -> tuple[int, int]:
     return low, low + (1 << PARAMETER_SHIFT) - 1
 
 
+UNCOUNTED = -1
+"""`n` of a term whose resources are not counted: references and patient-code keys, of which most have few resources, so that
+looking is cheap, while counting would change one more page of the database per reference and write."""
+
+
 class Term(NamedTuple):
-    """A key with its form; `n` counts the live resources that have it."""
+    """A key with its form; `n` counts the live resources that have it, or is UNCOUNTED."""
 
     key: int
     n: int
@@ -142,32 +146,52 @@ class TermWriter:
 
     GENERATION = 40_000
 
-    def __init__(self, db: sqlite3.Connection, keys: Keys) -> None:
+    def __init__(self, db: sqlite3.Connection, keys: Keys, types: Collection[str], uncounted: Collection[int]) -> None:
+        """`types`: spaces that make a form a reference; `uncounted`: further parameters whose terms are not counted."""
         self._db = db
         self._keys = keys
+        self._types = types
+        self._uncounted = uncounted
         self._young: dict[Form, int] = {}
         self._old: dict[Form, int] = {}
-        self._new: dict[int, tuple[str, str]] = {}
+        self._new: dict[int, tuple[int, str, str]] = {}
         self._deltas: dict[int, int] = {}
+
+    def post(self, forms: Sequence[Form], delta: int) -> tuple[list[int], list[int]]:
+        """Keys of all forms (the first is that of the type), and those of the references among them; counts `delta` for each that counts."""
+        young, deltas, types, uncounted = self._young, self._deltas, self._types, self._uncounted
+        key = young.get(forms[0]) or self.key(forms[0])
+        deltas[key] = deltas.get(key, 0) + delta
+        keys, references = [key], []
+        for form in forms[1:]:
+            key = young.get(form) or self.key(form)
+            keys.append(key)
+            if form[1] in types:
+                references.append(key)
+            elif form[0] not in uncounted:
+                deltas[key] = deltas.get(key, 0) + delta
+        return keys, references
 
     def key(self, form: Form) -> int:
         """The key of a form, which becomes its own now if it is new."""
-        key = self._young.get(form)
-        if key is not None:
-            return key
-        key = self._old.get(form)
+        key = self._young.get(form) or self._old.get(form)
         if key is None:
             key = self._resolve(form)
         if len(self._young) >= self.GENERATION:
-            self._old, self._young = self._young, {}
+            # The dict object stays the same: callers hold it.
+            self._old = dict(self._young)
+            self._young.clear()
         self._young[form] = key
         return key
 
     def _resolve(self, form: Form) -> int:
         parameter, space, value = form
         base = self._keys.base(parameter, space, value)
-        last = base + self._keys.reach
-        rows = self._db.execute("SELECT key, space, value FROM term WHERE key BETWEEN ? AND ?", (base, last)).fetchall()
+        reach = self._keys.reach
+        rows = self._db.execute(
+            "SELECT key, space, value FROM term WHERE key BETWEEN ? AND ?" if reach else "SELECT key, space, value FROM term WHERE key = ?",
+            (base, base + reach) if reach else (base,),
+        ).fetchall()
         taken = set()
         for key, its_space, its_value in rows:
             if its_value == value and its_space == space:
@@ -175,23 +199,21 @@ class TermWriter:
             taken.add(key)
         key = base
         while key in taken or key in self._new:
-            if key in self._new and self._new[key] == (space, value):
+            if key in self._new and self._new[key][1:] == (space, value):
                 return key
             key += 1
-        if key > last:
+        if key > base + reach:
             # A stretch beyond the known reach may hold terms of other forms: look before taking a slot there.
             while self._db.execute("SELECT 1 FROM term WHERE key = ?", (key,)).fetchone() or key in self._new:
                 key += 1
             self._keys.reach = key - base
             self._db.execute("UPDATE state SET reach = max(reach, ?)", (key - base,))
-        self._new[key] = (space, value)
+        counts = parameter == TYPE_PARAMETER or (space not in self._types and parameter not in self._uncounted)
+        self._new[key] = (0 if counts else UNCOUNTED, space, value)
         return key
 
-    def count(self, key: int, delta: int) -> None:
-        """Note that `delta` more live resources have the key."""
-        self._deltas[key] = self._deltas.get(key, 0) + delta
-
     def count_all(self, keys: Iterable[int], delta: int) -> None:
+        """Note that `delta` more live resources have each of the keys."""
         deltas = self._deltas
         for key in keys:
             deltas[key] = deltas.get(key, 0) + delta
@@ -200,25 +222,26 @@ class TermWriter:
         """Write new terms and counts."""
         if self._new:
             pop = self._deltas.pop
-            rows = [(key, pop(key, 0), space, value) for key, (space, value) in self._new.items()]
-            if len(rows) > 1 and any(a > b for (a, *_), (b, *_) in pairwise(rows)):
-                rows.sort()
+            rows = sorted((key, pop(key, 0) + n, space, value) for key, (n, space, value) in self._new.items())
             self._db.executemany("INSERT INTO term(key, n, space, value) VALUES (?,?,?,?)", rows)
             self._new.clear()
         if self._deltas:
-            changes = [(n, key) for key, n in sorted(self._deltas.items()) if n]
-            self._db.executemany(
-                "UPDATE term SET n = n + ? WHERE key = ?", [change for change in changes if not 0 <= change[1] < SMALL_KEYS]
-            )
-            small = [(key, n) for n, key in changes if 0 <= key < SMALL_KEYS]
-            if small:
-                self._db.executemany(
-                    "INSERT INTO term(key, n, space, value) VALUES (?, ?, '', '') ON CONFLICT DO UPDATE SET n = n + excluded.n", small
-                )
+            terms: list[tuple[int, int]] = []
+            plain: list[tuple[int, int]] = []
+            for key, n in self._deltas.items():
+                if n:
+                    (plain if 0 <= key < SMALL_KEYS else terms).append((n, key))
             self._deltas.clear()
+            if terms:
+                self._db.executemany("UPDATE term SET n = n + ? WHERE key = ?", terms)
+            if plain:
+                self._db.executemany(
+                    "INSERT INTO term(n, key, space, value) VALUES (?, ?, '', '') ON CONFLICT DO UPDATE SET n = n + excluded.n", plain
+                )
 
     def forget(self) -> None:
         """After a rollback, or when another process removed terms: trust nothing that is remembered."""
-        self._young, self._old = {}, {}
+        self._young.clear()
+        self._old.clear()
         self._new.clear()
         self._deltas.clear()

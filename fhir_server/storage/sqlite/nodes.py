@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fhir_server.search.query import RangeMatch
@@ -92,22 +93,44 @@ class Node:
         return f"{type(self).__name__} (about {self.n})"
 
 
-@dataclass(slots=True)
-class Always(Node):
-    """True or false for each resource."""
-
-    value: bool
-    n: int = 0
-    cost: int = 0
+class Nobody(Node):
+    """No resource."""
 
     def lead(self, planner: Planner) -> Lead | None:
-        return None if self.value else Lead(Sql("(SELECT 0 AS rid, 0 AS sort WHERE 0) d"), has_sort=True)
+        return Lead(Sql("(SELECT 0 AS rid, 0 AS sort WHERE 0) d"), has_sort=True)
 
     def probe(self, planner: Planner, row: Row) -> Sql:
-        return Sql("1" if self.value else "0")
+        return Sql("0")
+
+    def describe(self) -> str:
+        return "nothing"
 
 
-@dataclass(slots=True)
+class Everybody(Node):
+    """Each resource of the type."""
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+
+    @property
+    def n(self) -> int:  # type: ignore[override]
+        return self._planner.type_term.n
+
+    @property
+    def cost(self) -> int:  # type: ignore[override]
+        return self._planner.type_term.n
+
+    def lead(self, planner: Planner) -> Lead | None:
+        return planner.type_lead()
+
+    def probe(self, planner: Planner, row: Row) -> Sql:
+        return Sql("1")
+
+    def describe(self) -> str:
+        return f"all {self.n} of the type"
+
+
+@dataclass
 class Postings(Node):
     """Resources that post under any of `keys`."""
 
@@ -116,6 +139,8 @@ class Postings(Node):
     cost: int = 0
     bounds: tuple[int | None, int | None] = (None, None)
     """Limits of the sort value that hold for every match (from a date criterion beside it)."""
+    exact: bool = False
+    """`n` is the exact number of live resources, given that there is one key."""
 
     def __post_init__(self) -> None:
         self.cost = self.n
@@ -151,7 +176,7 @@ class Postings(Node):
         return f"postings of {len(self.keys)} key(s), {self.n} resource(s)"
 
 
-@dataclass(slots=True)
+@dataclass
 class PostingRange(Node):
     """Resources that post under any key of a parameter, or of one space of it."""
 
@@ -182,16 +207,28 @@ class PostingRange(Node):
         return f"all postings of a {'parameter' if self.space is None else 'system'}, about {self.n}"
 
 
-@dataclass(slots=True)
 class Texts(Node):
     """Resources with a string value of the parameter."""
 
-    parameter: int
-    text: str
-    folded: str
-    mode: str
-    n: int = 0
-    cost: int = 0
+    def __init__(self, planner: Planner, parameter: int, text: str, folded: str, mode: str) -> None:
+        self._planner = planner
+        self.parameter, self.text, self.folded, self.mode = parameter, text, folded, mode
+
+    @cached_property
+    def n(self) -> int:  # type: ignore[override]
+        """A count of a sample; 'contains' is a guess."""
+        total = self._planner.type_term.n
+        if self.mode == "contains":
+            return max(1, total // 20)
+        where = self._where("")
+        sample = f"SELECT count(*) FROM (SELECT 1 FROM text WHERE {where.text} LIMIT {SAMPLE})"
+        count: int = self._planner.db.execute(sample, where.args).fetchone()[0]
+        return count if count < SAMPLE else max(SAMPLE, total // 10)
+
+    @property
+    def cost(self) -> int:  # type: ignore[override]
+        """'contains' must look at each value of the parameter."""
+        return self._planner.type_term.n if self.mode == "contains" else self.n
 
     def _where(self, alias: str) -> Sql:
         if self.mode == "contains":
@@ -206,15 +243,6 @@ class Texts(Node):
         if not self.folded:
             return Sql(f"{alias}parameter = ?", (self.parameter,))
         return Sql(f"{alias}parameter = ? AND {alias}folded >= ? AND {alias}folded < ?", (self.parameter, self.folded, self.folded + TOP))
-
-    def estimate(self, planner: Planner, total: int) -> None:
-        """Count a sample; 'contains' must look at each value of the parameter."""
-        if self.mode == "contains":
-            self.n, self.cost = max(1, total // 20), total
-            return
-        where = self._where("")
-        count = planner.db.execute(f"SELECT count(*) FROM (SELECT 1 FROM text WHERE {where.text} LIMIT {SAMPLE})", where.args).fetchone()[0]
-        self.n = self.cost = count if count < SAMPLE else max(SAMPLE, total // 10)
 
     def lead(self, planner: Planner) -> Lead | None:
         where = self._where("")
@@ -282,16 +310,46 @@ class RangeKey(NamedTuple):
     n: int
 
 
-@dataclass(slots=True)
 class Ranges(Node):
-    """Resources with a date, number or quantity of the parameter that meets all `tests`, each on some row of its own."""
+    """Resources with a date, number or quantity of the parameter that meets all `tests`, each on some row of its own.
 
-    parameter: int
-    keys: tuple[RangeKey, ...]
-    tests: tuple[Alternatives, ...]
-    n: int = 0
-    cost: int = 0
-    any_unit: bool = field(default=False)
+    `space` and `value` name the unit as in RangeMatch.
+    """
+
+    def __init__(self, planner: Planner, tests: tuple[Alternatives, ...], keys: tuple[RangeKey, ...] | None = None) -> None:
+        first = tests[0][0]
+        self._planner = planner
+        self.parameter, self.space, self.value = first.parameter, first.space, first.value
+        self.tests = tests
+        self._given = keys
+
+    @cached_property
+    def keys(self) -> tuple[RangeKey, ...]:
+        """Where such ranges are kept."""
+        return self._planner.range_keys(self.parameter, self.space, self.value) if self._given is None else self._given
+
+    @cached_property
+    def n(self) -> int:  # type: ignore[override]
+        """A count of a sample of each key's rows within the bounds."""
+        seen = 0
+        for item in self.keys:
+            low, high = self.bounds(item.span)
+            if low is None and high is None:
+                seen += item.n
+                continue
+            text = (
+                "SELECT 1 FROM range WHERE key = ?"
+                + (" AND low >= ?" if low is not None else "")
+                + (" AND low <= ?" if high is not None else "")
+            )
+            args = [item.key, *(bound for bound in (low, high) if bound is not None)]
+            count = self._planner.db.execute(f"SELECT count(*) FROM ({text} LIMIT {SAMPLE})", args).fetchone()[0]
+            seen += count if count < SAMPLE else max(SAMPLE, item.n // 3)
+        return seen
+
+    @property
+    def cost(self) -> int:  # type: ignore[override]
+        return self.n
 
     def _sample(self) -> int | float:
         for alternatives in self.tests:
@@ -324,28 +382,10 @@ class Ranges(Node):
         every = joined([*first, *others], "AND")
         return Sql(f"SELECT r.rid AS rid FROM range r WHERE {text} AND {every.text}", (*args, *every.args))
 
-    def estimate(self, planner: Planner, total: int) -> None:
-        """Count a sample of each key's rows within the bounds."""
-        seen = 0
-        for item in self.keys:
-            low, high = self.bounds(item.span)
-            if low is None and high is None:
-                seen += item.n
-                continue
-            text = (
-                "SELECT 1 FROM range WHERE key = ?"
-                + (" AND low >= ?" if low is not None else "")
-                + (" AND low <= ?" if high is not None else "")
-            )
-            args = [item.key, *(bound for bound in (low, high) if bound is not None)]
-            count = planner.db.execute(f"SELECT count(*) FROM ({text} LIMIT {SAMPLE})", args).fetchone()[0]
-            seen += count if count < SAMPLE else max(SAMPLE, item.n // 3)
-        self.n = self.cost = seen
-
     def lead(self, planner: Planner) -> Lead | None:
         branches = [self._branch(item) for item in self.keys]
         if not branches:
-            return Always(False).lead(planner)
+            return Nobody().lead(planner)
         union = joined_union(branches)
         if any(item.span == SEVERAL for item in self.keys):
             union = Sql(f"SELECT DISTINCT rid FROM ({union.text})", union.args)
@@ -353,24 +393,23 @@ class Ranges(Node):
 
     def _exists(self, alternatives: Alternatives, rid: str) -> Sql:
         test = condition(alternatives, "q.")
-        if self.any_unit or len(self.keys) > 2:
+        small = self.parameter << 3
+        plain = Sql("q.key BETWEEN ? AND ?", (small, small | 7))
+        if self.space == "" and self.value == "":
+            keys = plain
+        elif self.space is None and self.value is None:
             low, high = parameter_bounds(self.parameter)
-            small = self.parameter << 3
-            keys = Sql("(q.key BETWEEN ? AND ? OR q.key BETWEEN ? AND ?)", (small, small | 7, low, high))
-            if not self.any_unit:
-                numbers = marks([item.key for item in self.keys])
-                keys = Sql(f"q.key IN ({numbers.text})", numbers.args)
+            keys = Sql("(q.key BETWEEN ? AND ? OR q.key BETWEEN ? AND ?)", (*plain.args, low, high))
         else:
-            keys = Sql(f"q.key IN ({','.join('?' * len(self.keys))})", tuple(item.key for item in self.keys))
+            numbers = marks([item.key for item in self.keys])
+            keys = Sql(f"q.key IN ({numbers.text})", numbers.args)
         return Sql(f"EXISTS (SELECT 1 FROM range q WHERE q.rid = {rid} AND {keys.text} AND {test.text})", (*keys.args, *test.args))
 
     def probe(self, planner: Planner, row: Row) -> Sql:
-        if not self.keys:
-            return Sql("0")
         return joined([self._exists(alternatives, row.rid) for alternatives in self.tests], "AND")
 
     def describe(self) -> str:
-        return f"ranges of parameter {self.parameter} in {len(self.keys)} key(s), about {self.n}"
+        return f"ranges of parameter {self.parameter}, about {self.n}"
 
 
 def joined_union(parts: Sequence[Sql]) -> Sql:
@@ -378,7 +417,7 @@ def joined_union(parts: Sequence[Sql]) -> Sql:
     return Sql(" UNION ALL ".join(part.text for part in parts), tuple(arg for part in parts for arg in part.args))
 
 
-@dataclass(slots=True)
+@dataclass
 class Rids(Node):
     """Versions with a sequence number within [low, high]: what `_lastUpdated` comes to."""
 
@@ -399,7 +438,7 @@ class Rids(Node):
         return f"versions {self.low} to {self.high}"
 
 
-@dataclass(slots=True)
+@dataclass
 class WithIds(Node):
     """Resources with one of these ids."""
 
@@ -428,7 +467,7 @@ class WithIds(Node):
         return f"{len(self.ids)} id(s)"
 
 
-@dataclass(slots=True)
+@dataclass
 class AnyValue(Node):
     """Resources with some value of the parameter, in whichever tables have values of it."""
 
@@ -447,7 +486,7 @@ class AnyValue(Node):
         return joined([part.probe(planner, row) for part in self.parts], "OR") if self.parts else Sql("0")
 
 
-@dataclass(slots=True)
+@dataclass
 class AnyRange(Node):
     """Resources with some range of the parameter."""
 
@@ -469,13 +508,25 @@ class AnyRange(Node):
         return Sql(f"EXISTS (SELECT 1 FROM range q WHERE q.rid = {row.rid} AND {keys.text})", keys.args)
 
 
-@dataclass(slots=True)
 class All(Node):
     """All parts match."""
 
-    parts: tuple[Node, ...]
-    n: int = 0
-    cost: int = 0
+    def __init__(self, planner: Planner, parts: tuple[Node, ...]) -> None:
+        self._planner = planner
+        self.parts = parts
+
+    @cached_property
+    def n(self) -> int:  # type: ignore[override]
+        """As if the parts had nothing to do with each other."""
+        total = max(1, self._planner.type_term.n)
+        share = 1.0
+        for part in self.parts:
+            share *= min(1.0, part.n / total)
+        return int(total * share)
+
+    @property
+    def cost(self) -> int:  # type: ignore[override]
+        return min(part.cost for part in self.parts)
 
     def lead(self, planner: Planner) -> Lead | None:
         select = planner.select_rids(self, visible=False)
@@ -488,7 +539,7 @@ class All(Node):
         return "all of: " + "; ".join(part.describe() for part in self.parts)
 
 
-@dataclass(slots=True)
+@dataclass
 class Any_(Node):
     """Some part matches."""
 
@@ -510,13 +561,20 @@ class Any_(Node):
         return "any of: " + "; ".join(part.describe() for part in self.parts)
 
 
-@dataclass(slots=True)
 class Without(Node):
     """The part does not match. Cannot lead."""
 
-    part: Node
-    n: int = 0
-    cost: int = 0
+    def __init__(self, planner: Planner, part: Node) -> None:
+        self._planner = planner
+        self.part = part
+
+    @property
+    def n(self) -> int:  # type: ignore[override]
+        return self._planner.type_term.n
+
+    @property
+    def cost(self) -> int:  # type: ignore[override]
+        return self._planner.type_term.n
 
     def probe(self, planner: Planner, row: Row) -> Sql:
         inner = self.part.probe(planner, row)

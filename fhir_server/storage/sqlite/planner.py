@@ -21,23 +21,25 @@ from fhir_server.search.query import (
     KeyMatch,
     Not,
     Nothing,
+    OfType,
     Or,
     Present,
     RangeMatch,
     TextMatch,
     Updated,
 )
-from fhir_server.storage.sqlite.entries import SEPARATOR, SEVERAL, SPAN_SHIFT
+from fhir_server.storage.sqlite.entries import CLASSES, SEPARATOR, SEVERAL, SPAN_SHIFT
 from fhir_server.storage.sqlite.joins import REFS_COST, Chained, Referred
-from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, Keys, Term, parameter_bounds
+from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, UNCOUNTED, Keys, Term, parameter_bounds
 from fhir_server.storage.sqlite.nodes import (
     SAMPLE,
     All,
-    Always,
     Any_,
     AnyRange,
     AnyValue,
+    Everybody,
     Lead,
+    Nobody,
     Node,
     PostingRange,
     Postings,
@@ -56,6 +58,8 @@ EVERY = 1 << 62
 """Snapshot that sees all committed versions."""
 SMALL_CHAIN = 64
 """Up to so many first-stage hits a chain is replaced by the keys of these resources, so that they can lead or combine."""
+FEW = 100
+"""Postings up to which a key leads without a look at the size of anything else."""
 COMPOSITES = 64
 """Most combinations of patients and codes that are looked up as patient-code keys."""
 
@@ -128,23 +132,23 @@ class Planner:
         """The node of a criterion. Raises TypeError for a criterion that this store does not know."""
         match criterion:
             case Everything():
-                return Always(True, self.type_term.n, self.type_term.n)
+                return Everybody(self)
             case Nothing():
-                return Always(False)
+                return Nobody()
             case And(parts):
                 return self._all(parts)
             case Or(parts):
                 return self._any(parts)
             case Not(part):
-                return Without(self.node(part), self.type_term.n, self.type_term.n)
+                return Without(self, self.node(part))
             case KeyMatch():
                 return self._postings([criterion]) or self._space(criterion)
             case TextMatch(parameter, text, mode):
-                node = Texts(parameter, text, self.knowledge.fold(text) if mode == "exact" else text, mode)
-                node.estimate(self, self.type_term.n)
-                return node
+                return Texts(self, parameter, text, self.knowledge.fold(text) if mode == "exact" else text, mode)
             case RangeMatch():
-                return self._ranges([(criterion,)])
+                return Ranges(self, ((criterion,),))
+            case OfType(type):
+                return Everybody(self) if type == self.type else Nobody()
             case Ids(ids):
                 return WithIds(tuple(dict.fromkeys(ids)))
             case Present(parameter):
@@ -156,7 +160,7 @@ class Planner:
                 return self._chain(shortened) if isinstance(shortened, Chain) else self.node(shortened)
             case Has():
                 return self._has(criterion)
-        raise TypeError(f"unknown criterion {type(criterion).__name__}")
+        raise TypeError(f"unknown criterion {criterion.__class__.__name__}")
 
     def _terms(self, match: KeyMatch) -> list[Term]:
         assert match.value is not None
@@ -170,7 +174,18 @@ class Planner:
         if any(match.value is None for match in matches):
             return None
         terms = {term.key: term.n for match in matches for term in self._terms(match)}
-        return Postings(tuple(terms), sum(terms.values())) if terms else Always(False)
+        if not terms:
+            return Nobody()
+        exact = UNCOUNTED not in terms.values()
+        return Postings(tuple(terms), sum(n if n != UNCOUNTED else self._sampled(key) for key, n in terms.items()), exact=exact)
+
+    def _sampled(self, key: int) -> int:
+        """About how many postings a key has that is not counted."""
+        for limit in (SAMPLE, 20 * SAMPLE):
+            count = self.db.execute("SELECT count(*) FROM (SELECT 1 FROM posting WHERE key = ? LIMIT ?)", (key, limit)).fetchone()[0]
+            if count < limit:
+                return count
+        return max(count, self.type_term.n // 10)
 
     def _space(self, match: KeyMatch) -> Node:
         assert match.space is not None
@@ -179,8 +194,8 @@ class Planner:
 
     def _sum(self, low: int, high: int) -> int:
         rows = self.db.execute("SELECT n FROM term WHERE key BETWEEN ? AND ? LIMIT ?", (low, high, SAMPLE)).fetchall()
-        total = sum(row[0] for row in rows)
-        return total if len(rows) < SAMPLE else max(total, self.type_term.n // 2)
+        total = sum(max(1, row[0]) for row in rows)
+        return total if len(rows) < SAMPLE and not any(row[0] == UNCOUNTED for row in rows) else max(total, self.type_term.n // 2)
 
     def _updated(self, low: int | None, high: int | None) -> Node:
         first = 0 if low is None else first_rid(self.db, low)
@@ -196,42 +211,35 @@ class Planner:
         if one("SELECT 1 FROM posting WHERE key BETWEEN ? AND ? LIMIT 1", (low, high)).fetchone():
             parts.append(PostingRange(low, high, None, self._sum(low, high)))
         if one("SELECT 1 FROM text WHERE parameter = ? LIMIT 1", (parameter,)).fetchone():
-            text = Texts(parameter, "", "", "prefix")
-            text.estimate(self, self.type_term.n)
-            parts.append(text)
+            parts.append(Texts(self, parameter, "", "", "prefix"))
         small = parameter << SPAN_SHIFT
         if one("SELECT 1 FROM term WHERE key BETWEEN ? AND ? LIMIT 1", (small, small | 7)).fetchone() or (
             not parts and one("SELECT 1 FROM term WHERE key BETWEEN ? AND ? LIMIT 1", (low, high)).fetchone()
         ):
             parts.append(AnyRange(parameter, self.type_term.n, self.type_term.n))
-        return AnyValue(tuple(parts)) if parts else Always(False)
+        return AnyValue(tuple(parts)) if parts else Nobody()
 
     # --- ranges
-    def _ranges(self, tests: Sequence[tuple[RangeMatch, ...]]) -> Ranges:
-        """All tests are on one parameter and unit."""
-        first = tests[0][0]
-        node = Ranges(first.parameter, tuple(self._range_keys(first)), tuple(tests), any_unit=first.space is None and first.value is None)
-        node.estimate(self, self.type_term.n)
-        return node
-
-    def _range_keys(self, match: RangeMatch) -> Iterable[RangeKey]:
+    def range_keys(self, parameter: int, space: str | None, value: str | None) -> tuple[RangeKey, ...]:
         """The keys under which ranges of that parameter and unit are kept."""
-        small = match.parameter << SPAN_SHIFT
-        plain = self.db.execute("SELECT key, n FROM term WHERE key BETWEEN ? AND ?", (small, small | 7)).fetchall()
-        if not match.space and not match.value:
-            yield from (RangeKey(key, key & 7, n) for key, n in plain)
-            if match.space == "" and match.value == "":
-                return
-        if match.space is None or match.value is None:
-            for term in self.keys.find_prefixed(self.db, match.parameter):
+        small = parameter << SPAN_SHIFT
+        found: list[RangeKey] = []
+        if not space and not value:
+            plain = self.db.execute("SELECT key, n FROM term WHERE key BETWEEN ? AND ?", (small, small | 7)).fetchall()
+            found = [RangeKey(key, key & 7, n) for key, n in plain]
+            if space == "" and value == "":
+                return tuple(found)
+        if space is None or value is None:
+            for term in self.keys.find_prefixed(self.db, parameter):
                 unit, _, span = term.value.partition(SEPARATOR)
-                if span and (match.value is None or unit == match.value) and (match.space is None or term.space == match.space):
-                    yield RangeKey(term.key, int(span), term.n)
-            return
-        for span in (0, 1, 2, 3, 4, 5, SEVERAL):
-            found = self.keys.find(self.db, match.parameter, match.space, f"{match.value}{SEPARATOR}{span}")
-            if found:
-                yield RangeKey(found.key, span, found.n)
+                if span and value in (None, unit) and space in (None, term.space):
+                    found.append(RangeKey(term.key, int(span), term.n))
+            return tuple(found)
+        for number in CLASSES:
+            one = self.keys.find(self.db, parameter, space, f"{value}{SEPARATOR}{number}")
+            if one:
+                found.append(RangeKey(one.key, number, one.n))
+        return tuple(found)
 
     # --- and, or
     def _all(self, parts: Iterable[Criterion]) -> Node:
@@ -246,37 +254,31 @@ class Planner:
                 groups.setdefault((first.parameter, first.space, first.value), []).append(alternatives)
             else:
                 nodes.append(self._bound(part))
-        nodes.extend(self._ranges(tests) for tests in groups.values())
-        nodes = [node for node in nodes if not (isinstance(node, Always) and node.value)]
-        if any(isinstance(node, Always) for node in nodes):
-            return Always(False)
+        nodes.extend(Ranges(self, tuple(tests)) for tests in groups.values())
+        if any(isinstance(node, Nobody) for node in nodes):
+            return Nobody()
+        nodes = [node for node in nodes if not isinstance(node, Everybody)]
         if not nodes:
-            return self.node(Everything())
-        if len(nodes) == 1:
-            return nodes[0]
-        total = max(1, self.type_term.n)
-        share = 1.0
-        for node in nodes:
-            share *= min(1.0, node.n / total)
-        return All(tuple(nodes), int(total * share), min(node.cost for node in nodes))
+            return Everybody(self)
+        return nodes[0] if len(nodes) == 1 else All(self, tuple(nodes))
 
     def _any(self, parts: Iterable[Criterion]) -> Node:
         flat = [self._shortened(part) for part in _flattened(Or, parts)]
         flat = list(_flattened(Or, flat))
         whole = _range_alternatives(Or(tuple(flat)))
         if whole:
-            return self._ranges([whole])
+            return Ranges(self, (whole,))
         matches = [part for part in flat if isinstance(part, KeyMatch) and part.value is not None]
         nodes = [self._bound(part) for part in flat if not (isinstance(part, KeyMatch) and part.value is not None)]
         if matches:
             found = self._postings(matches)
             assert found is not None
             nodes.append(found)
-        nodes = [node for node in nodes if not (isinstance(node, Always) and not node.value)]
+        nodes = [node for node in nodes if not isinstance(node, Nobody)]
         if not nodes:
-            return Always(False)
-        if any(isinstance(node, Always) for node in nodes):
-            return self.node(Everything())
+            return Nobody()
+        if any(isinstance(node, Everybody) for node in nodes):
+            return Everybody(self)
         return nodes[0] if len(nodes) == 1 else Any_(tuple(nodes))
 
     def _patient_code(self, parts: list[Criterion]) -> list[Criterion]:
@@ -321,19 +323,19 @@ class Planner:
         for target, inner in chain.targets:
             planner = self.other(target)
             node = planner.node(inner)
-            if isinstance(node, Always) and not node.value:
+            if isinstance(node, Nobody):
                 continue
             share = min(1.0, node.n / max(1, planner.type_term.n))
             size = int(self.type_term.n * share)
             nodes.append(Chained(chain.parameter, planner, node, size, node.cost + node.n * 3 + size))
         if not nodes:
-            return Always(False)
+            return Nobody()
         return nodes[0] if len(nodes) == 1 else Any_(tuple(nodes))
 
     def _has(self, has: Has) -> Node:
         source = self.other(has.type)
         inner = source.node(has.part)
-        if isinstance(inner, Always) and not inner.value:
+        if isinstance(inner, Nobody):
             return inner
         size = min(inner.n, self.type_term.n)
         composite = None
@@ -355,18 +357,26 @@ class Planner:
     def order(self, node: Node) -> tuple[Node, list[Node]]:
         """Which node leads and which probe."""
         parts = list(node.parts) if isinstance(node, All) else [node]
-        leads = [part for part in parts if not isinstance(part, Without) and not (isinstance(part, Always) and part.value)]
-        everything = Always(True, self.type_term.n, self.type_term.n)
-        best = min(leads, key=lambda part: part.cost, default=everything)
-        if best.cost > 2 * everything.cost + SAMPLE and not isinstance(best, Postings):
-            best = everything
-        probes = sorted((part for part in parts if part is not best and not isinstance(part, Always)), key=_probe_order)
+        best = self._best(parts)
+        probes = [part for part in parts if part is not best and not isinstance(part, Everybody)]
+        if len(probes) > 1:
+            probes.sort(key=_probe_order)
         return best, probes
+
+    def _best(self, parts: Sequence[Node]) -> Node:
+        if len(parts) == 1 and isinstance(parts[0], Postings | Everybody):
+            return parts[0]
+        # Sizes of keys are at hand; other sizes cost a look each, which few rows to test do not repay.
+        postings = min((part for part in parts if isinstance(part, Postings | WithIds)), key=lambda part: part.n, default=None)
+        if postings is not None and postings.n <= FEW:
+            return postings
+        leads = [part for part in parts if not isinstance(part, Without | Everybody)]
+        everything = Everybody(self)
+        best = min(leads, key=lambda part: part.cost, default=everything)
+        return everything if not isinstance(best, Postings) and best.cost > 2 * everything.cost + SAMPLE else best
 
     def leading(self, node: Node) -> Lead:
         """The FROM clause for a node that was chosen to lead."""
-        if isinstance(node, Always) and node.value:
-            return self.type_lead()
         lead = node.lead(self)
         if lead is None:
             raise AssertionError(f"{node.describe()} cannot lead")
@@ -408,7 +418,7 @@ class Planner:
         """The rows of any of the parts, each once."""
         selects = [self.select_rids(part, visible=False) for part in parts]
         if not selects:
-            return Always(False).lead(self)
+            return Nobody().lead(self)
         text = " UNION ".join(f"SELECT rid FROM ({select.text})" for select in selects)
         return Lead(Sql(f"({text}) d", tuple(arg for select in selects for arg in select.args)))
 
@@ -418,7 +428,7 @@ class Planner:
 
         Returns the bounded postings, and, when a few resources with long periods lie outside the bounds, the ranges that find those.
         """
-        if not isinstance(best, Postings) or self.clinical is None:
+        if not isinstance(best, Postings) or self.clinical is None or best.n <= FEW:
             return None
         dates = next((probe for probe in probes if isinstance(probe, Ranges) and probe.parameter == self.clinical), None)
         if dates is None:
@@ -437,7 +447,7 @@ class Planner:
             return None
         bounds = (None if low is None else int(low), None if high is None else int(high))
         narrow = Postings(best.keys, min(best.n, max(1, dates.n)), bounds=bounds)
-        return narrow, Ranges(dates.parameter, tuple(outside), dates.tests) if outside else None
+        return narrow, Ranges(self, dates.tests, tuple(outside)) if outside else None
 
 
 def _probe_order(node: Node) -> int:

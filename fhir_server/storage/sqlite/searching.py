@@ -5,7 +5,6 @@ A page continues strictly behind the sort values and rid of the row before it (n
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from fhir_server.storage.body import BodyCodec
 from fhir_server.storage.port import Page, Position, Stored
 from fhir_server.storage.sqlite.entries import NO_DATE
 from fhir_server.storage.sqlite.keys import Keys, parameter_bounds
-from fhir_server.storage.sqlite.nodes import All, Always, Lead, Node, Postings, Ranges, Sql, joined
+from fhir_server.storage.sqlite.nodes import All, Everybody, Lead, Node, Nobody, Postings, Ranges, Sql, joined, marks
 from fhir_server.storage.sqlite.planner import EVERY, Knowledge, Planner, last_version
 from fhir_server.storage.sqlite.schema import METHODS
 
@@ -170,8 +169,8 @@ class Search:
     def _windows(self, plan: Plan, after: Position | None, limit: int, ascending: bool) -> list[int]:
         """Meet the resources of the type in the order of rid, window by window, as long as that promises to be cheaper than
         gathering all postings of the leading key."""
-        everything = Always(True, plan.planner.type_term.n, plan.planner.type_term.n)
-        probes = [part for part in (plan.node.parts if isinstance(plan.node, All) else (plan.node,)) if not isinstance(part, Always)]
+        everything = Everybody(plan.planner)
+        probes = [part for part in (plan.node.parts if isinstance(plan.node, All) else (plan.node,)) if not isinstance(part, Everybody)]
         lowest, highest = 1, self.snapshot if self.snapshot < EVERY else last_version(self.db)
         if after:
             lowest, highest = (after.rid + 1, highest) if ascending else (lowest, after.rid - 1)
@@ -263,7 +262,10 @@ class Search:
     def _sorted_hits(self, plan: Plan, after: Position | None, limit: int) -> list[Hit]:
         """Sort values are computed for each hit; missing ones come last, ties by rid in the direction of the first key."""
         sort = self.query.sort
-        columns, args, joins, join_args = [], [], "", []
+        columns: list[str] = []
+        args: list[Any] = []
+        joins = ""
+        join_args: list[Any] = []
         for at, key in enumerate(sort):
             if key.kind == "key":
                 join = _key_values(key, at)
@@ -274,7 +276,8 @@ class Search:
             expression = _sort_value(key)
             columns.append(f"{expression.text} AS s{at}")
             args.extend(expression.args)
-        selects, select_args = [], []
+        selects: list[str] = []
+        select_args: list[Any] = []
         for best, probes in self._branches(plan):
             extra = [Sql("v.type = ?", (plan.planner.type_number,))] if self._several else []
             lead = plan.planner.leading(best)
@@ -303,11 +306,11 @@ class Search:
         total = 0
         for plan in self.plans:
             node = plan.node
-            if self._several and not isinstance(node, Always):
+            if self._several and not isinstance(node, Everybody | Nobody):
                 return None
-            if isinstance(node, Always):
-                total += plan.planner.type_term.n if node.value else 0
-            elif isinstance(node, Postings) and len(node.keys) == 1:
+            if isinstance(node, Everybody | Nobody):
+                total += node.n
+            elif isinstance(node, Postings) and node.exact and len(node.keys) == 1:
                 total += node.n
             else:
                 return None
@@ -317,7 +320,8 @@ class Search:
         """The exact number of matches at the snapshot."""
         total = 0
         for plan in self.plans:
-            selects, args = [], []
+            selects: list[str] = []
+            args: list[Any] = []
             for best, probes in self._branches(plan):
                 extra = [Sql("v.type = ?", (plan.planner.type_number,))] if self._several else []
                 sql = plan.planner.select(plan.planner.leading(best), probes, best.cost, extra=extra)
@@ -333,7 +337,7 @@ class Search:
 
 
 def _is_all(node: Node) -> bool:
-    return isinstance(node, Always) and node.value
+    return isinstance(node, Everybody)
 
 
 def _unique(hits: list[Hit]) -> list[Hit]:
@@ -411,10 +415,9 @@ def fetch(db: sqlite3.Connection, codec: BodyCodec, names: Sequence[str], rids: 
     if not rids:
         return []
     unpack = codec.unpack
-    rows = db.execute(
-        "SELECT rid, type, id, version, updated, method, body FROM version WHERE rid IN (SELECT value FROM json_each(?))",
-        (json.dumps(rids),),
-    ).fetchall()
+    wanted = marks(rids)
+    text = f"SELECT rid, type, id, version, updated, method, body FROM version WHERE rid IN ({wanted.text})"
+    rows = db.execute(text, wanted.args).fetchall()
     found = {row[0]: Stored(row[0], names[row[1]], row[2], row[3], row[4], METHODS[row[5]], unpack(row[6])) for row in rows}
     return [found[rid] for rid in rids if rid in found]
 
@@ -424,9 +427,12 @@ def run_page(search: Search, codec: BodyCodec, names: Sequence[str], after: Posi
     query = search.query
     hits = search.hits(after, query.limit + 1) if query.limit else []
     more, hits = len(hits) > query.limit, hits[: query.limit]
-    total = after.total if after else search.free_total()
+    if after is not None:
+        total = after.total
+    else:
+        total = len(hits) if not more and query.limit else search.free_total()
     if total is None and query.total == "accurate":
-        total = len(hits) if after is None and not more and query.limit else search.count()
+        total = search.count()
     items = fetch(search.db, codec, names, [hit.rid for hit in hits])
     following = Position(search.snapshot, hits[-1].rid, hits[-1].values, total) if more and hits else None
     return Page(items, following, total)

@@ -113,7 +113,8 @@ class SqliteStore:
         self._readers = Readers(path, self._durability, self._keys, self._search_seconds, READ_CACHE_KIB, MMAP_BYTES)
         self._db = self._readers.near
         register_functions(writing, self._keys)
-        tools = Tools(self._index, self._dumps, self._loads, self._codec, types, self._clinical, self._clock, self._match)
+        uncounted = frozenset(numbers.both for numbers in self._patient_code.values())
+        tools = Tools(self._index, self._dumps, self._loads, self._codec, types, self._clinical, uncounted, self._clock, self._match)
         self._writing = writing
         self._waker = Waker(self._db)
         self._committer = Committer(Writer(writing, self._keys, tools), self._file, self._waker.wake, self._group_seconds)

@@ -7,7 +7,7 @@ Large units write as they go, behind a savepoint.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -18,9 +18,9 @@ from fhir_server.search.values import IndexValues
 from fhir_server.storage.body import BodyCodec, same_content, with_meta
 from fhir_server.storage.port import Commit, Effects, Facts, Outcome, Stored, Unit, Write
 from fhir_server.storage.sqlite import jobs, records
-from fhir_server.storage.sqlite.entries import Entries, counted, entries_of, references
-from fhir_server.storage.sqlite.keys import Form, Keys, TermWriter
-from fhir_server.storage.sqlite.schema import DELETED, METHOD_NUMBER, METHODS
+from fhir_server.storage.sqlite.entries import Entries, entries_of, pack_references
+from fhir_server.storage.sqlite.keys import Keys, TermWriter
+from fhir_server.storage.sqlite.schema import METHOD_NUMBER, METHODS
 
 LARGE_UNIT = 200
 """Writes from which on a unit is flushed as it goes."""
@@ -44,6 +44,8 @@ class Tools:
     codec: BodyCodec
     types: Mapping[str, int]
     clinical: Mapping[str, int]
+    uncounted: Collection[int]
+    """Parameters whose terms are not counted (patient-code keys)."""
     clock: Callable[[], int]
     match: Callable[[sqlite3.Connection, Query], list[tuple[str, str]]]
     """(type, id) of at most two current resources that meet the query, as the write transaction sees them."""
@@ -62,7 +64,7 @@ class Writer:
 
     def __init__(self, db: sqlite3.Connection, keys: Keys, tools: Tools) -> None:
         self.db = db
-        self.terms = TermWriter(db, keys)
+        self.terms = TermWriter(db, keys, tools.types, tools.uncounted)
         self._keys = keys
         self._tools = tools
         self._epoch = -1
@@ -118,11 +120,11 @@ class Writer:
         self.terms.flush()
         if self._postings:
             self._postings.sort()
-            many("INSERT INTO posting(key, sort, rid) VALUES (?,?,?)", self._postings)
+            many("INSERT OR IGNORE INTO posting(key, sort, rid) VALUES (?,?,?)", self._postings)
         if self._texts:
             many("INSERT INTO text(parameter, folded, rid, exact) VALUES (?,?,?,?)", self._texts)
         if self._ranges:
-            many("INSERT INTO range(key, low, rid, high) VALUES (?,?,?,?)", self._ranges)
+            many("INSERT OR IGNORE INTO range(key, low, rid, high) VALUES (?,?,?,?)", self._ranges)
         self._clear()
 
     # --- questions
@@ -155,7 +157,8 @@ class Writer:
     def apply(self, unit: Unit) -> Generator[None, None, Commit]:
         """Carry out a unit; yields now and then so that a large one can be interleaved with other work."""
         effects = unit.decide(self.facts(unit))
-        self._check(effects)
+        if effects.records or effects.done_jobs or effects.positions:
+            self._check(effects)
         if len(effects.writes) < LARGE_UNIT:
             return (yield from self._write_all(effects, large=False))
         self.flush()
@@ -259,51 +262,46 @@ class Writer:
     def _rows(self, before: Current | None, after: Current, entries: Entries | None) -> None:
         stored = after.stored
         type_number = self._tools.types[stored.type]
-        refs = None
-        live_before = before is not None and not before.stored.deleted
-        new_forms: set[Form] = set()
-        new_small: set[int] = set()
-        if entries is not None:
-            refs = self._index_rows(entries, stored.rid)
-            if live_before:
-                new_forms, new_small = counted(entries)
+        refs = self._index_rows(entries, stored.rid) if entries is not None else None
         if before is not None:
             old = before.stored
             self._old.append((type_number, old.id, old.version, old.rid))
-            if live_before:
+            if not old.deleted:
                 self._superseded.append((old.rid, stored.rid, stored.updated))
-                self._uncount(old, new_forms, new_small)
+                self.count(self.entries_of_stored(old), -1)
         blob = self._tools.codec.pack(stored.body)
-        method = METHOD_NUMBER[stored.method] if entries is not None else DELETED
+        method = METHOD_NUMBER[stored.method]
         self._versions.append((stored.rid, type_number, stored.id, stored.version, stored.updated, method, after.clinical, refs, blob))
         self._resources.append((type_number, stored.id, stored.rid))
 
     def _index_rows(self, entries: Entries, rid: int) -> bytes | None:
         """Rows and counts of a new live version; returns its packed references."""
         terms = self.terms
-        key_of, clinical, postings = terms.key, entries.clinical, self._postings
-        keys = [key_of(form) for form in entries.forms]
+        keys, references = terms.post(entries.forms, 1)
+        clinical = entries.clinical
+        postings = self._postings
         postings.append((keys[0], 0, rid))
         postings.extend([(key, clinical, rid) for key in keys[1:]])
-        terms.count_all(keys, 1)
         if entries.texts:
             self._texts.extend([(parameter, folded, rid, exact) for (parameter, folded), exact in entries.texts.items()])
-        if entries.plain:
-            self._ranges.extend([(key, low, rid, high) for key, low, high in entries.plain])
-            terms.count_all({key for key, _, _ in entries.plain}, 1)
-        if entries.quantities:
-            quantities = [(key_of(form), low, rid, high) for form, low, high in entries.quantities]
-            self._ranges.extend(quantities)
-            terms.count_all({row[0] for row in quantities}, 1)
-        return references(entries.forms, keys, self._tools.types)
+        plain, quantities = entries.plain, entries.quantities
+        if plain:
+            self._ranges.extend([(key, low, rid, high) for key, low, high in plain])
+            terms.count_all([plain[0][0]] if len(plain) == 1 else {key for key, _, _ in plain}, 1)
+        if quantities:
+            rows = [(terms.key(form), low, rid, high) for form, low, high in quantities]
+            self._ranges.extend(rows)
+            terms.count_all({row[0] for row in rows}, 1)
+        return pack_references(references)
 
-    def _uncount(self, old: Stored, new_forms: set[Form], new_small: set[int]) -> None:
-        """The superseded version no longer counts as live."""
-        entries = self.entries_of_stored(old)
-        forms, small = counted(entries)
+    def count(self, entries: Entries, delta: int) -> set[int]:
+        """Count a version's keys (-1: it is no longer live); returns its term keys."""
         terms = self.terms
-        terms.count_all([terms.key(form) for form in forms], -1)
-        terms.count_all(small, -1)
+        keys = set(terms.post(entries.forms, delta)[0])
+        units = {terms.key(form) for form, _, _ in entries.quantities}
+        terms.count_all(units, delta)
+        terms.count_all({key for key, _, _ in entries.plain}, delta)
+        return keys | units
 
     def unpack(self, blob: bytes) -> bytes:
         """The body in a blob."""
