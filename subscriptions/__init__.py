@@ -52,8 +52,8 @@ class Running:
     _pathways: list[pathway.Pathway]
     _caller: Caller
 
-    async def start(self) -> None:
-        """Put the shipped pathways into the store and begin to work."""
+    async def start(self) -> Running:
+        """Put the shipped pathways into the store and begin to work; gives itself, to be stopped."""
         try:
             written = await loader.install(self._canonical, self._pathways, self.jobs.services)
             if written:
@@ -62,6 +62,7 @@ class Running:
             # A full or read-only disk: reads are served all the same, and the next start tries again.
             log.error("the shipped pathways could not be put into the store: %s", fault)
         await self.jobs.start()
+        return self
 
     async def stop(self, grace: float = 8.0) -> None:
         """Finish what runs within `grace` seconds."""
@@ -81,7 +82,8 @@ def build(
 ) -> Running:
     """The room of a server. `index` is the indexer of its store; `channels` in the order in which messages try them.
 
-    `kinds` and `readers` are those of higher rooms. Raises ValueError for settings that cannot be used, PathwayError for a wrong file.
+    `kinds` and `readers` are those of higher rooms. The check of Subscriptions is hung into `context.parts["admission"]`, the room itself into
+    `context.parts["jobs"]`. Raises ValueError for settings that cannot be used, PathwayError for a wrong file.
     """
     settings = context.settings
     policy = EndpointPolicy.of(settings.endpoint_allow, loopback=settings.auth == "off" and settings.env != "production")
@@ -97,7 +99,10 @@ def build(
     engine = CareEngine(canonical, pathways, services, _numbers(context), zone, inbox)
     every = Kinds([*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), *kinds])
     jobs = Jobs(services, every, [subscriptions.reader(), engine.reader(), *readers])
-    return Running(jobs, lambda resource: check_subscription(resource, parser, types, policy), canonical, pathways, caller)
+    room = Running(jobs, lambda resource: check_subscription(resource, parser, types, policy), canonical, pathways, caller)
+    context.parts.setdefault("admission", {})["Subscription"] = room.check
+    context.parts["jobs"] = room
+    return room
 
 
 def _numbers(context: Context) -> Callable[[str, str], int]:

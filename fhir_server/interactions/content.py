@@ -57,6 +57,10 @@ def checked(context: Context, resource: dict[str, Any]) -> dict[str, Any]:
     """The resource if its structure is right. Raises FhirError 400 (not readable as R4) or 422 (breaks a rule) with all faults."""
     if context.settings.validation != "off":
         structure.check(resource)
+    # Other rooms admit types of their own (`parts["admission"]`: type -> check): a Subscription that would not be served is refused here.
+    admission = context.parts.get("admission")
+    if admission and (check := admission.get(resource["resourceType"])) and (issues := check(resource)):
+        raise FhirError(422, issues)
     return resource
 
 
