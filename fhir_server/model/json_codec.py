@@ -17,11 +17,13 @@ from fhir_server.errors import FhirError
 MAX_DEPTH = 100
 """Deepest nesting of objects and arrays that is read."""
 
-# Numbers whose text a float would not give back: trailing zero, exponent, or more digits than a float surely keeps.
-# Behind a key or in an array: times such as 08:00:00.000 inside strings must not look like one.
-# Three patterns with a literal start are five times as fast as one with a choice.
-_NUMBER = rb"\s*-?(?:\d+\.\d*0(?![\d.])|\d[\d.]*[eE]|\d[\d.]{15,}|0(?:\.0+)?(?=[,\]}\s])(?<=-0))"
-_CAREFUL_NUMBERS = [re.compile(start + _NUMBER).search for start in (rb'":', rb",", rb"\[")]
+# Numbers whose text a float might not give back. Group 1: a trailing zero, or more digits than a float surely keeps (a closer look
+# tells); otherwise an exponent, a very small number, or -0. They stand behind a key or in an array: times such as 08:00:00.000 inside
+# strings must not look like one. Three patterns with a literal start are five times as fast as one with a choice.
+_NUMBER = rb"\s*-?(?:(\d+\.\d*0(?![\d.eE])|\d[\d.]{15,}(?![\d.eE]))|\d[\d.]*[eE]|0\.00000|0(?=[,\]}\s])(?<=-0))"
+_CAREFUL_NUMBERS = [re.compile(start + _NUMBER).finditer for start in (rb'":', rb",", rb"\[")]
+_SAFE_INTEGER = 18
+"""Digits that an integer may have to be read exactly."""
 _SPACED_KEY = re.compile(rb'"\s+:')
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _CONTROL_ESCAPE = re.compile(rb"\\u00(?:0[0-8bBcCeEfF]|1[0-9a-fA-F])|\\[bf]")
@@ -77,7 +79,22 @@ def _number(text: str) -> float | Number:
 
 
 def _integer(text: str) -> int | Number:
-    return Number(text) if len(text) > 18 or text == "-0" else int(text)
+    return Number(text) if len(text) > _SAFE_INTEGER or text == "-0" else int(text)
+
+
+def _needs_care(raw: bytes) -> bool:
+    """Whether some number would not come back with the text in which it was sent."""
+    for find in _CAREFUL_NUMBERS:
+        for found in find(raw):
+            digits = found[1]
+            if digits is None:
+                return True
+            if b"." not in digits:
+                if len(digits) > _SAFE_INTEGER:
+                    return True
+            elif repr(float(digits)) != digits.decode():
+                return True
+    return False
 
 
 def _careful(raw: bytes, pairs: _Pairs | None) -> Any:
@@ -149,7 +166,7 @@ def loads_any(raw: bytes) -> Any:
         raise _explain(raw, fault) from None
     if _SPACED_KEY.search(raw) or (isinstance(value, dict | list) and raw.count(b'":') != orjson.dumps(value).count(b'":')):
         value = _careful(raw, _Pairs())
-    elif any(search(raw) for search in _CAREFUL_NUMBERS):
+    elif _needs_care(raw):
         value = _careful(raw, None)
     if _CONTROL_ESCAPE.search(raw):
         _refuse_control_characters(value, "")
