@@ -94,13 +94,14 @@ class Subscriptions:
     # --- the jobs
 
     async def activate(self, job: ClaimedJob, services: Services) -> Unit:
-        """requested → active. An error text of earlier days goes."""
+        """requested → active, and an error text of earlier days goes; → error for criteria that are not served (admission was passed by)."""
 
         def change(subscription: Resource) -> Resource | None:
             if subscription.get("status") != "requested":
                 return None
             kept = {name: value for name, value in subscription.items() if name != "error"}
-            return {**kept, "status": "active"}
+            complaint = self._table.complaint(str(subscription.get("criteria", "")))
+            return {**kept, "status": "error", "error": complaint} if complaint else {**kept, "status": "active"}
 
         return _changed(str(job.payload["id"]), change)
 

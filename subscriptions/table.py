@@ -64,6 +64,14 @@ class Table:
             self._types[stored.id] = criteria.type
         return subscription
 
+    def complaint(self, criteria: str) -> str:
+        """Why these criteria are not served, '' when they are."""
+        try:
+            self._compile(criteria)
+        except FhirError as fault:
+            return fault.issues[0].diagnostics
+        return ""
+
     def _forget(self, id: str) -> None:
         if type := self._types.pop(id, None):
             self._by_type[type].pop(id, None)
