@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 from fastapi import FastAPI
 
 from fhir_server import beside
-from fhir_server.auth.gate import Gate
+from fhir_server.auth.gate import ALL_SEEING, Gate
+from fhir_server.console import views as console
 from fhir_server.interactions.asgi import PREFIX, FhirApplication
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.origin import Origins
@@ -140,7 +141,10 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     folder = os.environ.get("FHIR_SERVER_METRICS_FOLDER", "") if settings.workers > 1 else ""
     snapshots = SharedSnapshots(Path(folder), worker) if folder else None
     fhir = FhirApplication(context, origins, metrics, access)
-    app = Application(context, store, fhir, beside.build(context, metrics, snapshots, store.check, settings.data_dir))
+    others = beside.build(context, metrics, snapshots, store.check, settings.data_dir)
+    others.include_router(console.router(gate, store, ALL_SEEING, settings.time_zone, lambda: context.parts.get("demo_feed")))
+    others.mount("/console/static", console.static_files())
+    app = Application(context, store, fhir, others)
     app.every(_PUBLISH_SECONDS, access.flush)
     if snapshots is not None:
         app.every(_PUBLISH_SECONDS, lambda: snapshots.publish(metrics))

@@ -54,15 +54,15 @@ def _message(record: StoredRecord, zone: ZoneInfo) -> dict[str, Any]:
     return {"id": record.key, "seq": record.seq, "ack": str(data.get("ack_code") or ""), "time": _when(record.updated, zone), **shown}
 
 
-def router(gate: Gate, store: Store, principal: Principal, zone: str, feed: Feed | None = None) -> APIRouter:
-    """The console's routes; `feed` sends the demonstration messages and says how many were sent and refused."""
+def router(gate: Gate, store: Store, principal: Principal, zone: str, feed_of: Callable[[], Feed | None]) -> APIRouter:
+    """The console's routes; `feed_of()` gives what sends the demonstration messages (it says how many were sent and refused), or None."""
     routes = APIRouter(include_in_schema=False)
     templates = Jinja2Templates(_HERE / "templates")
     local = ZoneInfo(zone)
 
     @routes.get("/", response_class=HTMLResponse)
     async def live(request: Request) -> Response:
-        return templates.TemplateResponse(request, "live.html", {"demo": feed is not None}, headers=_SECURITY)
+        return templates.TemplateResponse(request, "live.html", {"demo": feed_of() is not None}, headers=_SECURITY)
 
     @routes.get("/console/changes")
     async def changes(after: int | None = None, messages: int | None = None) -> Response:
@@ -99,6 +99,7 @@ def router(gate: Gate, store: Store, principal: Principal, zone: str, feed: Feed
     @routes.post("/console/demo/feed")
     async def demo_feed(request: Request) -> Response:
         gate.require(principal, "console")
+        feed = feed_of()
         if feed is None:
             raise HTTPException(404, "this server was not started as a demonstration")
         if request.headers.get("x-requested-with") != "console":
