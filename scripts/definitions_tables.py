@@ -8,7 +8,7 @@ Resource = dict[str, Any]
 _CORE = "http://hl7.org/fhir/StructureDefinition/"
 _FHIR_TYPE = _CORE + "structuredefinition-fhir-type"
 _REGEX = _CORE + "regex"
-_BINDING_NAME = _CORE + "elementdefinition-bindingName"
+_MAX_VALUE_SET = _CORE + "elementdefinition-maxValueSet"
 
 
 def _type_code(type_: Resource) -> str:
@@ -39,6 +39,9 @@ def _element(element: Resource, name: str, path: str) -> dict[str, Any]:
     binding = element.get("binding")
     if binding and "valueSet" in binding:
         out["b"] = [binding["strength"], binding["valueSet"]]
+        for extension in binding.get("extension", ()):
+            if extension["url"] == _MAX_VALUE_SET:
+                out["mb"] = extension.get("valueCanonical") or extension["valueUri"]
     if element.get("isSummary"):
         out["s"] = 1
     if element.get("isModifier"):

@@ -16,8 +16,8 @@ MIN_INSTANT = -(2**62)
 MAX_INSTANT = 2**62
 
 DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?\Z", re.ASCII)
-DATE_TIME = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:\d\d)?)?)?)?\Z", re.ASCII)
-TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?\Z", re.ASCII)
+DATE_TIME = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?(Z|[+-]\d\d:\d\d)?)?)?)?\Z", re.ASCII)
+TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:\.(\d+))?\Z", re.ASCII)
 
 _EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
 _DAY = 86_400_000

@@ -63,6 +63,8 @@ class ElementDef:
     modifier: bool
     constraints: tuple[Constraint, ...]
     json_names: dict[str, str]
+    max_value_set: str | None = None
+    """Canonical of the set that no code may leave although the binding is not required (`elementdefinition-maxValueSet`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ def _element(type_name: str, row: dict[str, Any]) -> ElementDef:
     content = row.get("ref")
     return ElementDef(
         name, f"{type_name}.{name}", types, choice, row["min"], row["max"], binding, content, bool(row.get("s")), bool(row.get("m")),
-        _constraints(row.get("c", ())), json_names,
+        _constraints(row.get("c", ())), json_names, row.get("mb"),
     )  # fmt: skip
 
 

@@ -1,162 +1,113 @@
-"""What XHTML a narrative may hold: well-formed, no scripts, no outside content.
+"""What XHTML a narrative may hold: well-formed, basic formatting only, no scripts, no outside content.
 
-Specification: https://hl7.org/fhir/R4/narrative.html#xhtml (txt-1, txt-2)
+Specification: https://hl7.org/fhir/R4/narrative.html#xhtml (txt-1, txt-2); elements and attributes are those of fhir-xhtml.xsd,
+and the presentational ones of HTML 4.0 chapters 7-11 and 15 that the specification's text permits.
 """
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 from xml.parsers import expat
 
 _NAMESPACE = "http://www.w3.org/1999/xhtml"
+
 ELEMENTS = frozenset(
-    [
-        "a",
-        "abbr",
-        "acronym",
-        "b",
-        "big",
-        "blockquote",
-        "br",
-        "caption",
-        "cite",
-        "code",
-        "col",
-        "colgroup",
-        "dd",
-        "dfn",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "i",
-        "img",
-        "li",
-        "ol",
-        "p",
-        "pre",
-        "q",
-        "samp",
-        "small",
-        "span",
-        "strong",
-        "sub",
-        "sup",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-        "tt",
-        "ul",
-        "var",
-    ]
+    """a abbr acronym address area b bdo big blockquote br caption cite code col colgroup dd del dfn div dl dt em h1 h2 h3 h4 h5 h6 hr i
+    img ins kbd li map ol p pre q s samp small span strike strong sub sup table tbody td tfoot th thead tr tt u ul var""".split()
 )
 ATTRIBUTES = frozenset(
-    [
-        "abbr",
-        "accesskey",
-        "align",
-        "alt",
-        "axis",
-        "bgcolor",
-        "border",
-        "cellhalign",
-        "cellpadding",
-        "cellspacing",
-        "cellvalign",
-        "char",
-        "charoff",
-        "charset",
-        "cite",
-        "class",
-        "colspan",
-        "compact",
-        "coords",
-        "dir",
-        "frame",
-        "headers",
-        "height",
-        "href",
-        "hreflang",
-        "hspace",
-        "id",
-        "lang",
-        "longdesc",
-        "name",
-        "nowrap",
-        "rel",
-        "rev",
-        "rowspan",
-        "rules",
-        "scope",
-        "shape",
-        "span",
-        "src",
-        "start",
-        "style",
-        "summary",
-        "tabindex",
-        "title",
-        "type",
-        "valign",
-        "value",
-        "vspace",
-        "width",
-        "xml:lang",
-        "xml:space",
-        "xmlns",
-        "xml:id",
-    ]
+    """abbr accesskey align alt axis bgcolor border cellpadding cellspacing char charoff charset cite class clear color colspan compact coords
+    datetime dir frame headers height href hreflang hspace id ismap lang longdesc name nohref noshade nowrap rel rev rowspan rules scope shape
+    size span src start style summary tabindex title type usemap valign value vspace width xml:id xml:lang xml:space xmlns""".split()
 )
-# Named entities of XHTML may stand in a narrative although no DTD declares them there.
-_ENTITY = re.compile(r"&([A-Za-z][A-Za-z0-9]*);")
-_XML_ENTITIES = {"amp", "lt", "gt", "quot", "apos"}
-_ACTIVE = re.compile(r"\s*(?:javascript|vbscript|data(?!:image/))", re.I)
+
+# Most short narratives are plain text in one div; they need no parser.
+_PLAIN = re.compile(
+    r'<div xmlns="http://www\.w3\.org/1999/xhtml">(?=[^<&\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*[^<&\s])[^<&\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*</div>\Z'
+)
+_NAMED_ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)[A-Za-z][A-Za-z0-9]*;")
+_ACTIVE = re.compile(r"[\s\x00-\x20]*(?:javascript|vbscript|data(?!:image/))\s*:", re.I)
+
+
+class NarrativeProblem(NamedTuple):
+    """Why a `div` is refused: `malformed` when it is no XHTML at all, else it breaks `rule` (txt-1 or txt-2)."""
+
+    malformed: bool
+    rule: str
+    english: str
+    chinese: str
+
+
+class _Reader:
+    """What the parser meets: the first problem, and whether there is any content."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.content = False
+        self.problem: NarrativeProblem | None = None
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        if self.depth == 0:
+            self._root(name, attributes)
+        self.depth += 1
+        if name not in ELEMENTS:
+            self._refuse(f"must not hold the element <{name}>", f"不得含有 <{name}> 元素")
+        elif name == "img":
+            self.content = True
+        for attribute, value in attributes.items():
+            if attribute not in ATTRIBUTES and not attribute.startswith("xmlns:"):
+                self._refuse(f"must not hold the attribute {attribute} on <{name}>", f"<{name}> 不得有 {attribute} 属性")
+            elif attribute == "xmlns" and value != _NAMESPACE and self.depth > 1:
+                self._refuse(f"must not leave the XHTML namespace at <{name}>", f"<{name}> 不得离开 XHTML 命名空间")
+            elif attribute in ("href", "src") and _ACTIVE.match(value):
+                self._refuse(f"must not hold active content in {attribute} of <{name}>", f"<{name}> 的 {attribute} 不得含活动内容")
+
+    def _root(self, name: str, attributes: dict[str, str]) -> None:
+        if name != "div":
+            self._refuse(f"must be a <div>, not <{name[:40]}>", f"根元素必须是 <div>，而不是 <{name[:40]}>")
+        if attributes.get("xmlns") != _NAMESPACE:
+            self._refuse(f'must have xmlns="{_NAMESPACE}" on its <div>', f'<div> 必须有 xmlns="{_NAMESPACE}"')
+
+    def _refuse(self, english: str, chinese: str) -> None:
+        if self.problem is None:
+            self.problem = NarrativeProblem(False, "txt-1", english, chinese)
+
+    def end(self, name: str) -> None:
+        self.depth -= 1
+
+    def characters(self, data: str) -> None:
+        if not self.content and not data.isspace():
+            self.content = True
+
+
+def narrative_problem(div: str) -> NarrativeProblem | None:
+    """Why a narrative's `div` is refused, or None."""
+    if _PLAIN.match(div):
+        return None
+    if "<!DOCTYPE" in div or "<!ENTITY" in div:
+        return NarrativeProblem(True, "txt-1", "must not have a document type", "不得含有 DOCTYPE")
+    if found := _NAMED_ENTITY.search(div):
+        return NarrativeProblem(
+            True, "txt-1", f"must not use the HTML entity {found[0]}; write the character itself or its number", f"不得使用 HTML 实体 {found[0]}，请直接写字符或其数字形式"
+        )  # fmt: skip
+    reader = _Reader()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = reader.start
+    parser.EndElementHandler = reader.end
+    parser.CharacterDataHandler = reader.characters
+    try:
+        parser.Parse(div.encode("utf-8", "surrogatepass"), True)
+    except expat.ExpatError as fault:
+        why = expat.ErrorString(fault.code)
+        return NarrativeProblem(True, "txt-1", f"is not well-formed XHTML: {why} at line {fault.lineno}, column {fault.offset + 1}", f"不是格式良好的 XHTML：第 {fault.lineno} 行第 {fault.offset + 1} 列")  # fmt: skip
+    if reader.problem:
+        return reader.problem
+    return None if reader.content else NarrativeProblem(False, "txt-2", "must have some text or an image", "必须有文字或图片")
 
 
 def narrative_fault(div: str) -> str | None:
-    """Why a narrative's `div` is not allowed (txt-1), or None. Emptiness (txt-2) is let pass: official examples have it."""
-    if "<!DOCTYPE" in div or "<!ENTITY" in div:
-        return "must not have a document type"
-    faults: list[str] = []
-    depth = [0]
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        if depth[0] == 0:
-            if name != "div":
-                faults.append(f"must be a <div>, not <{name}>")
-            if attributes.get("xmlns") != _NAMESPACE:
-                faults.append(f'must have xmlns="{_NAMESPACE}"')
-        depth[0] += 1
-        if name not in ELEMENTS:
-            faults.append(f"must not hold <{name}>")
-        for attribute, value in attributes.items():
-            if attribute not in ATTRIBUTES and not attribute.startswith("xmlns:"):
-                faults.append(f"must not hold the attribute {attribute} on <{name}>")
-            elif attribute in ("href", "src") and _ACTIVE.match(value):
-                faults.append(f"must not hold active content in {attribute}")
-
-    def end(name: str) -> None:
-        depth[0] -= 1
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    text = _ENTITY.sub(lambda found: found[0] if found[1] in _XML_ENTITIES else " x ", div)
-    try:
-        parser.Parse(text.encode("utf-8", "surrogatepass"), True)
-    except expat.ExpatError as fault:
-        return f"is not well-formed XHTML: {expat.ErrorString(fault.code)} at line {fault.lineno}, column {fault.offset + 1}"
-    if faults:
-        return faults[0]
-    return None
+    """Why a narrative's `div` is not allowed, or None (FHIRPath `htmlChecks()`)."""
+    problem = narrative_problem(div)
+    return problem.english if problem else None

@@ -8,10 +8,10 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from fhir_server.model import dates
+from fhir_server.model.json_codec import Number
 
 MAX_STRING = 1024 * 1024
 """Longest string in characters ("strings SHALL NOT exceed 1MB in size")."""
@@ -87,13 +87,11 @@ def base64_fault(value: str) -> Fault:
 
 def _integer_fault(low: int, high: int) -> Callable[[Any], Fault]:
     def fault(value: Any) -> Fault:
-        if isinstance(value, Decimal) and value != value.to_integral_value():
-            return ("must be a whole number", "必须是整数")
-        if type(value) is float or not isinstance(value, int) and "." in str(value) + "".join("." for c in str(value) if c in "eE"):
-            return ("must be a whole number without decimal point or exponent", "必须是不带小数点和指数的整数")
+        if type(value) is not int and not (isinstance(value, Number) and value.text.lstrip("-").isdigit()):
+            return ("must be a whole number, without decimal point or exponent", "必须是整数，不带小数点和指数")
         if not low <= value <= high:
             return (f"must be between {low} and {high}", f"必须在 {low} 与 {high} 之间")
-        return ("must be written without a sign on zero", "零不得带符号") if not isinstance(value, int) else None
+        return None
 
     return fault
 

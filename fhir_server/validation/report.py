@@ -90,7 +90,11 @@ class Report:
         """The JSON kind is not `due` ('a string', 'a number', 'a boolean', 'an object', 'an array')."""
         if due == "an array":
             self.add(
-                "structure", path, f"the element may repeat, so it must be an array, not {shown(value)}", "该元素可重复，必须是数组", syntax=True
+                "structure",
+                path,
+                f"the element may repeat, so it must be an array, not {shown(value)}",
+                "该元素可重复，必须是数组",
+                syntax=True,
             )
         elif isinstance(value, list):
             self.add("structure", path, f"the element may not repeat, so it must be {due}, not an array", f"该元素不可重复，必须是{_KIND_ZH[due]}而不是数组", syntax=True)  # fmt: skip
@@ -105,7 +109,11 @@ class Report:
 
     def empty(self, path: Path, what: str, what_zh: str) -> None:
         self.add(
-            "structure", path, f"{what} is empty; an element must have a value or children (ele-1)", f"{what_zh}为空，元素必须有值或子元素", syntax=True
+            "structure",
+            path,
+            f"{what} is empty; an element must have a value or children (ele-1)",
+            f"{what_zh}为空，元素必须有值或子元素",
+            syntax=True,
         )
 
     def missing(self, path: Path, name: str) -> None:

@@ -1,0 +1,183 @@
+"""Checks of single elements as closures: primitives and their `_` siblings, objects, arrays of both.
+
+A test of an element is called with (value, the object that holds it, path of that object, report).
+Specification: https://hl7.org/fhir/R4/json.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fhir_server.validation.bindings import CodeRule, form_fault, report_code
+from fhir_server.validation.primitives import Primitive
+from fhir_server.validation.report import Fragment, Path, Report
+
+Test = Callable[[Any, dict[str, Any], Path, Report], None]
+ObjectCheck = Callable[[Any, Path, Report], None]
+ValueCheck = Callable[[Any, Path, Report], None]
+
+_STRING, _BOOLEAN = "a string", "a boolean"
+
+
+def _is_kind(value: Any, kind: str) -> bool:
+    if kind == _STRING:
+        return isinstance(value, str)
+    if kind == _BOOLEAN:
+        return isinstance(value, bool)
+    return not isinstance(value, bool | str | dict | list) and value is not None
+
+
+def primitive_value(type_name: str, primitive: Primitive, rule: CodeRule | None) -> ValueCheck:
+    """The exact check of one value of a primitive type at its full path; `rule` is that of a required binding."""
+    kind, quick, fault = primitive
+    codes = rule.codes if rule else None
+    may_be_fragment = type_name in ("uri", "url", "canonical")
+
+    def check(value: Any, path: Path, report: Report) -> None:
+        if not _is_kind(value, kind):
+            report.wrong_kind(path, value, kind)
+            return
+        why = None if quick(value) else fault(value)
+        if why:
+            if value == "":
+                report.empty(path, "the value", "值")
+            else:
+                report.malformed(path, value, type_name, why)
+        elif codes is not None:
+            if value not in codes:
+                assert rule
+                report_code(rule, value, path, report)
+        elif rule and (why := form_fault(rule, value)):
+            report.add("code-invalid", path, f"'{value}' {why[0]}", f"“{value}”{why[1]}")
+        if may_be_fragment and value[:1] == "#":
+            report.fragments.append(Fragment(value[1:], path, None, report.holder))
+
+    return check
+
+
+def _quick_test(primitive: Primitive, rule: CodeRule | None) -> tuple[Any, Callable[[Any], Any]]:
+    """(Python type, predicate) that together hold only for valid values."""
+    if rule and rule.codes is not None:
+        return str, rule.codes.__contains__
+    if rule:
+        return None, lambda value: False
+    return {_STRING: str, _BOOLEAN: bool}.get(primitive.kind), primitive.quick
+
+
+def single_primitive(name: str, primitive: Primitive, exact: ValueCheck, rule: CodeRule | None) -> Test:
+    due, quick = _quick_test(primitive, rule)
+    if due is bool:
+
+        def boolean(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
+            if value is not True and value is not False:
+                exact(value, (path, name, -1), report)
+
+        return boolean
+    if due is None:
+
+        def number(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
+            exact(value, (path, name, -1), report)
+
+        return number
+
+    def string(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
+        if type(value) is not str or not quick(value):
+            exact(value, (path, name, -1), report)
+
+    return string
+
+
+def many_primitives(json_name: str, name: str, exact: ValueCheck) -> Test:
+    """An array of primitives; null stands where only the `_` sibling has something."""
+    sibling = "_" + json_name
+
+    def test(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
+        if type(value) is not list:
+            report.wrong_kind((path, name, -1), value, "an array")
+            return
+        if not value:
+            report.empty((path, name, -1), "the array", "数组")
+        for index, item in enumerate(value):
+            if item is not None:
+                exact(item, (path, name, index), report)
+            elif not _at(owner.get(sibling), index):
+                report.add("structure", (path, name, index), f"null needs an object at the same place of {sibling}", f"null 必须在 {sibling} 的同一位置有对象", syntax=True)  # fmt: skip
+
+    return test
+
+
+def _at(array: Any, index: int) -> bool:
+    return isinstance(array, list) and index < len(array) and array[index] is not None
+
+
+def single_sibling(json_name: str, name: str, element: ObjectCheck) -> Test:
+    """`_name`: id and extensions of a primitive."""
+
+    def test(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
+        if _only_id(value) and json_name in owner:
+            return
+        element(value, (path, name, -1), report)
+
+    return test
+
+
+def _only_id(value: Any) -> bool:
+    """An object with nothing but a usable id: fine beside a value, not alone (ele-1)."""
+    return type(value) is dict and len(value) == 1 and isinstance(value.get("id"), str) and bool(value["id"]) and " " not in value["id"]
+
+
+def many_siblings(json_name: str, name: str, element: ObjectCheck) -> Test:
+    """`_name` of an array of primitives: objects and nulls, at the places of their values."""
+
+    def test(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
+        if type(value) is not list:
+            report.wrong_kind((path, "_" + json_name, -1), value, "an array")
+            return
+        if not value:
+            report.empty((path, "_" + json_name, -1), "the array", "数组")
+        values = owner.get(json_name)
+        for index, item in enumerate(value):
+            present = _at(values, index)
+            if item is None:
+                if not present:
+                    report.add("structure", (path, "_" + json_name, index), f"null needs a value at the same place of {json_name}", f"null 必须在 {json_name} 的同一位置有值", syntax=True)  # fmt: skip
+            elif not (present and _only_id(item)):
+                element(item, (path, name, index), report)
+
+    return test
+
+
+def single_object(name: str, check: ObjectCheck) -> Test:
+    def test(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
+        check(value, (path, name, -1), report)
+
+    return test
+
+
+def many_objects(name: str, check: ObjectCheck) -> Test:
+    def test(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
+        if type(value) is not list:
+            report.wrong_kind((path, name, -1), value, "an array")
+            return
+        if not value:
+            report.empty((path, name, -1), "the array", "数组")
+        index = 0
+        for item in value:
+            check(item, (path, name, index), report)
+            index += 1
+
+    return test
+
+
+def one_of_choice(test: Test, json_name: str, siblings: frozenset[str], name: str) -> Test:
+    """An element with a choice of types may hold one of them only; `siblings` are the other JSON names, `_` forms included."""
+
+    def choice(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
+        if not siblings.isdisjoint(owner):
+            others = sorted(key for key in owner if key in siblings)
+            if others[0].lstrip("_") > json_name:  # said once, by the first of them
+                report.add("structure", (path, name, -1), f"only one of {json_name} and {', '.join(others)} may be present", f"{json_name} 与 {'、'.join(others)} 只能出现一个")  # fmt: skip
+        test(value, owner, path, report)
+
+    return choice
