@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from fhir_server.fhirpath.typed import TypedPath, typed_paths
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request
-from fhir_server.model import json_codec
 from fhir_server.model.references import parse_reference, split_canonical
 from fhir_server.search.parameters import Parameter
 from fhir_server.search.parser import Include
@@ -45,7 +46,7 @@ class _Round:
     def content(self, stored: Stored) -> dict[str, Any]:
         place = (stored.type, stored.id)
         if place not in self.parsed:
-            self.parsed[place] = json_codec.loads(stored.body)
+            self.parsed[place] = orjson.loads(stored.body)
         return self.parsed[place]
 
 
@@ -111,7 +112,7 @@ async def _by_canonical(context: Context, request: Request, canonical: str, targ
         if parameter is not None:
             matches = Or(tuple(KeyMatch(source.number, "", url) for source in parameter.sources))
             found += (await context.gate.search(request.principal, Query((type,), matches, limit=10))).items
-    return [stored for stored in found if not version or json_codec.loads(stored.body).get("version") == version]
+    return [stored for stored in found if not version or orjson.loads(stored.body).get("version") == version]
 
 
 def _referring(context: Context, include: Include, sources: list[Stored]) -> Iterator[Query]:

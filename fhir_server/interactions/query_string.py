@@ -5,6 +5,7 @@ Specification: https://hl7.org/fhir/R4/http.html#parameters, https://hl7.org/fhi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from urllib.parse import quote, unquote_to_bytes
 
@@ -40,7 +41,12 @@ def pairs(query: str) -> list[tuple[str, str]]:
 
 def encoded(pairs: Iterable[tuple[str, str]]) -> str:
     """The pairs as a query string; what FHIR uses as its own punctuation stays readable."""
-    return "&".join(f"{quote(name, safe=_SAFE)}={quote(value, safe=_SAFE)}" for name, value in pairs)
+    return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in pairs])
 
 
 _SAFE = ":/,$*-._~@!()';?"
+_PLAIN = re.compile(r"[A-Za-z0-9:/,$*\-._~@!()';?|]*", re.ASCII)
+
+
+def _quoted(text: str) -> str:
+    return text.replace("|", "%7C") if _PLAIN.fullmatch(text) else quote(text, safe=_SAFE)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 _numbers = itertools.count(1)
@@ -50,3 +53,13 @@ def outcome(answer: Any, status: int, code: str | None = None) -> str:
     if code is not None:
         assert code in [issue["code"] for issue in content["issue"]], content
     return " ".join(issue.get("diagnostics", "") for issue in content["issue"])
+
+
+def official_examples(corpus: Path) -> Iterator[tuple[str, bytes]]:
+    """(file name, content) of the specification's example instances in JSON."""
+    with tarfile.open(corpus / "r4" / "examples-json.tar.gz") as archive:
+        for member in archive:
+            if member.isfile() and member.name.endswith(".json"):
+                opened = archive.extractfile(member)
+                assert opened is not None
+                yield Path(member.name).name, opened.read()
