@@ -19,6 +19,7 @@ from fhir_server.errors import Issue, operation_outcome
 
 HEAD_LIMIT = 65_536
 """Most bytes of a request line with its headers."""
+_LINGER_SECONDS = 2.0
 _PREFIX = b"/fhir/"
 _NOT_SHORT = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"connection"})
 
@@ -57,17 +58,19 @@ class Protocol(HttpToolsProtocol):
     head_since: float | None = None
     idle_since: float | None = None
     _head_bytes = 0
-    _answered = False
+    _answered = _refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # type: ignore[override]
         super().connection_made(transport)  # type: ignore[arg-type]
         self.head_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         self.idle_since = None
         self._head_bytes += len(data)
         super().data_received(data)
-        if self._head_bytes > HEAD_LIMIT and self.head_since is not None and not self.transport.is_closing():
+        if self._head_bytes > HEAD_LIMIT and self.head_since is not None and not (self._refused or self.transport.is_closing()):
             self._refuse(431, "too-long", f"The request's address and headers are larger than {HEAD_LIMIT} bytes")
 
     def on_message_begin(self) -> None:
@@ -147,14 +150,18 @@ class Protocol(HttpToolsProtocol):
 
     def too_slow(self) -> None:
         """End a connection whose head does not come."""
-        if not self.transport.is_closing():
+        if not (self._refused or self.transport.is_closing()):
             self._refuse(408, "timeout", "The request's headers came too slowly")
 
     def _refuse(self, status: int, code: str, text: str) -> None:
         body = orjson.dumps(operation_outcome([Issue(code, text)]))
         kind = b"content-type: application/fhir+json; charset=utf-8\r\ncache-control: no-store\r\nconnection: close\r\n"
         self.transport.write(STATUS_LINE[status] + kind + b"content-length: %d\r\n\r\n" % len(body) + body)
-        self.transport.close()
+        # A client that is still sending would lose the answer if the connection were closed on it at once.
+        self._refused = True
+        self.head_since = None
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
 
 async def watch(connections: set[Any], head_seconds: float, idle_seconds: float) -> None:

@@ -222,7 +222,7 @@ class _Children:
 
     def watch(self) -> int:
         """Until the end: put a new worker in the place of one that died. The exit status."""
-        status = 0
+        status = False
         while self._running:
             try:
                 pid, code = os.wait()
@@ -232,7 +232,8 @@ class _Children:
             if worker is None:
                 continue
             if self._ending:
-                status = status or os.waitstatus_to_exitcode(code)
+                # A worker that was just starting dies of the signal itself; it has nothing to finish.
+                status = status or (os.waitstatus_to_exitcode(code) not in (0, -signal.SIGTERM, -signal.SIGINT))
                 continue
             print(
                 f"fhir-server: worker {worker} (pid {pid}) ended with status {os.waitstatus_to_exitcode(code)}; a new one starts",
@@ -241,7 +242,7 @@ class _Children:
             time.sleep(_RESTART_PAUSE)
             if not self._ending:
                 os.close(self.fork(worker))
-        return 0 if status == 0 else 1
+        return int(status)
 
 
 def _serve_workers(settings: Settings, listener: socket.socket, prepare: Prepare | None) -> int:

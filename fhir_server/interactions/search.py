@@ -24,6 +24,8 @@ from fhir_server.storage.port import Page, Stored
 
 _FORM = "application/x-www-form-urlencoded"
 _NOT_OF_THE_LIST = frozenset({"_count", "_total", "_format", "_pretty", "_summary", "_elements", "_include", "_revinclude", "_explain"})
+_HABITS = {("_totalMethod", "count"): ("_total", "accurate")}
+"""What clients say in another product's words (fhirpy's `count()`), and what they mean."""
 
 
 def _sent(request: Request) -> list[tuple[str, str]]:
@@ -37,7 +39,7 @@ def _sent(request: Request) -> list[tuple[str, str]]:
             found += pairs(request.body.decode("ascii"))
         except UnicodeDecodeError:
             raise FhirError.of(400, "value", "The form is not percent-encoded") from None
-    return found
+    return [_HABITS.get(pair, pair) for pair in found] if "_totalMethod" in request.query else found
 
 
 def _everything_of(context: Context, parser: Parser, type: str, id: str) -> tuple[tuple[str, ...], Criterion]:

@@ -66,7 +66,8 @@ def test_get_or_create_and_conditional_update(app):
     second, created = app.resources("Patient").search(identifier="urn:session|only-one").get_or_create(wish)
     assert not created
     assert first.id == second.id
-    updated, created = app.resources("Patient").search(identifier="urn:session|only-one").update({**wish.serialize(), "active": True})
+    wish["active"] = True
+    updated, created = app.resources("Patient").search(identifier="urn:session|only-one").update(wish)
     assert not created
     assert updated["active"] is True
 

@@ -151,7 +151,7 @@ def test_compressed_requests_are_read_and_broken_ones_refused(client):
         ("DELETE", "", 405),
         ("PUT", "metadata", 405),
         ("POST", "_history", 405),
-        ("BREW", "Patient", 405),
+        ("BREW", "Patient", 400),
         ("TRACE", "Patient/1", 405),
         ("POST", "Patient/1/_history/1", 405),
     ],
