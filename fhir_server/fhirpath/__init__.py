@@ -10,64 +10,100 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from fhir_server.fhirpath.compiler import build_start
-from fhir_server.fhirpath.errors import FhirPathError, FhirPathSyntaxError
-from fhir_server.fhirpath.evaluation import Collection, Env, boolean
-from fhir_server.fhirpath.functions.utility import clock
-from fhir_server.fhirpath.items import Item, of_resource
+from fhir_server.fhirpath.compiler import Compiler
+from fhir_server.fhirpath.errors import FhirPathError, FhirPathSemanticError, FhirPathSyntaxError
+from fhir_server.fhirpath.evaluation import Env, Resolver
+from fhir_server.fhirpath.items import Collection, Item, of_object, unwrapped, wrapped
+from fhir_server.fhirpath.kinds import kind_of
 from fhir_server.fhirpath.parser import Node, parse
 
-__all__ = ["Expression", "FhirPathError", "FhirPathSyntaxError", "Item", "compile", "compile_expression", "focus"]
+__all__ = [
+    "Expression",
+    "FhirPathError",
+    "FhirPathSemanticError",
+    "FhirPathSyntaxError",
+    "Item",
+    "compile",
+    "compile_expression",
+    "focus",
+    "typed_paths",
+]
+
+Traces = list[tuple[str, list[Item]]]
 
 
 class Expression:
-    """A compiled expression; evaluating it does not change it."""
+    """A compiled expression; evaluating it does not change it, so that threads may share it. `is_condition`: it is true, false or empty."""
 
-    def __init__(self, text: str, node: Node | None = None) -> None:
-        """Of a text, or of a part of its tree."""
+    __slots__ = ("_condition", "_many", "is_condition", "text")
+
+    def __init__(self, text: str, node: Node | None = None, *, strict_as: bool = False) -> None:
+        """Of a text, or of a part of its tree. Raises FhirPathSyntaxError."""
         self.text = text
-        self._evaluate = build_start(node or parse(text))
+        code = Compiler(strict_as=strict_as).code(node or parse(text))
+        self._many, self._condition = code.many, code.condition("a condition")
+        self.is_condition = code.truth is not None
 
     def evaluate(
         self,
         resource: dict[str, Any] | Item | None,
         *,
-        context: Item | Collection | None = None,
-        root: Item | None = None,
+        context: Item | list[Item] | None = None,
+        root: dict[str, Any] | Item | None = None,
         variables: Mapping[str, Any] | None = None,
-        resolve: Callable[[str], dict[str, Any] | None] | None = None,
+        resolve: Resolver | None = None,
         terminology: Callable[[str, Item, Any], Any] | None = None,
-        conforms: Callable[[Any, str], bool] | None = None,
+        conforms: Callable[[Any, str], bool | None] | None = None,
         now: dt.datetime | None = None,
-        traces: list[tuple[str, Collection]] | None = None,
-    ) -> Collection:
-        """The items that the expression gives on `context` (default: the resource itself).
+        traces: Traces | None = None,
+    ) -> list[Item]:
+        """The items that the expression gives on `context` (default: the resource itself). Raises FhirPathError.
 
-        `resource` is %resource, `root` %rootResource (default the same). Raises FhirPathError.
+        `resource` is %resource, `root` %rootResource (default the same). `variables`: name -> JSON value, Item or list of them.
+        `resolve(reference)` loads what is neither contained nor in the Bundle; `terminology(function, item, argument)` answers memberOf,
+        subsumes and subsumedBy; `conforms(value, profile)` conformsTo (None: profile unknown). `now` must have a zone. What trace()
+        shows is appended to `traces`.
         """
-        item = of_resource(resource) if isinstance(resource, dict) else resource
-        focus: Collection
-        if context is None:
-            focus = [item] if item else []
-        else:
-            focus = context if isinstance(context, list) else [context]
-        env = Env(item, root or item, focus, variables or {}, now or clock(), resolve, terminology, conforms, this=focus)
-        if traces is not None:
-            env.traces = traces
+        seen: list[tuple[str, Collection]] | None = None if traces is None else []
+        env, here = self._start(resource, context, root, variables, now, resolve, terminology, conforms, seen)
         try:
-            return self._evaluate(env, focus)
+            found = self._many(here, env)
+        except RecursionError:
+            raise FhirPathError("the expression nests too deeply on this input") from None
+        if traces is not None and seen is not None:
+            traces += [(label, [wrapped(item) for item in items]) for label, items in seen]
+        return [item if item.__class__ is Item else wrapped(item) for item in found]
+
+    def test(self, resource: dict[str, Any] | Item | None, *, context: Item | list[Item] | None = None, **ports: Any) -> bool | None:
+        """The result as a condition, None when empty; the parameters are those of `evaluate`. Raises FhirPathError."""
+        root, variables = ports.pop("root", None), ports.pop("variables", None)
+        env, here = self._start(resource, context, root, variables, ports.pop("now", None), **ports)
+        try:
+            return self._condition(here, env)
         except RecursionError:
             raise FhirPathError("the expression nests too deeply on this input") from None
 
-    def test(self, resource: dict[str, Any] | Item, **options: Any) -> bool | None:
-        """The result as a condition: None when empty."""
-        return boolean(self.evaluate(resource, **options), "a condition")
+    def _start(
+        self, resource: Any, context: Any, root: Any, variables: Mapping[str, Any] | None, now: dt.datetime | None,
+        resolve: Any = None, terminology: Any = None, conforms: Any = None, traces: Any = None,
+    ) -> tuple[Env, Collection]:  # fmt: skip
+        item = of_object(resource) if resource.__class__ is dict else resource
+        if context is None:
+            here: Collection = [] if item is None else [item]
+        else:
+            here = [unwrapped(one) for one in context] if isinstance(context, list) else [unwrapped(context)]
+        top = item if root is None else of_object(root) if root.__class__ is dict else root
+        return Env(item, top, here, variables or {}, now, resolve, terminology, conforms, traces), here
 
 
-@lru_cache(maxsize=4096)
-def compile_expression(text: str) -> Expression:
-    """Parse and compile, once per text; raises FhirPathSyntaxError."""
-    return Expression(text)
+@lru_cache(maxsize=8192)
+def compile_expression(text: str, *, strict_as: bool = False) -> Expression:
+    """Parse and compile, once per text. Raises FhirPathSyntaxError (FhirPathSemanticError: an unknown function, type or variable).
+
+    `strict_as`: `as` refuses several items, as the language says. Without it it filters them, which FHIR's own search parameters and
+    invariants expect of it.
+    """
+    return Expression(text, strict_as=strict_as)
 
 
 compile = compile_expression
@@ -75,4 +111,7 @@ compile = compile_expression
 
 def focus(value: Any, type: str, extra: dict[str, Any] | None = None) -> Item:
     """One element as the context of an expression: its raw value, type, and the object beside a primitive."""
-    return Item(value, type, extra)
+    return Item(value, kind_of(type), extra)
+
+
+from fhir_server.fhirpath.typed import typed_paths  # noqa: E402 (it builds on this module)

@@ -5,57 +5,74 @@ Specification: http://hl7.org/fhirpath/N1/#equality, http://hl7.org/fhirpath/N1/
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal
+from collections.abc import Hashable, Iterable
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from fhir_server.fhirpath import quantity, temporal
 from fhir_server.fhirpath.errors import FhirPathError
-from fhir_server.fhirpath.evaluation import Collection, number
-from fhir_server.fhirpath.items import Item, system_value
+from fhir_server.fhirpath.evaluation import described, number
+from fhir_server.fhirpath.items import Collection, Item, system_value
 from fhir_server.fhirpath.quantity import Quantity
 from fhir_server.fhirpath.temporal import Temporal
 
+_WIDE = Context(prec=200, rounding=ROUND_HALF_UP)
+
+
+def equal(left: Any, right: Any) -> bool | None:
+    """`=` of two items; None where the answer is empty (precision, units, an element without value).
+
+    The text of a FHIR date is compared with a string as a date: both are written that way in a resource.
+    """
+    a = system_value(left) if left.__class__ is Item else left
+    b = system_value(right) if right.__class__ is Item else right
+    if a.__class__ is str and b.__class__ is str:
+        return a == b
+    if a is None or b is None:
+        return _equal_extras(left, right) if a is b else None
+    if a.__class__ is Temporal and b.__class__ is str and left.__class__ is Item:
+        return equal_values(a, temporal.parse_temporal(b, a.kind) or b)
+    if b.__class__ is Temporal and a.__class__ is str and right.__class__ is Item:
+        return equal_values(temporal.parse_temporal(a, b.kind) or a, b)
+    return equal_values(a, b)
+
+
+def _equal_extras(left: Any, right: Any) -> bool:
+    """Of two primitives without values: what stands beside them."""
+    return isinstance(left, Item) and isinstance(right, Item) and key_of_json(left.extra) == key_of_json(right.extra)
+
 
 def _pair(left: Any, right: Any) -> tuple[Any, Any]:
-    """Implicit conversions: a number beside a Quantity becomes one, a Date beside a DateTime too."""
-    if isinstance(left, Quantity) and (n := number(right)) is not None:
-        right = Quantity(n, "1")
+    """Implicit conversion: a number beside a Quantity becomes one; text beside a date becomes a date where it is one."""
+    if isinstance(left, Quantity):
+        if (n := number(right)) is not None:
+            return left, Quantity(n)
+        if isinstance(right, dict):
+            return left, quantity.of_fhir(right) or right
     elif isinstance(right, Quantity) and (n := number(left)) is not None:
-        left = Quantity(n, "1")
+        return Quantity(n), right
     return left, right
 
 
-def equal(left: Item, right: Item) -> bool | None:
-    """`=` of two items; None where the answer is empty (precision, units)."""
-    return equal_values(system_value(left), system_value(right))
-
-
 def equal_values(left: Any, right: Any) -> bool | None:
-    left, right = _pair(left, right)
+    """`=` of two System values (or JSON objects)."""
     if isinstance(left, bool) or isinstance(right, bool):
-        return left is right if isinstance(left, bool) and isinstance(right, bool) else False
+        return left is right
+    if isinstance(left, int | Decimal) and isinstance(right, int | Decimal):
+        return left == right
     if isinstance(left, Temporal) and isinstance(right, Temporal):
         if (left.kind == "Time") != (right.kind == "Time"):
             return False
         order = temporal.compare(left, right)
         return None if order is None else order == 0
+    left, right = _pair(left, right)
     if isinstance(left, Quantity) and isinstance(right, Quantity):
         order = quantity.compare(left, right)
-        return None if order is None else order == 0
-    a, b = number(left), number(right)
-    if a is not None and b is not None:
-        return a == b
+        # Different dimensions are different; what is not certain (1 year and 1 'a', an unknown unit) stays open.
+        return order == 0 if order is not None else False if quantity.different(left, right) else None
     if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_same_json(left[key], right[key]) for key in left)
-    return type(left) is type(right) and left == right
-
-
-def _same_json(left: Any, right: Any) -> bool:
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_same_json(left[key], right[key]) for key in left)
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_same_json, left, right))
-    return left == right and isinstance(left, bool) == isinstance(right, bool)
+        return left == right or key_of_json(left) == key_of_json(right)
+    return left.__class__ is right.__class__ and left == right
 
 
 def equal_collections(left: Collection, right: Collection) -> bool | None:
@@ -64,6 +81,8 @@ def equal_collections(left: Collection, right: Collection) -> bool | None:
         return None
     if len(left) != len(right):
         return False
+    if len(left) == 1:
+        return equal(left[0], right[0])
     unknown = False
     for a, b in zip(left, right, strict=True):
         answer = equal(a, b)
@@ -73,72 +92,131 @@ def equal_collections(left: Collection, right: Collection) -> bool | None:
     return None if unknown else True
 
 
+def key_of_json(value: Any) -> Hashable:
+    """A key that two JSON values share when they are equal (1.0 = 1.00, true is not 1)."""
+    if isinstance(value, dict):
+        return frozenset((name, key_of_json(inner)) for name, inner in value.items())
+    if isinstance(value, list):
+        return tuple(key_of_json(inner) for inner in value)
+    if isinstance(value, bool):
+        return ("boolean", value)
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    return value
+
+
+def key(item: Any) -> Hashable:
+    """A key for sets: equal items have equal keys. None of those for which `=` may be open; they must be compared."""
+    value = system_value(item) if item.__class__ is Item else item
+    kind = value.__class__
+    if kind is str:
+        return value
+    if kind is bool:
+        return ("boolean", value)
+    if isinstance(value, int | Decimal):
+        return value
+    if isinstance(value, dict):
+        return key_of_json(value)
+    if value is None:
+        return ("extra", key_of_json(item.extra))
+    return None
+
+
+class Seen:
+    """A set of items by `=`: quick for what has a key, by comparing for dates and quantities."""
+
+    __slots__ = ("_keys", "_others")
+
+    def __init__(self, items: Iterable[Any] = ()) -> None:
+        self._keys: set[Hashable] = set()
+        self._others: list[Any] = []
+        for item in items:
+            self.add(item)
+
+    def add(self, item: Any) -> bool:
+        """Whether it was not there yet; it is now."""
+        found = key(item)
+        if found is not None:
+            before = len(self._keys)
+            self._keys.add(found)
+            return len(self._keys) != before and not (self._others and self._beside(item))
+        if item in self:
+            return False
+        if len(self._others) > 20_000:
+            raise FhirPathError("too many different dates or quantities are compared with each other")
+        self._others.append(item)
+        return True
+
+    def _beside(self, item: Any) -> bool:
+        """A number may equal a quantity without unit."""
+        return any(equal(other, item) is True for other in self._others)
+
+    def __contains__(self, item: Any) -> bool:
+        found = key(item)
+        if found is not None and found in self._keys:
+            return True
+        if self._others and self._beside(item):
+            return True
+        return found is None and isinstance(value := system_value(item), Quantity) and value.code == "1" and value.value in self._keys
+
+
+def distinct(collection: Collection) -> Collection:
+    """The items without repetitions, first ones kept."""
+    if len(collection) < 2:
+        return collection
+    seen = Seen()
+    return [item for item in collection if seen.add(item)]
+
+
+def contains(collection: Collection, item: Any) -> bool:
+    """Whether some item of the collection equals this one."""
+    return any(equal(other, item) is True for other in collection)
+
+
 def _scale(value: Decimal) -> int:
-    return max(0, -int(value.normalize().as_tuple().exponent))
+    return max(0, -int(value.normalize(_WIDE).as_tuple().exponent))
+
+
+def equivalent_numbers(a: Decimal, b: Decimal) -> bool:
+    """Equal when rounded to the precision of the less precise one (trailing zeros do not count)."""
+    step = Decimal(1).scaleb(-min(_scale(a), _scale(b)))
+    return a.quantize(step, context=_WIDE) == b.quantize(step, context=_WIDE)
 
 
 def equivalent_values(left: Any, right: Any) -> bool:
-    """`~` of two System or raw values."""
-    left, right = _pair(left, right)
+    """`~` of two System or raw JSON values."""
     if isinstance(left, str) and isinstance(right, str):
         return " ".join(left.split()).casefold() == " ".join(right.split()).casefold()
     if isinstance(left, Temporal) and isinstance(right, Temporal):
-        return temporal.compare(left, right) == 0 and (left.kind == right.kind or "Time" not in (left.kind, right.kind))
+        return (left.kind == "Time") == (right.kind == "Time") and temporal.compare(left, right) == 0
+    left, right = _pair(left, right)
     if isinstance(left, Quantity) and isinstance(right, Quantity):
-        return _equivalent_quantities(left, right)
+        return quantity.equivalent(left, right)
     a, b = number(left), number(right)
     if a is not None and b is not None:
-        return _equivalent_numbers(a, b)
+        return equivalent_numbers(a, b)
     if isinstance(left, dict) and isinstance(right, dict):
-        keys = {k for k in left if k != "id"}, {k for k in right if k != "id"}
-        return keys[0] == keys[1] and all(_equivalent_json(left[key], right[key]) for key in keys[0])
-    return equal_values(left, right) is True
-
-
-def _equivalent_numbers(a: Decimal, b: Decimal) -> bool:
-    step = Decimal(1).scaleb(-min(_scale(a), _scale(b)))
-    return a.quantize(step, ROUND_HALF_UP) == b.quantize(step, ROUND_HALF_UP)
-
-
-def _equivalent_quantities(left: Quantity, right: Quantity) -> bool:
-    if left.unit == right.unit and left.calendar == right.calendar:
-        return _equivalent_numbers(left.value, right.value)
-    a, b = left.base(), right.base()
-    if a is None or b is None or a[0] != b[0]:
-        return False
-    # The least precise operand decides: compared in its unit.
-    coarse, fine = (left, right) if _scale(left.value) <= _scale(right.value) else (right, left)
-    unit = (coarse.base() or ("", Decimal(1)))[1] / coarse.value if coarse.value else Decimal(1)
-    return _equivalent_numbers(coarse.value, (fine.base() or ("", Decimal(0)))[1] / unit)
+        names = left.keys() - {"id"}
+        return names == right.keys() - {"id"} and all(_equivalent_json(left[name], right[name]) for name in names)
+    return left is right if left is None or right is None else equal_values(left, right) is True
 
 
 def _equivalent_json(left: Any, right: Any) -> bool:
     if isinstance(left, list) and isinstance(right, list):
-        rest = list(right)
-        for one in left:
-            for k, other in enumerate(rest):
-                if _equivalent_json(one, other):
-                    del rest[k]
-                    break
-            else:
-                return False
-        return not rest
-    if isinstance(left, float):
-        left = Decimal(repr(left))
-    if isinstance(right, float):
-        right = Decimal(repr(right))
+        return _match(left, right, _equivalent_json)
+    left = Decimal(repr(left)) if isinstance(left, float) else left
+    right = Decimal(repr(right)) if isinstance(right, float) else right
     return equivalent_values(left, right)
 
 
-def equivalent_collections(left: Collection, right: Collection) -> bool:
-    """`~`: always an answer; the order does not matter."""
+def _match(left: list[Any], right: list[Any], same: Any) -> bool:
+    """Whether each of one side has its own partner on the other."""
     if len(left) != len(right):
         return False
-    rest = [system_value(item) for item in right]
-    for item in left:
-        value = system_value(item)
+    rest = list(right)
+    for one in left:
         for k, other in enumerate(rest):
-            if equivalent_values(value, other):
+            if same(one, other):
                 del rest[k]
                 break
         else:
@@ -146,38 +224,23 @@ def equivalent_collections(left: Collection, right: Collection) -> bool:
     return True
 
 
+def equivalent_collections(left: Collection, right: Collection) -> bool:
+    """`~`: always an answer; the order does not matter."""
+    if len(left) == len(right) > 2000:
+        raise FhirPathError("'~' compares at most 2000 items with each other")
+    return _match([system_value(item) for item in left], [system_value(item) for item in right], equivalent_values)
+
+
 def compare_values(left: Any, right: Any, operator: str) -> int | None:
     """Order of two System values for < > <= >=; None where it is open; raises FhirPathError for types that have no order."""
-    left, right = _pair(left, right)
-    if isinstance(left, str) and isinstance(right, str):
+    if left.__class__ is str and right.__class__ is str:
         return (left > right) - (left < right)
     if isinstance(left, Temporal) and isinstance(right, Temporal) and (left.kind == "Time") == (right.kind == "Time"):
         return temporal.compare(left, right)
+    left, right = _pair(left, right)
     if isinstance(left, Quantity) and isinstance(right, Quantity):
         return quantity.compare(left, right)
     a, b = number(left), number(right)
     if a is not None and b is not None:
         return (a > b) - (a < b)
-    raise FhirPathError(f"'{operator}' has no order for {left!r} and {right!r}")
-
-
-def distinct(collection: Collection) -> Collection:
-    """The items without repetitions, first ones kept."""
-    found: Collection = []
-    seen: set[Any] = set()
-    for item in collection:
-        value = system_value(item)
-        if isinstance(value, str | int | bool):
-            key = (isinstance(value, bool), isinstance(value, str), value)
-            if key in seen:
-                continue
-            seen.add(key)
-            found.append(item)
-        elif not any(equal(item, other) is True for other in found):
-            found.append(item)
-    return found
-
-
-def contains(collection: Collection, item: Item) -> bool:
-    """Whether some item of the collection equals this one."""
-    return any(equal(other, item) is True for other in collection)
+    raise FhirPathError(f"'{operator}' has no order for {described(left)} and {described(right)}")

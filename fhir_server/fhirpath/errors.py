@@ -1,4 +1,7 @@
-"""What can be wrong with a FHIRPath expression, before and while it is evaluated."""
+"""What can be wrong with a FHIRPath expression, before and while it is evaluated.
+
+Specification: http://hl7.org/fhirpath/N1/#singleton-evaluation-of-collections, http://hl7.org/fhirpath/N1/#type-safety-and-strict-evaluation
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,13 @@ class FhirPathError(Exception):
 
 
 class FhirPathSyntaxError(FhirPathError):
-    """A text that is no FHIRPath; `position` counts characters from 0."""
+    """A text that is no FHIRPath; `position` counts characters from 0, `reason` is the message without it."""
 
-    def __init__(self, message: str, position: int) -> None:
-        super().__init__(f"{message} (at character {position + 1})")
+    def __init__(self, reason: str, position: int) -> None:
+        super().__init__(f"{reason} (at character {position + 1})")
+        self.reason = reason
         self.position = position
+
+
+class FhirPathSemanticError(FhirPathSyntaxError):
+    """A well-formed expression that makes no sense: an unknown function, element, type or variable."""

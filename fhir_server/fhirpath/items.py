@@ -1,5 +1,6 @@
-"""The items of FHIRPath collections: values with their types, and how to walk from one to its children.
+"""The items of collections: FHIR elements with their types; System values are plain Python values.
 
+A collection is a list. In it, a FHIR element is an `Item`; bool, int, Decimal, str, Temporal and Quantity are System values.
 Specification: http://hl7.org/fhirpath/N1/#types-and-reflection, https://hl7.org/fhir/R4/fhirpath.html
 """
 
@@ -7,35 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
+from fhir_server.fhirpath.kinds import UNKNOWN, Field, Kind, kind_of
 from fhir_server.fhirpath.quantity import Quantity
-from fhir_server.fhirpath.temporal import Temporal, parse_temporal
-from fhir_server.model.definitions import definitions
+from fhir_server.fhirpath.temporal import Temporal
 
-_STRINGS = {"string", "code", "id", "uri", "url", "canonical", "markdown", "oid", "uuid", "base64Binary", "xhtml"}
-_INTEGERS = {"integer", "positiveInt", "unsignedInt"}
-_TEMPORALS = {"date": "Date", "dateTime": "DateTime", "instant": "DateTime", "time": "Time"}
-SYSTEM_OF = {
-    **dict.fromkeys(_STRINGS, "System.String"),
-    **dict.fromkeys(_INTEGERS, "System.Integer"),
-    **{name: f"System.{kind}" for name, kind in _TEMPORALS.items()},
-    "boolean": "System.Boolean",
-    "decimal": "System.Decimal",
-    "Quantity": "System.Quantity",
-}
-QUANTITIES = {"Quantity", "Age", "Count", "Distance", "Duration", "SimpleQuantity", "MoneyQuantity"}
+Collection: TypeAlias = list[Any]
+
+
+class Long(int):
+    """An integer of 64 bits (`1L`)."""
+
+    __slots__ = ()
 
 
 class Item:
-    """One item: raw JSON value (or a System value), the name of its type ('Patient.contact', 'code', 'System.Integer'), and, for a
-    primitive, the JSON object beside it that holds its id and extensions."""
+    """A FHIR element: raw JSON value, kind, the JSON object beside a primitive (its id and extensions), and its parent.
 
-    __slots__ = ("extra", "parent", "type", "value")
+    As the engine's answers, System values are Items too; their kind is one of `SYSTEM`.
+    """
 
-    def __init__(self, value: Any, type: str, extra: dict[str, Any] | None = None, parent: Item | None = None) -> None:
+    __slots__ = ("extra", "kind", "parent", "value")
+
+    def __init__(self, value: Any, kind: Kind, extra: dict[str, Any] | None = None, parent: Item | None = None) -> None:
         self.value = value
-        self.type = type
+        self.kind = kind
         self.extra = extra
         self.parent = parent
 
@@ -43,116 +41,207 @@ class Item:
         return f"Item({self.value!r}, {self.type!r})"
 
     @property
+    def type(self) -> str:
+        """'Patient', 'HumanName', 'Patient.contact', 'code', 'System.Integer' ..."""
+        return self.kind.name
+
+    @property
     def is_system(self) -> bool:
-        return self.type.startswith("System.")
+        """Whether this is a System value, not an element of a resource."""
+        return self.kind.name.startswith("System.")
 
 
-def of_system(value: Any) -> Item:
-    """An item of a Python value: bool, int, Decimal, str, Temporal or Quantity."""
+SYSTEM = {
+    name: Kind("System." + name) for name in ("Boolean", "String", "Integer", "Long", "Decimal", "Date", "DateTime", "Time", "Quantity")
+}
+TYPE_INFO = {name: Kind("System." + name) for name in ("SimpleTypeInfo", "ClassInfo")}
+
+
+def system_type(value: Any) -> str:
+    """The name of a System value's type, without 'System.'."""
     if isinstance(value, bool):
-        return Item(value, "System.Boolean")
+        return "Boolean"
     if isinstance(value, str):
-        return Item(value, "System.String")
+        return "String"
     if isinstance(value, int):
-        return Item(value, "System.Integer")
+        return "Long" if isinstance(value, Long) else "Integer"
     if isinstance(value, Decimal):
-        return Item(value, "System.Decimal")
+        return "Decimal"
+    return value.kind if isinstance(value, Temporal) else "Quantity"
+
+
+def wrapped(value: Any) -> Item:
+    """An item as it leaves the engine: a System value becomes an Item that holds its JSON form."""
+    if isinstance(value, Item):
+        return value
+    kind = SYSTEM[system_type(value)]
     if isinstance(value, Temporal):
-        return Item(value, f"System.{value.kind}")
-    return Item(value, "System.Quantity")
+        return Item(value.text, kind)
+    return Item(value.as_fhir() if isinstance(value, Quantity) else value, kind)
 
 
-def of_resource(resource: dict[str, Any]) -> Item:
-    """The item of a resource (or of any object, whose type is unknown then)."""
-    return Item(resource, str(resource.get("resourceType", "Element")))
+def unwrapped(value: Any) -> Any:
+    """The other way: what came from outside as an item of a collection (see `collection_of`)."""
+    if isinstance(value, Item):
+        if not value.is_system:
+            return value
+        from fhir_server.fhirpath.quantity import of_fhir
+        from fhir_server.fhirpath.temporal import parse_temporal
+
+        name = value.type[7:]
+        if name in ("Date", "DateTime", "Time"):
+            return parse_temporal(value.value, name)
+        return of_fhir(value.value) if name == "Quantity" else value.value
+    if isinstance(value, dict):
+        return of_object(value)
+    return Decimal(repr(value)) if isinstance(value, float) else value
 
 
-def system_value(item: Item) -> Any:
-    """The System value of an item for operators and functions; the item's raw value where it is no primitive."""
-    value, kind = item.value, item.type
-    if item.is_system or value is None:
-        return value
-    if kind in _STRINGS:
-        return value
-    if kind in _INTEGERS:
-        return int(value) if not isinstance(value, str) else value
-    if kind == "decimal":
-        return value if isinstance(value, Decimal) else Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-    if kind in _TEMPORALS and isinstance(value, str):
-        return parse_temporal(value, _TEMPORALS[kind]) or value
-    if kind in QUANTITIES and isinstance(value, dict):
-        return Quantity.of_fhir(value) or value
-    return value
+def collection_of(value: Any) -> Collection:
+    """A Python value from outside (variable, context) as a collection; None is empty."""
+    if value is None:
+        return []
+    if isinstance(value, list | tuple):
+        return [item for one in value for item in collection_of(one)]
+    return [unwrapped(value)]
 
 
-def child(item: Item, name: str) -> list[Item]:
-    """The children of one name ('value' finds valueQuantity and the like)."""
+def of_object(value: Any, parent: Item | None = None) -> Item:
+    """The item of a resource, or of an object of unknown type."""
+    name = value.get("resourceType") if value.__class__ is dict else None
+    return Item(value, kind_of(name) if isinstance(name, str) else UNKNOWN, None, parent)
+
+
+def system_value(item: Any) -> Any:
+    """The System value of an item for operators and functions; None of a primitive without value, the dict of a complex element."""
+    if item.__class__ is not Item:
+        return item
+    convert = item.kind.convert
     value = item.value
-    if not isinstance(value, dict):
-        if item.extra is not None and name in ("extension", "id"):
-            return _children_of(item.extra, "Element", name, item)
-        return []
-    if item.type == "System.Quantity":
-        return []
-    if value.get("resourceType") and item.type not in definitions().types:
-        return []
-    return _children_of(value, item.type, name, item)
+    if value is None or convert is None:
+        return Decimal(repr(value)) if value.__class__ is float else value
+    return convert(value)
 
 
-def _children_of(value: dict[str, Any], type_name: str, name: str, parent: Item) -> list[Item]:
-    types = definitions().types
-    if type_name in types:
-        found = types[type_name].elements.get(name)
-        if found is None:
-            return []
-        for json_name in found.json_names:
-            if json_name in value or "_" + json_name in value:
-                return _items(value.get(json_name), value.get("_" + json_name), types[type_name].by_json[json_name][1], parent)
-        return []
-    return _items(value.get(name), value.get("_" + name), "Element", parent)
-
-
-def _items(value: Any, extra: Any, type_name: str, parent: Item) -> list[Item]:
-    if isinstance(value, list) or isinstance(extra, list):
-        values = value if isinstance(value, list) else []
-        extras = extra if isinstance(extra, list) else []
-        pairs = [
-            (values[k] if k < len(values) else None, extras[k] if k < len(extras) else None) for k in range(max(len(values), len(extras)))
-        ]
-        return [_item(one, beside, type_name, parent) for one, beside in pairs if one is not None or beside is not None]
-    if value is None and extra is None:
-        return []
-    return [_item(value, extra, type_name, parent)]
-
-
-def _item(value: Any, extra: Any, type_name: str, parent: Item) -> Item:
-    if isinstance(value, dict) and isinstance(value.get("resourceType"), str) and type_name in ("Resource", "DomainResource", "Element"):
-        type_name = value["resourceType"]
-    return Item(value, type_name, extra if isinstance(extra, dict) else None, parent)
-
-
-def children(item: Item) -> Iterator[Item]:
-    """All children in the order of the definition."""
-    value = item.value
-    if not isinstance(value, dict):
-        if item.extra is not None:
-            yield from _children_of(item.extra, "Element", "id", item)
-            yield from _children_of(item.extra, "Element", "extension", item)
+def add_member(item: Any, name: str, found: Collection) -> None:
+    """Append the children of one name to `found` ('value' finds valueQuantity and the like)."""
+    if item.__class__ is not Item:
+        if item.__class__ is Quantity:
+            _add_quantity_part(item, name, found)
         return
-    types = definitions().types
-    if item.type in types:
-        for name in types[item.type].elements:
-            yield from _children_of(value, item.type, name, item)
+    kind: Kind = item.kind
+    value = item.value
+    if value.__class__ is not dict:
+        if item.extra is None or not kind.primitive:
+            return
+        value = item.extra
+    fields = kind.fields
+    if fields is None:
+        fields = kind.load()
+    field = fields.get(name)
+    if field is None:
+        if not fields:
+            _add_untyped(item, value, name, found)
+        return
+    if field.choices is not None:
+        _add_choice(item, value, field.choices, found)
+        return
+    add_field(item, value, field, found)
+
+
+def add_field(item: Item, value: dict[str, Any], field: Field, found: Collection) -> None:
+    """Append the values of one field of `value` (the JSON object of `item`)."""
+    inner = value.get(field.json)
+    kind = field.kind
+    if field.beside and field.beside in value:
+        _add_with_beside(item, inner, value[field.beside], kind, found)
+    elif inner is None:
+        return
+    elif inner.__class__ is list:
+        for one in inner:
+            if one is not None:
+                found.append(Item(one, kind, None, item) if kind is not None else of_object(one, item))
+    else:
+        found.append(Item(inner, kind, None, item) if kind is not None else of_object(inner, item))
+
+
+def _add_choice(item: Item, value: dict[str, Any], choices: dict[str, Field], found: Collection) -> None:
+    for key in value:
+        field = choices.get(key)
+        if field is None and key[:1] == "_" and key[1:] not in value:
+            field = choices.get(key[1:])
+        if field is not None:
+            add_field(item, value, field, found)
+            return
+
+
+def _add_with_beside(item: Item, inner: Any, beside: Any, kind: Kind | None, found: Collection) -> None:
+    """A primitive with ids or extensions; lists are padded with nulls on either side."""
+    assert kind is not None
+    if inner.__class__ is list or beside.__class__ is list:
+        values = inner if inner.__class__ is list else []
+        besides = beside if beside.__class__ is list else []
+        for k in range(max(len(values), len(besides))):
+            one = values[k] if k < len(values) else None
+            extra = besides[k] if k < len(besides) else None
+            if one is not None or extra is not None:
+                found.append(Item(one, kind, extra if extra.__class__ is dict else None, item))
+    elif inner is not None or beside is not None:
+        found.append(Item(inner, kind, beside if beside.__class__ is dict else None, item))
+
+
+def _add_quantity_part(quantity: Quantity, name: str, found: Collection) -> None:
+    part = quantity.as_fhir().get(name)
+    if part is not None:
+        found.append(part)
+
+
+_UNTYPED = ((bool, "boolean"), (str, "string"), (int, "integer"), (float, "decimal"), (Decimal, "decimal"))
+
+
+def _guessed(value: Any) -> Kind:
+    """The kind of a value of an object that FHIR does not define."""
+    return kind_of(next((name for type_, name in _UNTYPED if isinstance(value, type_)), "string"))
+
+
+def _add_untyped(item: Item, value: dict[str, Any], name: str, found: Collection) -> None:
+    """Children of an object that FHIR does not define, by their JSON names."""
+    inner = value.get(name)
+    for one in inner if isinstance(inner, list) else (inner,):
+        if isinstance(one, dict):
+            found.append(of_object(one, item))
+        elif one is not None:
+            found.append(Item(one, _guessed(one), None, item))
+
+
+def children(item: Any) -> Iterator[Any]:
+    """All children, in the order of the definition."""
+    if item.__class__ is not Item:
+        return
+    kind, value = item.kind, item.value
+    if value.__class__ is not dict:
+        value = item.extra if kind.primitive else None
+        if value is None:
+            return
+    fields = kind.fields
+    if fields is None:
+        fields = kind.load()
+    found: Collection = []
+    if fields:
+        for field in fields.values():
+            if field.choices is not None:
+                _add_choice(item, value, field.choices, found)
+            else:
+                add_field(item, value, field, found)
     else:
         for name in value:
-            if not name.startswith("_") and name != "resourceType":
-                yield from _children_of(value, item.type, name, item)
+            if name != "resourceType":
+                _add_untyped(item, value, name, found)
+    yield from found
 
 
-def type_family(name: str) -> Iterator[str]:
-    """A type and its bases, nearest first."""
-    types = definitions().types
-    current: str | None = name
-    while current:
-        yield current
-        current = types.base(current)
+def nearest_resource(item: Item | None) -> Item | None:
+    """The resource that an element stands in (a contained one is its own)."""
+    while item is not None and not (item.value.__class__ is dict and "resourceType" in item.value):
+        item = item.parent
+    return item

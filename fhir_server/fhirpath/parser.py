@@ -1,4 +1,4 @@
-"""FHIRPath text to a syntax tree.
+"""FHIRPath text to a syntax tree, by precedence climbing.
 
 Specification: http://hl7.org/fhirpath/N1/grammar.html (precedence: http://hl7.org/fhirpath/N1/#operator-precedence)
 """
@@ -6,40 +6,42 @@ Specification: http://hl7.org/fhirpath/N1/grammar.html (precedence: http://hl7.o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 from fhir_server.fhirpath.errors import FhirPathSyntaxError
 from fhir_server.fhirpath.lexer import Token, tokens
+from fhir_server.fhirpath.quantity import WORDS
 
-MAX_NESTING = 100
-_UNITS = {"year", "years", "month", "months", "week", "weeks", "day", "days", "hour", "hours", "minute", "minutes", "second", "seconds", "millisecond", "milliseconds"}  # fmt: skip
-_BINARY = (
-    ({"implies"},),
-    ({"or", "xor"},),
-    ({"and"},),
-    ({"in", "contains"},),
-    ({"=", "~", "!=", "!~"},),
-    ({"<=", "<", ">", ">="},),
-    ({"|"},),
-    ({"is", "as"},),
-    ({"+", "-", "&"},),
-    ({"*", "/", "div", "mod"},),
-)
+MAX_NESTING = 60
+"""Deepest nesting of brackets, arguments and signs."""
+MAX_STEPS = 200
+"""Longest chain of steps or operators of one precedence that is joined pairwise (`and`, `or`, `|` have no limit)."""
+
+_LEVELS = (("implies",), ("or", "xor"), ("and",), ("in", "contains"), ("=", "~", "!=", "!~"), ("<=", "<", ">", ">="), ("|",), ("is", "as"),
+           ("+", "-", "&"), ("*", "/", "div", "mod"))  # fmt: skip
+_PRECEDENCE = {operator: level for level, operators in enumerate(_LEVELS, 1) for operator in operators}
+_WORDS = frozenset(operator for operator in _PRECEDENCE if operator.isalpha())
+_FLAT = frozenset(("and", "or", "|"))
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Base of all nodes; `position` is where it begins in the text."""
+    """Base of all nodes; `position` is where it begins in the text (an operator's node: where the operator stands)."""
 
     position: int
 
 
 @dataclass(frozen=True, slots=True)
 class Literal(Node):
-    """kind: string, boolean, integer, long, decimal, date, datetime, time, quantity or empty. `text` as written; `unit` of a quantity."""
+    """kind: string, boolean, integer, long, decimal, date, datetime, time, quantity or empty. `text` as written.
+
+    `unit` of a quantity; `quoted`: it is a UCUM code, else a word of the calendar.
+    """
 
     kind: str
     text: str
     unit: str = ""
+    quoted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +99,19 @@ class Sign(Node):
 
 @dataclass(frozen=True, slots=True)
 class Binary(Node):
+    """left operator right"""
+
     operator: str
     left: Node
     right: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Chain(Node):
+    """Several operands joined by one of `and`, `or`, `|`."""
+
+    operator: str
+    operands: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,14 @@ class TypeTest(Node):
     operator: str
     left: Node
     type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered(Node):
+    """key asc|desc, as an argument of sort()."""
+
+    key: Node
+    descending: bool
 
 
 class _Parser:
@@ -126,149 +146,177 @@ class _Parser:
         self._at += 1
         return token
 
-    def _is(self, *texts: str) -> bool:
-        token = self._token
-        return token.kind in ("symbol", "name") and token.text in texts
+    def _is(self, text: str) -> bool:
+        token = self._tokens[self._at]
+        return token.text == text and token.kind == "symbol"
 
-    def _expect(self, text: str) -> Token:
+    def _expect(self, text: str) -> None:
         if not self._is(text):
-            raise self._fault(f"'{text}' is expected")
-        return self._next()
+            self._fail(f"'{text}' is expected")
+        self._at += 1
 
-    def _fault(self, what: str) -> FhirPathSyntaxError:
+    def _fail(self, what: str) -> NoReturn:
         token = self._token
         found = "the end of the expression" if token.kind == "end" else f"'{token.text}'"
-        return FhirPathSyntaxError(f"{what}, found {found}", token.position)
+        raise FhirPathSyntaxError(f"{what}, not {found}", token.position)
 
     def whole(self) -> Node:
-        node = self._binary(0)
+        node = self._expression(1)
         if self._token.kind != "end":
-            raise self._fault("an operator or the end is expected")
+            self._fail("an operator or the end is expected")
         return node
 
-    def _binary(self, level: int) -> Node:
-        if level == len(_BINARY):
-            return self._unary()
-        (operators,) = _BINARY[level]
-        self._depth += level == 0
-        if self._depth > MAX_NESTING:
+    def _operator(self) -> str:
+        token = self._tokens[self._at]
+        if token.kind == "symbol" or (token.kind == "name" and token.text in _WORDS):
+            return token.text
+        return ""
+
+    def _expression(self, least: int) -> Node:
+        """An expression whose operators bind at least as tight as level `least`."""
+        self._depth += 1
+        if self._depth > MAX_NESTING + len(_LEVELS):
             raise FhirPathSyntaxError(f"the expression is nested deeper than {MAX_NESTING} levels", self._token.position)
-        left = self._binary(level + 1)
-        while self._is(*operators):
-            operator = self._next()
-            if operators == {"is", "as"}:
-                left = TypeTest(operator.position, operator.text, left, self._type_name())
+        left = self._unary()
+        steps = 0
+        while (level := _PRECEDENCE.get(operator := self._operator(), 0)) >= least:
+            token = self._next()
+            if operator in _FLAT:
+                left = self._chain(token, left, level)
+                continue
+            steps += 1
+            if steps > MAX_STEPS:
+                raise FhirPathSyntaxError(f"more than {MAX_STEPS} operators stand in a row", token.position)
+            if operator in ("is", "as"):
+                left = TypeTest(token.position, operator, left, self._type_name())
             else:
-                left = Binary(operator.position, operator.text, left, self._binary(level + 1))
-        self._depth -= level == 0
+                left = Binary(token.position, operator, left, self._expression(level + 1))
+        self._depth -= 1
         return left
+
+    def _chain(self, first: Token, left: Node, level: int) -> Node:
+        operands = [left, self._expression(level + 1)]
+        while self._operator() == first.text:
+            self._at += 1
+            operands.append(self._expression(level + 1))
+        return Chain(first.position, first.text, tuple(operands))
 
     def _type_name(self) -> str:
         parts = [self._identifier()]
         while self._is("."):
-            self._next()
+            self._at += 1
             parts.append(self._identifier())
         return ".".join(parts)
 
     def _identifier(self) -> str:
         if self._token.kind not in ("name", "quoted"):
-            raise self._fault("a name is expected")
+            self._fail("a name is expected")
         return self._next().text
 
     def _unary(self) -> Node:
-        signs = []
-        while self._is("+", "-"):
-            signs.append(self._next())
-            if len(signs) > MAX_NESTING:
-                raise FhirPathSyntaxError("too many signs", signs[-1].position)
-        node = self._postfix()
-        for sign in reversed(signs):
-            node = Sign(sign.position, sign.text, node)
-        return node
+        if not (self._is("+") or self._is("-")):
+            return self._postfix()
+        sign = self._next()
+        self._depth += 1
+        if self._depth > MAX_NESTING:
+            raise FhirPathSyntaxError(f"the expression is nested deeper than {MAX_NESTING} levels", sign.position)
+        operand = self._unary()
+        self._depth -= 1
+        return Sign(sign.position, sign.text, operand)
 
     def _postfix(self) -> Node:
         node = self._term()
-        while True:
+        for _ in range(MAX_STEPS):
             if self._is("."):
-                self._next()
+                self._at += 1
                 node = Join(node.position, node, self._invocation())
             elif self._is("["):
                 position = self._next().position
-                index = self._binary(0)
+                index = self._expression(1)
                 self._expect("]")
                 node = Index(position, node, index)
             else:
                 return node
+        raise FhirPathSyntaxError(f"a path has more than {MAX_STEPS} steps", self._token.position)
 
     def _term(self) -> Node:
         token = self._token
         if token.kind == "symbol":
-            if token.text == "(":
-                self._next()
-                node = self._binary(0)
-                self._expect(")")
-                return node
-            if token.text == "{":
-                self._next()
-                self._expect("}")
-                return Literal(token.position, "empty", "")
-            if token.text == "%":
-                self._next()
-                if self._token.kind not in ("name", "quoted", "string"):
-                    raise self._fault("a variable's name is expected after %")
-                return Variable(token.position, self._variable_name())
-            raise self._fault("an expression is expected")
+            return self._bracket(token)
         if token.kind in ("string", "date", "datetime", "time", "number"):
             return self._literal()
         if token.kind == "name" and token.text in ("true", "false"):
-            self._next()
+            self._at += 1
             return Literal(token.position, "boolean", token.text)
         return self._invocation()
+
+    def _bracket(self, token: Token) -> Node:
+        self._at += 1
+        if token.text == "(":
+            node = self._expression(1)
+            self._expect(")")
+            return node
+        if token.text == "{":
+            self._expect("}")
+            return Literal(token.position, "empty", "")
+        if token.text == "%":
+            if self._token.kind not in ("name", "quoted", "string"):
+                self._fail("a variable's name is expected after %")
+            return Variable(token.position, self._variable_name())
+        self._at -= 1
+        self._fail("an expression is expected")
 
     def _variable_name(self) -> str:
         first = self._next()
         name = first.text
-        if first.kind != "name":
+        if first.kind != "name" or name not in ("vs", "ext"):
             return name
-        # %vs-name and %ext-name may be written without quotes
-        while name.startswith(("vs", "ext")) and self._is("-") and self._tokens[self._at + 1].kind == "name":
-            self._next()
+        # The names of FHIR's %vs-... and %ext-... may stand without quotes.
+        while self._is("-") and self._tokens[self._at + 1].kind in ("name", "number"):
+            self._at += 1
             name += "-" + self._next().text
         return name
 
     def _literal(self) -> Node:
         token = self._next()
         if token.kind != "number":
-            text = token.text[1:] if token.kind in ("date", "datetime") else token.text[2:] if token.kind == "time" else token.text
-            return Literal(token.position, token.kind, text)
+            cut = {"date": 1, "datetime": 1, "time": 2}.get(token.kind, 0)
+            return Literal(token.position, token.kind, token.text[cut:])
         if token.text.endswith("L"):
             return Literal(token.position, "long", token.text[:-1])
         follow = self._token
-        if follow.kind == "string" or (follow.kind == "name" and follow.text in _UNITS):
-            self._next()
-            unit = follow.text
-            return Literal(token.position, "quantity", token.text, f"'{unit}'" if follow.kind == "string" else unit)
+        if follow.kind == "string" or (follow.kind == "name" and follow.text in WORDS):
+            self._at += 1
+            return Literal(token.position, "quantity", token.text, follow.text, follow.kind == "string")
         return Literal(token.position, "decimal" if "." in token.text else "integer", token.text)
 
     def _invocation(self) -> Node:
         token = self._token
         if token.kind == "special":
-            self._next()
+            self._at += 1
             return Special(token.position, token.text)
         if token.kind not in ("name", "quoted"):
-            raise self._fault("a name or function is expected")
-        self._next()
+            self._fail("a name or function is expected")
+        self._at += 1
         if not self._is("("):
             return Name(token.position, token.text)
-        self._next()
+        self._at += 1
         arguments: list[Node] = []
         if not self._is(")"):
-            arguments.append(self._binary(0))
+            arguments.append(self._argument(token.text))
             while self._is(","):
-                self._next()
-                arguments.append(self._binary(0))
+                self._at += 1
+                arguments.append(self._argument(token.text))
         self._expect(")")
         return Call(token.position, token.text, tuple(arguments))
+
+    def _argument(self, function: str) -> Node:
+        node = self._expression(1)
+        token = self._token
+        if function == "sort" and token.kind == "name" and token.text in ("asc", "desc"):
+            self._at += 1
+            return Ordered(token.position, node, token.text == "desc")
+        return node
 
 
 def parse(text: str) -> Node:

@@ -1,114 +1,213 @@
-"""Quantities with units: comparison across the common UCUM units and the calendar's words.
+"""Quantities with units: comparison and calculation across UCUM units and the calendar's words.
 
-Specification: http://hl7.org/fhirpath/N1/#quantity, https://ucum.org
+Specification: http://hl7.org/fhirpath/N1/#quantity, https://hl7.org/fhir/R4/fhirpath.html#quantity, https://ucum.org
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+from fractions import Fraction
 from typing import Any
 
-UCUM = "http://unitsofmeasure.org"
-CALENDAR = {
-    "year": "a",
-    "month": "mo",
-    "week": "wk",
-    "day": "d",
-    "hour": "h",
-    "minute": "min",
-    "second": "s",
-    "millisecond": "ms",
-}
-_WORDS = {word: name for name in CALENDAR for word in (name, name + "s")}
-_OF_CODE = {code: name for name, code in CALENDAR.items()}
+from fhir_server.fhirpath.units import Reduced, reduce_unit, unit_text
 
-# Dimension and factor to its base unit; facts of the metric system and of UCUM.
-_FACTORS: dict[str, tuple[str, Decimal]] = {
-    "1": ("1", Decimal(1)),
-    "%": ("1", Decimal("0.01")),
-    **{p + "g": ("g", Decimal(f)) for p, f in {"": "1", "k": "1000", "m": "0.001", "u": "0.000001", "n": "0.000000001", "p": "1e-12", "d": "0.1", "c": "0.01"}.items()},
-    **{p + "m": ("m", Decimal(f)) for p, f in {"": "1", "k": "1000", "d": "0.1", "c": "0.01", "m": "0.001", "u": "0.000001", "n": "1e-9"}.items()},
-    "[in_i]": ("m", Decimal("0.0254")),
-    "[ft_i]": ("m", Decimal("0.3048")),
-    "[lb_av]": ("g", Decimal("453.59237")),
-    "[oz_av]": ("g", Decimal("28.349523125")),
-    **{p + "L": ("L", Decimal(f)) for p, f in {"": "1", "d": "0.1", "c": "0.01", "m": "0.001", "u": "0.000001", "n": "1e-9", "p": "1e-12", "f": "1e-15"}.items()},
-    **{p + "mol": ("mol", Decimal(f)) for p, f in {"": "1", "m": "0.001", "u": "0.000001", "n": "1e-9", "p": "1e-12"}.items()},
-    "s": ("s", Decimal(1)),
-    "ms": ("s", Decimal("0.001")),
-    "us": ("s", Decimal("0.000001")),
-    "min": ("s", Decimal(60)),
-    "h": ("s", Decimal(3600)),
-    "d": ("s", Decimal(86400)),
-    "wk": ("s", Decimal(604800)),
-    "mo": ("s", Decimal("2629800")),
-    "a": ("s", Decimal("31557600")),
-    "mm[Hg]": ("Pa", Decimal("133.322387415")),
-    "kPa": ("Pa", Decimal(1000)),
-    "Pa": ("Pa", Decimal(1)),
-}  # fmt: skip
+UCUM = "http://unitsofmeasure.org"
+CALENDAR = {"year": "a", "month": "mo", "week": "wk", "day": "d", "hour": "h", "minute": "min", "second": "s", "millisecond": "ms"}
+WORDS = {word: name for name in CALENDAR for word in (name, name + "s")}
+_WORD_OF = {code: name for name, code in CALENDAR.items()}
+# Of the UCUM codes only those up to a week are as long as the calendar's; a and mo are means.
+_DEFINITE = {"wk": "week", "d": "day", "h": "hour", "min": "minute", "s": "second", "ms": "millisecond"}
+_LONG = {"year": Fraction(12), "month": Fraction(1)}
+_EXACT = Context(prec=28, rounding=ROUND_HALF_UP)
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number with a unit: a UCUM code, or a calendar word (`calendar`: year, month ...; then `unit` is that word)."""
+    """A number with a unit: a UCUM code, or a calendar word (`calendar`; then `unit` is year, month ... in the singular).
+
+    `fhir`: it comes from a FHIR Quantity, whose 'a' and 'mo' stand for the calendar's years and months as well.
+    """
 
     value: Decimal
-    unit: str
+    unit: str = "1"
     calendar: bool = False
+    fhir: bool = False
 
-    @classmethod
-    def of_literal(cls, text: str, unit: str) -> Quantity:
-        """Of a literal: unit in quotes is UCUM, a bare word is the calendar's."""
-        if unit.startswith("'"):
-            return cls(Decimal(text), unit.strip("'"))
-        return cls(Decimal(text), _WORDS[unit], True)
+    @property
+    def code(self) -> str:
+        """The unit as a UCUM code."""
+        return CALENDAR[self.unit] if self.calendar else self.unit
 
-    @classmethod
-    def of_fhir(cls, value: dict[str, Any]) -> Quantity | None:
-        """Of a FHIR Quantity; None without a value or with a comparator."""
-        number = value.get("value")
-        if number is None or isinstance(number, bool | str) or value.get("comparator"):
-            return None
-        amount = number if isinstance(number, Decimal) else Decimal(repr(number))
-        code, unit = value.get("code"), value.get("unit")
-        if value.get("system") == UCUM and code in _OF_CODE and code in ("a", "mo", "wk", "d", "h", "min", "s", "ms"):
-            return cls(amount, code)
-        return cls(amount, code or unit or "1")
+    def with_value(self, value: Decimal) -> Quantity:
+        """The same unit with another number."""
+        return Quantity(value, self.unit, self.calendar, self.fhir)
 
     def time_unit(self) -> str | None:
-        """The calendar word for date arithmetic: of a calendar quantity, or of the UCUM codes whose length is definite."""
+        """The calendar word for date arithmetic; None where the unit is no definite time."""
         if self.calendar:
             return self.unit
-        return {"wk": "week", "d": "day", "h": "hour", "min": "minute", "s": "second", "ms": "millisecond"}.get(self.unit)
+        return (_WORD_OF if self.fhir else _DEFINITE).get(self.unit)
 
-    def base(self) -> tuple[str, Decimal] | None:
-        """Dimension and value in its base unit; None for a unit that is not known here."""
-        code = CALENDAR[self.unit] if self.calendar else self.unit
-        if code in _FACTORS:
-            dimension, factor = _FACTORS[code]
-            return dimension, self.value * factor
-        if "/" in code:
-            over, _, under = code.partition("/")
-            a, b = _FACTORS.get(over or "1"), _FACTORS.get(under)
-            if a and b:
-                return f"{a[0]}/{b[0]}", self.value * a[1] / b[1]
-        return None
+    def as_fhir(self) -> dict[str, Any]:
+        """The JSON of a FHIR Quantity."""
+        unit = self.unit if not self.calendar or self.value == 1 else self.unit + "s"
+        return {"value": self.value, "unit": unit, "system": UCUM, "code": self.code}
 
     def __str__(self) -> str:
+        number = format(self.value, "f")
         if self.calendar:
-            return f"{format(self.value, 'f')} {self.unit}{'' if self.value == 1 else 's'}"
-        return f"{format(self.value, 'f')} '{self.unit}'"
+            return f"{number} {self.unit}{'' if self.value == 1 else 's'}"
+        return f"{number} '{self.unit}'"
+
+
+def of_literal(text: str, unit: str, quoted: bool) -> Quantity:
+    """Of a literal: a unit in quotes is UCUM, a bare word is the calendar's."""
+    return Quantity(Decimal(text), unit) if quoted else Quantity(Decimal(text), WORDS[unit], True)
+
+
+def of_fhir(value: Any) -> Quantity | None:
+    """Of a FHIR Quantity; None without a value or with a comparator (it is no single number then)."""
+    if not isinstance(value, dict):
+        return None
+    number = value.get("value")
+    if number is None or isinstance(number, bool | str) or value.get("comparator"):
+        return None
+    amount = number if isinstance(number, Decimal) else Decimal(repr(number))
+    unit = value.get("code") or value.get("unit") or "1"
+    return Quantity(amount, str(unit), False, value.get("system") == UCUM)
+
+
+def _reduced(quantity: Quantity) -> Reduced | None:
+    return reduce_unit(quantity.code)
+
+
+def _comparable_times(left: Quantity, right: Quantity) -> tuple[Fraction, Fraction] | None:
+    """Numbers to compare where calendar words meet; None where a year or month meets what has another length."""
+    a, b = left.time_unit(), right.time_unit()
+    if a is None or b is None or (a in _LONG) != (b in _LONG):
+        return None
+    if a in _LONG:
+        return Fraction(left.value) * _LONG[a], Fraction(right.value) * _LONG[b]
+    x, y = reduce_unit(CALENDAR[a]), reduce_unit(CALENDAR[b])
+    assert x and y
+    return Fraction(left.value) * x.factor, Fraction(right.value) * y.factor
+
+
+def _numbers(left: Quantity, right: Quantity) -> tuple[Fraction, Fraction] | None:
+    """Both numbers in one unit; None where the units have nothing in common."""
+    if left.unit == right.unit and left.calendar == right.calendar:
+        return Fraction(left.value), Fraction(right.value)
+    if left.calendar or right.calendar:
+        return _comparable_times(left, right)
+    a, b = _reduced(left), _reduced(right)
+    if a is None or b is None or a.dimensions != b.dimensions:
+        return None
+    return Fraction(left.value) * a.factor + a.offset, Fraction(right.value) * b.factor + b.offset
 
 
 def compare(left: Quantity, right: Quantity) -> int | None:
-    """-1, 0 or 1 after conversion; None where the units cannot be compared (different dimensions, or a year with seconds)."""
+    """-1, 0 or 1 after conversion; None where the units cannot be compared."""
+    pair = _numbers(left, right)
+    return None if pair is None else (pair[0] > pair[1]) - (pair[0] < pair[1])
+
+
+def comparable(left: Quantity, right: Quantity) -> bool:
+    """Whether the units measure the same dimension."""
     if left.unit == right.unit and left.calendar == right.calendar:
-        return (left.value > right.value) - (left.value < right.value)
-    if left.calendar != right.calendar and {left.unit, right.unit} & {"year", "month", "a", "mo"}:
+        return True
+    a, b = _reduced(left), _reduced(right)
+    return a is not None and b is not None and a.dimensions == b.dimensions
+
+
+def different(left: Quantity, right: Quantity) -> bool:
+    """Whether the units are known and measure different dimensions."""
+    a, b = _reduced(left), _reduced(right)
+    return a is not None and b is not None and a.dimensions != b.dimensions
+
+
+def equivalent(left: Quantity, right: Quantity) -> bool:
+    """`~`: equal when both are rounded to the less precise one's last digit; 1 year ~ 1 'a'."""
+    if left.unit == right.unit:
+        pair = Fraction(left.value), Fraction(right.value)
+        steps = _step(left.value), _step(right.value)
+    else:
+        a, b = _reduced(left), _reduced(right)
+        if a is None or b is None or a.dimensions != b.dimensions:
+            return False
+        pair = Fraction(left.value) * a.factor + a.offset, Fraction(right.value) * b.factor + b.offset
+        steps = _step(left.value) * a.factor, _step(right.value) * b.factor
+    step = max(steps)
+    return _round(pair[0] / step) == _round(pair[1] / step)
+
+
+def _step(value: Decimal) -> Fraction:
+    """The weight of a number's last digit; trailing zeros after the point do not count."""
+    exponent = int(value.normalize().as_tuple().exponent) if value else 0
+    return Fraction(10) ** min(exponent, 0)
+
+
+def _round(value: Fraction) -> int:
+    return int(abs(value) + Fraction(1, 2)) * (1 if value >= 0 else -1)
+
+
+def decimal_of(value: Fraction) -> Decimal:
+    """A fraction with 28 digits."""
+    with localcontext(_EXACT):
+        return Decimal(value.numerator) / Decimal(value.denominator)
+
+
+def converted(quantity: Quantity, unit: str) -> Quantity | None:
+    """The same amount in another unit (a UCUM code or calendar word); None where it has another dimension."""
+    word = WORDS.get(unit)
+    wanted = Quantity(Decimal(1), word, True) if word else Quantity(Decimal(1), unit)
+    if quantity.unit == wanted.unit and quantity.calendar == wanted.calendar:
+        return quantity
+    a, b = _reduced(quantity), _reduced(wanted)
+    if a is None or b is None or a.dimensions != b.dimensions:
         return None
-    a, b = left.base(), right.base()
-    if a is None or b is None or a[0] != b[0]:
+    if quantity.calendar and wanted.calendar and (quantity.unit in _LONG) == (wanted.unit in _LONG):
+        pair = _comparable_times(quantity, wanted)
+        assert pair
+        return wanted.with_value(_tidy(pair[0] / pair[1]))
+    return wanted.with_value(_tidy((Fraction(quantity.value) * a.factor + a.offset - b.offset) / b.factor))
+
+
+def _tidy(value: Fraction) -> Decimal:
+    found = decimal_of(value)
+    return Decimal(int(found)) if found == found.to_integral_value() else found.normalize()
+
+
+def added(left: Quantity, right: Quantity, sign: int) -> Quantity | None:
+    """Sum (sign 1) or difference (-1) in the left unit; None where the dimensions differ."""
+    if left.unit == right.unit and left.calendar == right.calendar:
+        return left.with_value(left.value + sign * right.value)
+    other = converted(right, left.unit)
+    return None if other is None else left.with_value(left.value + sign * other.value)
+
+
+def multiplied(left: Quantity, right: Quantity, sign: int) -> Quantity | None:
+    """Product (sign 1) or quotient (-1); the unit is combined, in base units where the two differ. None when divided by zero."""
+    if sign < 0 and right.value == 0:
         return None
-    return (a[1] > b[1]) - (a[1] < b[1])
+    if right.code == "1":
+        return left.with_value(_result(left.value, right.value, sign))
+    if left.code == "1" and sign > 0:
+        return right.with_value(left.value * right.value)
+    a, b = _reduced(left), _reduced(right)
+    if a is None or b is None:
+        if sign < 0 and left.code == right.code:
+            return Quantity(_result(left.value, right.value, sign))
+        joint = f"{left.code}.{right.code}" if sign > 0 else f"{left.code}/{right.code}"
+        return Quantity(_result(left.value, right.value, sign), joint)
+    dimensions = dict(a.dimensions)
+    for name, power in b.dimensions:
+        dimensions[name] = dimensions.get(name, 0) + sign * power
+    factor = a.factor * b.factor if sign > 0 else a.factor / b.factor
+    number = Fraction(left.value) * Fraction(right.value) if sign > 0 else Fraction(left.value) / Fraction(right.value)
+    unit = unit_text(tuple(sorted((name, power) for name, power in dimensions.items() if power)))
+    return Quantity(_tidy(number * factor), unit)
+
+
+def _result(left: Decimal, right: Decimal, sign: int) -> Decimal:
+    return left * right if sign > 0 else _tidy(Fraction(left) / Fraction(right))

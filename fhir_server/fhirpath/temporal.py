@@ -10,6 +10,7 @@ import datetime as dt
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 _FORM = re.compile(
     r"(?:(\d{4})(?:-(\d\d)(?:-(\d\d))?)?)?(?:(T)(?:(\d\d)(?::(\d\d)(?::(\d\d(?:\.\d+)?))?)?(Z|[+-]\d\d:\d\d)?)?)?\Z", re.ASCII
@@ -42,7 +43,7 @@ class Temporal:
         minute = rest[0] if rest else 0
         try:
             moved = dt.datetime(int(year), int(month), int(day), int(hour), int(minute)) - dt.timedelta(minutes=self.offset)
-        except OverflowError:
+        except (OverflowError, ValueError):
             return self.parts
         parts: list[int | Decimal] = [moved.year, moved.month, moved.day, moved.hour]
         if rest:
@@ -50,6 +51,7 @@ class Temporal:
         return (*parts, *rest[1:])
 
 
+@lru_cache(maxsize=4096)
 def parse_temporal(text: str, kind: str) -> Temporal | None:
     """A Date, DateTime or Time of its text (without @); None when it is none or does not exist in the calendar."""
     if kind == "Time":
@@ -90,13 +92,26 @@ def _clock(groups: tuple[str | None, ...]) -> tuple[int | Decimal, ...] | None:
 
 
 def compare(left: Temporal, right: Temporal) -> int | None:
-    """-1, 0 or 1; None when the precisions leave it open. Seconds and milliseconds are one precision."""
+    """-1, 0 or 1; None when precision or a missing zone leaves it open. Seconds and milliseconds are one precision."""
     if (left.kind == "Time") != (right.kind == "Time"):
         return None
-    a, b = left, right
-    if a.kind == "DateTime" and b.kind == "DateTime" and (a.offset is None) != (b.offset is None) and min(a.precision, b.precision) > 3:
-        return None
-    mine, theirs = a.in_utc(), b.in_utc()
+    if left.kind != "DateTime" or right.kind != "DateTime" or min(len(left.parts), len(right.parts)) < 4 or left.offset == right.offset:
+        return _compare_parts(left.parts, right.parts)
+    if left.offset is not None and right.offset is not None:
+        return _compare_parts(left.in_utc(), right.in_utc())
+    # One side has no zone: decided only if it is the same in every zone of the earth.
+    answers = {_compare_parts(_zoned(left, offset).in_utc(), _zoned(right, offset).in_utc()) for offset in (_EARLIEST, _LATEST)}
+    return answers.pop() if len(answers) == 1 else None
+
+
+_EARLIEST, _LATEST = 14 * 60, -12 * 60
+
+
+def _zoned(value: Temporal, offset: int) -> Temporal:
+    return value if value.offset is not None else Temporal(value.kind, value.parts, offset, value.text)
+
+
+def _compare_parts(mine: tuple[int | Decimal, ...], theirs: tuple[int | Decimal, ...]) -> int | None:
     for one, other in zip(mine, theirs, strict=False):
         if one != other:
             return -1 if one < other else 1
@@ -150,10 +165,11 @@ def _add_exact(value: Temporal, parts: list[int | Decimal], amount: Decimal, uni
     whole = int(second)
     fraction = Decimal(second) - whole
     try:
-        start = dt.datetime(*(int(part) for part in (parts + [0] * 5)[:5]), whole)
+        year, month, day, hour, minute = (int(part) for part in [*parts, 0, 0][:5])
+        start = dt.datetime(year, month, day, hour, minute, whole)
         millis = total + fraction * 1000
         moved = start + dt.timedelta(milliseconds=int(millis))
-    except OverflowError:
+    except (OverflowError, ValueError):
         return None
     fields: list[int | Decimal] = [moved.year, moved.month, moved.day, moved.hour, moved.minute]
     if precision > 5:

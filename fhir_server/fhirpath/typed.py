@@ -1,32 +1,38 @@
-"""Expressions of search parameters as generated functions over plain dicts, typed before anything is evaluated.
+"""Expressions of search parameters as functions over plain dicts, typed before anything is evaluated.
 
-Paths, unions, casts, `where(resolve() is X)`, `where(name = 'text')`, `extension(url)` and `[n]` become straight Python code; what is
-left of the language goes through the general engine. Source of the forms: the expressions of the official search parameters.
+Paths, unions, casts, `where(...)`, `extension(url)` and `[n]` become straight Python code, made once; what is left of the language
+goes through the general engine. Source of the forms: the expressions of the official search parameters,
+https://hl7.org/fhir/R4/searchparameter-registry.html
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from fhir_server.fhirpath import Expression, Item
-from fhir_server.fhirpath.parser import Binary, Call, Index, Join, Literal, Name, Node, TypeTest, parse
-from fhir_server.fhirpath.typing import known_type
+from fhir_server.fhirpath import Item, compile_expression
+from fhir_server.fhirpath.compiler import Compiler
+from fhir_server.fhirpath.evaluation import Env
+from fhir_server.fhirpath.kinds import Field, kind_of
+from fhir_server.fhirpath.parser import Binary, Call, Chain, Index, Join, Literal, Name, Node, TypeTest, Variable, parse
+from fhir_server.fhirpath.references import reference_type
+from fhir_server.fhirpath.typenames import known_type
 from fhir_server.model.definitions import definitions
 from fhir_server.model.references import parse_reference
 
 Raw = Any
+Values = Callable[[dict[str, Any]], list[Raw]]
 
 
 class TypedPath(NamedTuple):
     """`type`: FHIR type of the values (None: `values` gives Items that say it themselves). `values`: resource → raw JSON values.
 
-    `targets`: resource types that a Reference may point to by an explicit `where(resolve() is X)`; else empty.
+    `targets`: resource types that a Reference must point to by `where(resolve() is X)`; else empty.
     """
 
     type: str | None
-    values: Callable[[dict[str, Any]], list[Any]]
+    values: Values
     targets: tuple[str, ...] = ()
 
 
@@ -36,11 +42,12 @@ class _General(Exception):
 
 @dataclass(frozen=True)
 class _Step:
-    """kind: get (a single element), each (a list), filter (test on the value), nth (item of a list)."""
+    """kind: get (a single element), each (a list), equal (a child equals a text), test (a predicate), nth (item of a list)."""
 
     kind: str
     name: str = ""
-    test: Callable[[Any], bool] | None = None
+    text: str = ""
+    test: Callable[[Any, dict[str, Any]], bool] | None = None
     number: int = 0
 
 
@@ -49,183 +56,9 @@ class _Branch:
     type: str
     steps: tuple[_Step, ...] = ()
     targets: tuple[str, ...] = ()
-    start: bool = field(default=False)
 
-    def then(self, step: _Step, type: str | None = None, targets: tuple[str, ...] | None = None) -> _Branch:
-        return _Branch(type or self.type, (*self.steps, step), self.targets if targets is None else targets)
-
-
-def reference_type(reference: Any) -> str:
-    """The resource type that a Reference points to, as far as its text says ('' = unknown)."""
-    if not isinstance(reference, dict):
-        return ""
-    text = reference.get("reference")
-    if isinstance(text, str) and (found := parse_reference(text).type):
-        return found
-    kind = reference.get("type")
-    return kind if isinstance(kind, str) else ""
-
-
-def _points_to(type_name: str) -> Callable[[Any], bool]:
-    return lambda value: reference_type(value) == type_name
-
-
-def _branches(node: Node, roots: list[_Branch], root_type: str) -> list[_Branch]:
-    if isinstance(node, Name):
-        if all(not branch.steps for branch in roots) and node.name in definitions().types and node.name[0].isupper():
-            if definitions().is_subtype(root_type, node.name):
-                return roots
-            return []
-        return [found for branch in roots for found in _member(branch, node.name)]
-    if isinstance(node, Join):
-        return _branches(node.right, _branches(node.left, roots, root_type), root_type)
-    if isinstance(node, TypeTest) and node.operator == "as":
-        return _cast(_branches(node.left, roots, root_type), node.type)
-    if isinstance(node, Call):
-        return _call(node, roots)
-    if isinstance(node, Index) and isinstance(node.index, Literal) and node.index.kind == "integer":
-        inner = _branches(node.left, roots, root_type)
-        return [branch.then(_Step("nth", number=int(node.index.text))) for branch in inner]
-    if isinstance(node, Binary) and node.operator == "|":
-        return _branches(node.left, roots, root_type) + _branches(node.right, roots, root_type)
-    raise _General
-
-
-def _member(branch: _Branch, name: str) -> list[_Branch]:
-    types = definitions().types
-    if branch.type not in types:
-        raise _General
-    element = types[branch.type].elements.get(name)
-    if element is None:
-        return []
-    kind = "get" if element.max == 1 else "each"
-    return [branch.then(_Step(kind, json_name), types[branch.type].by_json[json_name][1]) for json_name in element.json_names]
-
-
-def _cast(branches: list[_Branch], name: str) -> list[_Branch]:
-    bare = (known_type(name) or "").removeprefix("FHIR.")
-    kept = [branch for branch in branches if branch.type == bare]
-    if any(branch.type in ("Resource", "DomainResource") for branch in branches):
-        raise _General
-    return kept
-
-
-def _call(node: Call, branches: list[_Branch]) -> list[_Branch]:
-    if node.name in ("as", "ofType") and len(node.arguments) == 1 and isinstance(node.arguments[0], Name):
-        return _cast(branches, node.arguments[0].name)
-    if node.name == "where" and len(node.arguments) == 1:
-        return [found for branch in branches for found in _where(branch, node.arguments[0])]
-    if node.name == "extension" and len(node.arguments) == 1 and isinstance(node.arguments[0], Literal):
-        url = node.arguments[0].text
-        return [
-            branch.then(_Step("each", "extension"), "Extension").then(_Step("filter", test=lambda value, url=url: value.get("url") == url))
-            for branch in branches
-            if definitions().types.kind(branch.type) != "primitive"
-        ]
-    raise _General
-
-
-def _where(branch: _Branch, test: Node) -> list[_Branch]:
-    if isinstance(test, TypeTest) and test.operator == "is" and isinstance(test.left, Call) and test.left.name == "resolve":
-        return [branch.then(_Step("filter", test=_points_to(test.type)), targets=(test.type,))] if branch.type == "Reference" else []
-    if (
-        isinstance(test, Binary)
-        and test.operator == "="
-        and isinstance(test.left, Name)
-        and isinstance(test.right, Literal)
-        and test.right.kind == "string"
-    ):
-        name, wanted = test.left.name, test.right.text
-        element = definitions().types[branch.type].elements.get(name)
-        if element is None or element.max != 1 or element.choice:
-            raise _General
-        return [branch.then(_Step("filter", test=lambda value: isinstance(value, dict) and value.get(name) == wanted))]
-    raise _General
-
-
-def _function(branches: list[_Branch]) -> Callable[[dict[str, Any]], list[Raw]]:
-    """Python source for all branches of one type, compiled."""
-    lines = ["def values(v0):", " out = []"]
-    scope: dict[str, Any] = {}
-    for number, branch in enumerate(branches):
-        indent, current = 1, "v0"
-        nth = [k for k, step in enumerate(branch.steps) if step.kind == "nth"]
-        if nth:
-            scope[f"walk{number}"] = _walker(branch.steps)
-            lines.append(f" out += walk{number}(v0)")
-            continue
-        for k, step in enumerate(branch.steps):
-            following = f"v{number}_{k}"
-            pad = " " * indent
-            if step.kind == "filter":
-                scope[f"test{number}_{k}"] = step.test
-                lines.append(f"{pad}if test{number}_{k}({current}):")
-                indent += 1
-                continue
-            lines.append(f"{pad}{following} = {current}.get({step.name!r})")
-            if step.kind == "each":
-                lines.append(f"{pad}if {following}:")
-                lines.append(f"{pad} for {following} in {following}:")
-                lines.append(f"{pad}  if {following} is not None:")
-                indent += 3
-            else:
-                lines.append(f"{pad}if {following} is not None:")
-                indent += 1
-            current = following
-        lines.append(" " * indent + f"out.append({current})")
-    lines.append(" return out")
-    exec("\n".join(lines), scope)  # the source is ours, made of element names of the definitions
-    return scope["values"]
-
-
-def _walker(steps: tuple[_Step, ...]) -> Callable[[dict[str, Any]], list[Raw]]:
-    def walk(resource: dict[str, Any]) -> list[Raw]:
-        values: list[Any] = [resource]
-        for step in steps:
-            if step.kind == "nth":
-                values = values[step.number : step.number + 1]
-            elif step.kind == "filter" and step.test:
-                values = [value for value in values if step.test(value)]
-            else:
-                found: list[Any] = []
-                for value in values:
-                    inner = value.get(step.name) if isinstance(value, dict) else None
-                    found += inner if isinstance(inner, list) else [] if inner is None else [inner]
-                values = [value for value in found if value is not None]
-        return values
-
-    return walk
-
-
-def _general(expression: str, part: Node) -> Callable[[dict[str, Any]], list[Item]]:
-    compiled = Expression(expression, part)
-
-    def values(resource: dict[str, Any]) -> list[Item]:
-        return [item for item in compiled.evaluate(resource, resolve=_stub) if item.value is not None]
-
-    return values
-
-
-def _stub(reference: str) -> dict[str, Any] | None:
-    """A stand-in for what a reference points to: only its type, which is all that `resolve() is X` asks for."""
-    found = parse_reference(reference)
-    return {"resourceType": found.type, "id": found.id} if found.type else None
-
-
-def _split_union(node: Node) -> list[Node]:
-    if isinstance(node, Binary) and node.operator == "|":
-        return [*_split_union(node.left), *_split_union(node.right)]
-    return [node]
-
-
-def _first_type(node: Node) -> str | None:
-    """The type name at the very start of a path, if any."""
-    while not isinstance(node, Name):
-        if isinstance(node, Join | Index | TypeTest | Binary):
-            node = node.left
-        else:
-            return None
-    return node.name if node.name[0].isupper() else None
+    def then(self, step: _Step, type: str = "") -> _Branch:
+        return replace(self, type=type or self.type, steps=(*self.steps, step))
 
 
 def typed_paths(expression: str, root_type: str, start: str | None = None) -> list[TypedPath]:
@@ -236,14 +69,265 @@ def typed_paths(expression: str, root_type: str, start: str | None = None) -> li
     """
     origin = start or root_type
     found: dict[tuple[str, tuple[str, ...]], list[_Branch]] = {}
-    general: list[TypedPath] = []
-    for part in _split_union(parse(expression)):
-        first = _first_type(part)
-        if first and start is None and first in definitions().types and not definitions().is_subtype(root_type, first):
+    for part in _operands(parse(expression)):
+        if start is None and _of_another_type(part, root_type):
             continue
         try:
             for branch in _branches(part, [_Branch(origin)], origin):
                 found.setdefault((branch.type, branch.targets), []).append(branch)
         except _General:
-            general.append(TypedPath(None, _general(expression, part)))
-    return [TypedPath(kind, _function(branches), targets) for (kind, targets), branches in found.items()] + general
+            # A part that has no static type: then the whole union goes one way, for its order and duplicates.
+            return [_general(expression)]
+    return [TypedPath(kind, _function(branches), targets) for (kind, targets), branches in found.items()]
+
+
+def _operands(node: Node) -> tuple[Node, ...]:
+    return node.operands if isinstance(node, Chain) and node.operator == "|" else (node,)
+
+
+def _of_another_type(node: Node, root_type: str) -> bool:
+    """Whether a path starts with the name of a type that the resource is not of."""
+    while not isinstance(node, Name):
+        if isinstance(node, Join | Index | TypeTest | Binary):
+            node = node.left
+        else:
+            return False
+    return node.name in definitions().types and node.name[:1].isupper() and not definitions().is_subtype(root_type, node.name)
+
+
+def _branches(node: Node, roots: list[_Branch], root_type: str) -> list[_Branch]:
+    if isinstance(node, Name):
+        return _named(node.name, roots, root_type)
+    if isinstance(node, Join):
+        return _branches(node.right, _branches(node.left, roots, root_type), root_type)
+    if isinstance(node, TypeTest) and node.operator == "as":
+        return _cast(_branches(node.left, roots, root_type), node.type)
+    if isinstance(node, Call):
+        return [found for branch in roots for found in _call(node, branch)]
+    if isinstance(node, Index) and isinstance(node.index, Literal) and node.index.kind == "integer":
+        inner = _branches(node.left, roots, root_type)
+        if len(inner) != 1:
+            raise _General
+        return [inner[0].then(_Step("nth", number=int(node.index.text)))]
+    if isinstance(node, Chain) and node.operator == "|":
+        return [found for operand in node.operands for found in _branches(operand, roots, root_type)]
+    raise _General
+
+
+def _named(name: str, roots: list[_Branch], root_type: str) -> list[_Branch]:
+    if name[:1].isupper() and name in definitions().types and all(not branch.steps for branch in roots):
+        return roots if definitions().is_subtype(root_type, name) else []
+    return [found for branch in roots for found in _member(branch, name)]
+
+
+def _member(branch: _Branch, name: str) -> list[_Branch]:
+    kind = kind_of(branch.type)
+    if kind.name not in definitions().types or kind.name in ("Resource", "DomainResource") or kind.primitive:
+        raise _General
+    field = kind.load().get(name)
+    if field is None:
+        return []
+    return [branch.then(_step(one), one.kind.name if one.kind else "Resource") for one in (field.choices or {name: field}).values()]
+
+
+def _step(field: Field) -> _Step:
+    return _Step("each" if field.many else "get", field.json)
+
+
+def _cast(branches: list[_Branch], name: str) -> list[_Branch]:
+    full = known_type(name) or ""
+    bare = full.removeprefix("FHIR.")
+    if any(branch.type in ("Resource", "DomainResource") for branch in branches):
+        raise _General
+    if full.startswith("System."):
+        return []
+    return [
+        branch for branch in branches if branch.type == bare or (not kind_of(branch.type).primitive and bare in kind_of(branch.type).bases)
+    ]
+
+
+def _call(node: Call, branch: _Branch) -> list[_Branch]:
+    arguments = node.arguments
+    if node.name in ("as", "ofType") and len(arguments) == 1 and isinstance(arguments[0], Name):
+        return _cast([branch], arguments[0].name)
+    if node.name == "where" and len(arguments) == 1:
+        return [_where(branch, arguments[0])]
+    if (
+        node.name == "first"
+        and not arguments
+        and sum(step.kind == "each" for step in branch.steps) == 1
+        and branch.steps[-1].kind == "each"
+    ):
+        return [branch.then(_Step("nth"))]
+    if node.name == "extension" and len(arguments) == 1 and isinstance(arguments[0], Literal) and not kind_of(branch.type).primitive:
+        extensions = branch.then(_Step("each", "extension"), "Extension")
+        return [extensions.then(_Step("equal", "url", text=arguments[0].text))]
+    raise _General
+
+
+def _where(branch: _Branch, test: Node) -> _Branch:
+    kind = kind_of(branch.type)
+    if isinstance(test, TypeTest) and test.operator == "is" and isinstance(test.left, Call) and test.left.name == "resolve":
+        if branch.type != "Reference":
+            raise _General
+        return replace(branch.then(_Step("test", test=_points_to(test.type))), targets=(test.type,))
+    if isinstance(test, Binary) and test.operator == "=" and isinstance(test.left, Name) and isinstance(test.right, Literal):
+        field = kind.load().get(test.left.name)
+        if (
+            field
+            and field.choices is None
+            and not field.many
+            and field.kind
+            and field.kind.system == "String"
+            and test.right.kind == "string"
+        ):
+            return branch.then(_Step("equal", field.json, text=test.right.text))
+    if _mentions_surroundings(test):
+        raise _General
+    condition = Compiler().code(test).condition("where()")
+
+    def meets(value: Any, resource: dict[str, Any]) -> bool:
+        here = [Item(value, kind)]
+        return condition(here, Env(None, None, here, {})) is True
+
+    return branch.then(_Step("test", test=meets))
+
+
+def _is_text(field: Field | None) -> bool:
+    """Whether a child is a single string (code, uri …)."""
+    return field is not None and field.choices is None and not field.many and field.kind is not None and field.kind.system == "String"
+
+
+def _mentions_surroundings(node: Any) -> bool:
+    """Whether a criterion looks at more than the element itself."""
+    if isinstance(node, Variable) or (isinstance(node, Call) and node.name in ("resolve", "memberOf", "conformsTo", "trace")):
+        return True
+    if isinstance(node, tuple):
+        return any(_mentions_surroundings(one) for one in node)
+    return isinstance(node, Node) and any(_mentions_surroundings(getattr(node, name)) for name in node.__dataclass_fields__)
+
+
+def _points_to(type_name: str) -> Callable[[Any, dict[str, Any]], bool]:
+    """`resolve() is T`, from the reference's own text, its `type`, or the contained resource; nothing is loaded."""
+    prefix = type_name + "/"
+
+    def test(value: Any, resource: dict[str, Any]) -> bool:
+        text = value.get("reference")
+        if text.__class__ is str:
+            if text.startswith(prefix):
+                return True
+            if text.startswith("#"):
+                return any(
+                    one.get("id") == text[1:] and one.get("resourceType") == type_name
+                    for one in resource.get("contained") or ()
+                    if one.__class__ is dict
+                )
+        return reference_type(value) == type_name
+
+    return test
+
+
+def _function(branches: list[_Branch]) -> Values:
+    """A function for all branches of one type. Its source is made of the definitions' element names; texts come in as constants."""
+    scope: dict[str, Any] = {"slow": _slow(branches)}
+    if len(branches) == 1 and [step.kind for step in branches[0].steps] == ["get"]:
+        return _single(branches[0].steps[0].name)
+    lines = ["def values(resource):", " out = []", " try:"]
+    for number, branch in enumerate(branches):
+        if any(step.kind == "nth" for step in branch.steps):
+            scope[f"walk{number}"] = _walker(branch.steps)
+            lines.append(f"  out += walk{number}(resource)")
+        else:
+            lines += _lines(branch, f"{number}_", scope)
+    lines += [" except (AttributeError, TypeError):", "  return slow(resource)", " return out"]
+    exec("\n".join(lines), scope)
+    return scope["values"]
+
+
+def _single(name: str) -> Values:
+    def values(resource: dict[str, Any]) -> list[Raw]:
+        value = resource.get(name)
+        return [] if value is None else [value]
+
+    return values
+
+
+def _lines(branch: _Branch, number: str, scope: dict[str, Any]) -> list[str]:
+    """The source of one branch: nested ifs and loops, the innermost appends."""
+    lines: list[str] = []
+    pad, current = "  ", "resource"
+    primitive = kind_of(branch.type).primitive
+    for place, step in enumerate(branch.steps):
+        value, last = f"v{number}{place}", place == len(branch.steps) - 1
+        if step.kind == "equal":
+            scope[f"text{number}{place}"] = step.text
+            lines.append(f"{pad}if {current}.get({step.name!r}) == text{number}{place}:")
+            pad += " "
+        elif step.kind == "test":
+            scope[f"test{number}{place}"] = step.test
+            lines.append(f"{pad}if test{number}{place}({current}, resource):")
+            pad += " "
+        else:
+            lines.append(f"{pad}{value} = {current}.get({step.name!r})")
+            current = value
+            if step.kind == "get":
+                lines.append(f"{pad}if {value} is not None:")
+                pad += " "
+            elif last and primitive:
+                lines += [f"{pad}if {value}:", f"{pad} if {value}.__class__ is not list: raise TypeError"]
+                lines.append(f"{pad} out += {value} if None not in {value} else [x for x in {value} if x is not None]")
+                return lines
+            else:
+                lines += [f"{pad}if {value}:", f"{pad} for {value} in {value}:"]
+                pad += "  "
+    return [*lines, f"{pad}out.append({current})"]
+
+
+def _walker(steps: tuple[_Step, ...]) -> Values:
+    """The same steps one by one, for `[n]` and for content that is not as the definitions say."""
+
+    def walk(resource: dict[str, Any]) -> list[Raw]:
+        values: list[Any] = [resource]
+        for step in steps:
+            if step.kind == "nth":
+                values = values[step.number : step.number + 1]
+            elif step.kind == "equal":
+                values = [value for value in values if value.__class__ is dict and value.get(step.name) == step.text]
+            elif step.kind == "test" and step.test:
+                values = [value for value in values if value.__class__ is dict and step.test(value, resource)]
+            else:
+                found: list[Any] = []
+                for value in values:
+                    inner = value.get(step.name) if value.__class__ is dict else None
+                    found += inner if inner.__class__ is list else [inner]
+                values = [value for value in found if value is not None]
+        return values
+
+    return walk
+
+
+def _slow(branches: list[_Branch]) -> Values:
+    walkers = [_walker(branch.steps) for branch in branches]
+
+    def values(resource: dict[str, Any]) -> list[Raw]:
+        return [value for walk in walkers for value in walk(resource)]
+
+    return values
+
+
+def _general(expression: str) -> TypedPath:
+    compiled = compile_expression(expression)
+    if compiled.is_condition:
+
+        def condition(resource: dict[str, Any]) -> list[Raw]:
+            found = compiled.test(resource, resolve=stand_in)
+            return [] if found is None else [found]
+
+        return TypedPath("boolean", condition)
+    return TypedPath(None, lambda resource: [item for item in compiled.evaluate(resource, resolve=stand_in) if item.value is not None])
+
+
+def stand_in(reference: str) -> dict[str, Any] | None:
+    """In place of what a reference points to: a resource of that type and id, which is all that `resolve() is X` asks for."""
+    found = parse_reference(reference)
+    return {"resourceType": found.type, "id": found.id} if found.type else None

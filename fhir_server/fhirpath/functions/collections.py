@@ -1,202 +1,191 @@
-"""Existence, filtering, subsetting and combining.
+"""Filtering, projection, subsetting, combining and sorting.
 
-Specification: http://hl7.org/fhirpath/N1/#existence to #combining
+Specification: http://hl7.org/fhirpath/N1/#filtering-and-projection, #subsetting, #combining; sort: http://hl7.org/fhirpath/#sort
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cmp_to_key
 from typing import Any
 
-from fhir_server.fhirpath import equality
+from fhir_server.fhirpath.code import EMPTY, Code, of_truth
+from fhir_server.fhirpath.equality import Seen, compare_values, distinct
 from fhir_server.fhirpath.errors import FhirPathError
-from fhir_server.fhirpath.evaluation import Collection, Env, Evaluator, boolean, integer, single
-from fhir_server.fhirpath.functions.declare import Function, Iteration, answer, env_focus, on_collection
-from fhir_server.fhirpath.items import of_system, system_value
-from fhir_server.fhirpath.typing import is_of
-
-_LIMIT = 100_000
-
-
-def where(criterion: Evaluator) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        with Iteration(env) as each:
-            return [item for k, item in enumerate(focus) if boolean(criterion(env, each.at(item, k)), "where()") is True]
-
-    return evaluate
+from fhir_server.fhirpath.evaluation import Env, integer, single_value
+from fhir_server.fhirpath.functions.declare import Function, Site, against, on_collection
+from fhir_server.fhirpath.items import Collection
+from fhir_server.fhirpath.parser import Node, Ordered, Sign
+from fhir_server.fhirpath.typenames import type_test
 
 
-def exists(criterion: Evaluator | None = None) -> Evaluator:
-    if criterion is None:
-        return lambda env, focus: [of_system(bool(focus))]
-    kept = where(criterion)
-    return lambda env, focus: [of_system(bool(kept(env, focus)))]
+def _where(site: Site) -> Code:
+    source, condition, walk = site.input, site.each(0).condition("where()"), site.walk(0)
+    return Code(lambda focus, env: [here[0] for here in walk(source(focus, env), env) if condition(here, env)])
 
 
-def _all(criterion: Evaluator) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        with Iteration(env) as each:
-            return [of_system(all(boolean(criterion(env, each.at(item, k)), "all()") is True for k, item in enumerate(focus)))]
+def _select(site: Site) -> Code:
+    source, projection, walk = site.input, site.each(0).many, site.walk(0)
 
-    return evaluate
-
-
-def select(projection: Evaluator) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        with Iteration(env) as each:
-            return [found for k, item in enumerate(focus) for found in projection(env, each.at(item, k))]
-
-    return evaluate
-
-
-def repeat(projection: Evaluator) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
+    def evaluate(focus: Collection, env: Env) -> Collection:
         found: Collection = []
-        queue = list(focus)
-        with Iteration(env) as each:
-            while queue:
-                step = [new for k, item in enumerate(queue) for new in projection(env, each.at(item, k))]
-                fresh = [item for item in equality.distinct(step) if not equality.contains(found, item)]
-                found += fresh
-                queue = fresh
-                if len(found) > _LIMIT:
-                    raise FhirPathError(f"repeat() gives more than {_LIMIT} items")
+        for here in walk(source(focus, env), env):
+            found += projection(here, env)
+        env.spend(len(found))
         return found
 
-    return evaluate
+    return Code(evaluate)
 
 
-def _booleans(focus: Collection, name: str) -> list[bool]:
-    values = [system_value(item) for item in focus]
-    if not all(isinstance(value, bool) for value in values):
-        raise FhirPathError(f"{name}() needs booleans")
-    return values
+def _repeat(site: Site) -> Code:
+    """Cycle-safe: an item that is there already is not walked again."""
+    source, projection, walk = site.input, site.each(0).many, site.walk(0)
+
+    def evaluate(focus: Collection, env: Env) -> Collection:
+        found: Collection = []
+        seen = Seen()
+        level = source(focus, env)
+        while level:
+            level = [new for here in walk(level, env) for new in projection(here, env) if seen.add(new)]
+            found += level
+        return found
+
+    return Code(evaluate)
 
 
-def _single(env: Env, focus: Collection) -> Collection:
-    item = single(focus, "single()")
-    return [item] if item else []
+def _repeat_all(site: Site) -> Code:
+    """As repeat(), equal items included; only the budget of the evaluation ends a cycle."""
+    source, projection, walk = site.input, site.each(0).many, site.walk(0)
+
+    def evaluate(focus: Collection, env: Env) -> Collection:
+        found: Collection = []
+        level = source(focus, env)
+        while level:
+            level = [new for here in walk(level, env) for new in projection(here, env)]
+            found += level
+        return found
+
+    return Code(evaluate)
 
 
-def _skip(count: Evaluator) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        number = integer(count(env, env_focus(env, focus)), "skip()")
-        return focus[max(number or 0, 0) :] if number is not None else []
-
-    return evaluate
+def _of_type(site: Site) -> Code:
+    source, test = site.input, type_test(site.type_name(), site.node.arguments[0].position, exact=True)
+    return Code(lambda focus, env: [item for item in source(focus, env) if test(item)])
 
 
-def _take(count: Evaluator) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        number = integer(count(env, env_focus(env, focus)), "take()")
-        return focus[: max(number, 0)] if number is not None else []
+def _as(site: Site) -> Code:
+    from fhir_server.fhirpath.compiler import cast
 
-    return evaluate
-
-
-def _against(work: Any) -> Any:
-    def make(other: Evaluator) -> Evaluator:
-        return lambda env, focus: work(focus, other(env, env_focus(env, focus)))
-
-    return make
+    test = type_test(site.type_name(), site.node.arguments[0].position, exact=True)
+    return Code(cast(site.input, test, strict=site.compiler.strict_as))
 
 
-def _exclude(focus: Collection, other: Collection) -> Collection:
-    return [item for item in focus if not equality.contains(other, item)]
+def _is(site: Site) -> Code:
+    source, test = site.input, type_test(site.type_name(), site.node.arguments[0].position)
+
+    def truth(focus: Collection, env: Env) -> bool | None:
+        items = source(focus, env)
+        if len(items) > 1:
+            raise FhirPathError(f"is() needs a single item, not {len(items)}")
+        return test(items[0]) if items else None
+
+    return of_truth(truth)
 
 
-def _intersect(focus: Collection, other: Collection) -> Collection:
-    return equality.distinct([item for item in focus if equality.contains(other, item)])
+def _single(items: Collection) -> Collection:
+    if len(items) > 1:
+        raise FhirPathError(f"single() needs a single item, not {len(items)}")
+    return items
 
 
-def _subset(focus: Collection, other: Collection) -> Collection:
-    return [of_system(all(equality.contains(other, item) for item in focus))]
+def _slice(cut: Callable[[Collection, int], Collection]) -> Function:
+    def build(site: Site) -> Code:
+        source, count, name = site.input, site.argument(0), site.name
+
+        def evaluate(focus: Collection, env: Env) -> Collection:
+            number = integer(count(focus, env), name)
+            return EMPTY if number is None else cut(source(focus, env), max(number, 0))
+
+        return Code(evaluate)
+
+    return Function(build, 1, 1)
 
 
-def _of_type(name: str) -> Evaluator:
-    return lambda env, focus: [item for item in focus if is_of(item, name, exact=True)]
+def _exclude(mine: Collection, theirs: Collection) -> Collection:
+    among = Seen(theirs)
+    return [item for item in mine if item not in among]
 
 
-def _as(name: str) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        # R4 search parameters apply as() to lists; the official definitions count more than the one-item rule.
-        return [item for item in focus if is_of(item, name, exact=True)]
-
-    return evaluate
+def _intersect(mine: Collection, theirs: Collection) -> Collection:
+    among = Seen(theirs)
+    return distinct([item for item in mine if item in among])
 
 
-def _is(name: str) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        item = single(focus, "is()")
-        return [of_system(is_of(item, name))] if item else []
+def _direction(argument: Node) -> tuple[Node, bool]:
+    """A key of sort() without its direction, and whether that is descending."""
+    if isinstance(argument, Ordered):
+        return argument.key, argument.descending
+    if isinstance(argument, Sign) and argument.sign == "-":
+        return argument.operand, True
+    return argument, False
 
-    return evaluate
 
+def _sort(site: Site) -> Code:
+    """By the keys in turn; a key is descending after `desc` or a leading minus. An item without a key comes first, descending last."""
+    source = site.input
+    keys: list[tuple[Any, bool]] = []
+    for argument in site.node.arguments:
+        key, descending = _direction(argument)
+        keys.append((site.compiler.apart(key).many, descending))
+    if not keys:
+        keys = [(lambda focus, env: focus, False)]
 
-def _sort(*keys: Evaluator) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        rows = []
-        with Iteration(env) as each:
-            for k, item in enumerate(focus):
-                here = each.at(item, k)
-                rows.append(([system_value(found[0]) if (found := key(env, here)) else None for key in keys or (lambda e, f: f,)], item))
+    def order(a: tuple[list[Any], Any], b: tuple[list[Any], Any]) -> int:
+        for x, y, (_, descending) in zip(a[0], b[0], keys, strict=True):
+            found = -1 if x is None else 1 if y is None else compare_values(x, y, "sort()")
+            if found and x is not y:
+                return -found if descending else found
+        return 0
 
-        def order(a: Any, b: Any) -> int:
-            for x, y in zip(a[0], b[0], strict=True):
-                if x is None or y is None:
-                    if x is not y:
-                        return -1 if x is None else 1
-                    continue
-                found = equality.compare_values(x, y, "sort()")
-                if found:
-                    return found
-            return 0
-
+    def evaluate(focus: Collection, env: Env) -> Collection:
+        items = source(focus, env)
+        env.spend(len(items))
+        rows = [([single_value(key([item], env), "a key of sort()") for key, _ in keys], item) for item in items]
         return [item for _, item in sorted(rows, key=cmp_to_key(order))]
 
-    return evaluate
+    return Code(evaluate)
 
 
-def _coalesce(*choices: Evaluator) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
+def _coalesce(site: Site) -> Code:
+    choices = [site.argument(place) for place in range(site.given)]
+
+    def evaluate(focus: Collection, env: Env) -> Collection:
         for choice in choices:
-            if found := choice(env, env_focus(env, focus)):
+            if found := choice(focus, env):
                 return found
-        return []
+        return EMPTY
 
-    return evaluate
+    return Code(evaluate)
 
 
 FUNCTIONS = {
-    "empty": on_collection(lambda focus: [of_system(not focus)]),
-    "exists": Function(exists, 0, 1),
-    "all": Function(_all, 1, 1),
-    "allTrue": on_collection(lambda focus: [of_system(all(_booleans(focus, "allTrue")))]),
-    "anyTrue": on_collection(lambda focus: [of_system(any(_booleans(focus, "anyTrue")))]),
-    "allFalse": on_collection(lambda focus: [of_system(not any(_booleans(focus, "allFalse")))]),
-    "anyFalse": on_collection(lambda focus: [of_system(not all(_booleans(focus, "anyFalse")))]),
-    "subsetOf": Function(_against(_subset), 1, 1),
-    "supersetOf": Function(_against(lambda focus, other: _subset(other, focus)), 1, 1),
-    "count": on_collection(lambda focus: [of_system(len(focus))]),
-    "distinct": on_collection(equality.distinct),
-    "isDistinct": on_collection(lambda focus: answer(len(equality.distinct(focus)) == len(focus))),
-    "where": Function(where, 1, 1),
-    "select": Function(select, 1, 1),
-    "repeat": Function(repeat, 1, 1),
-    "ofType": Function(_of_type, 1, 1, takes_type=True),
-    "as": Function(_as, 1, 1, takes_type=True),
-    "is": Function(_is, 1, 1, takes_type=True),
-    "single": Function(lambda: _single),
-    "first": on_collection(lambda focus: focus[:1]),
-    "last": on_collection(lambda focus: focus[-1:]),
-    "tail": on_collection(lambda focus: focus[1:]),
-    "skip": Function(_skip, 1, 1),
-    "take": Function(_take, 1, 1),
-    "intersect": Function(_against(_intersect), 1, 1),
-    "exclude": Function(_against(_exclude), 1, 1),
-    "union": Function(_against(lambda focus, other: equality.distinct(focus + other)), 1, 1),
-    "combine": Function(_against(lambda focus, other: focus + other), 1, 1),
-    "not": on_collection(lambda focus: answer(None if (value := boolean(focus, "not()")) is None else not value)),
-    "sort": Function(_sort, 0, 9),
-    "coalesce": Function(_coalesce, 1, 20),
+    "where": Function(_where, 1, 1),
+    "select": Function(_select, 1, 1),
+    "repeat": Function(_repeat, 1, 1),
+    "repeatAll": Function(_repeat_all, 1, 1),
+    "ofType": Function(_of_type, 1, 1),
+    "as": Function(_as, 1, 1),
+    "is": Function(_is, 1, 1),
+    "single": on_collection(_single),
+    "first": on_collection(lambda items: items[:1]),
+    "last": on_collection(lambda items: items[-1:]),
+    "tail": on_collection(lambda items: items[1:]),
+    "skip": _slice(lambda items, count: items[count:]),
+    "take": _slice(lambda items, count: items[:count]),
+    "intersect": against(_intersect),
+    "exclude": against(_exclude),
+    "union": against(lambda mine, theirs: distinct(mine + theirs)),
+    "combine": against(lambda mine, theirs: mine + theirs),
+    "sort": Function(_sort, 0, 20),
+    "coalesce": Function(_coalesce, 1, 100),
 }

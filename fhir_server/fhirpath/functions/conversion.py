@@ -10,19 +10,22 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from fhir_server.fhirpath.evaluation import Collection, Env, Evaluator, single_value
-from fhir_server.fhirpath.functions.declare import Function, answer, env_focus
-from fhir_server.fhirpath.quantity import CALENDAR, Quantity
+from fhir_server.fhirpath.code import Code, of_truth, of_value
+from fhir_server.fhirpath.evaluation import Env, single_value, string
+from fhir_server.fhirpath.functions.declare import Function, Site
+from fhir_server.fhirpath.items import Collection, Long
+from fhir_server.fhirpath.quantity import WORDS, Quantity, converted
 from fhir_server.fhirpath.temporal import Temporal, parse_temporal
 from fhir_server.model.json_codec import plain
 
-_INTEGER = re.compile(r"[+-]?\d+\Z", re.ASCII)
-_DECIMAL = re.compile(r"[+-]?\d+(?:\.\d+)?\Z", re.ASCII)
-_QUANTITY = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(?:'([^']+)'|([a-zA-Z]+))?\Z", re.ASCII)
-_TRUE, _FALSE = {"true", "t", "yes", "y", "1", "1.0"}, {"false", "f", "no", "n", "0", "0.0"}
+_INTEGER = re.compile(r"[+-]?\d{1,30}\Z", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?\d{1,100}(?:\.\d{1,100})?\Z", re.ASCII)
+_QUANTITY = re.compile(r"([+-]?\d{1,100}(?:\.\d{1,100})?)(?:\s*'([^']+)'|\s+([a-z]+))?\Z", re.ASCII)
+_TRUE, _FALSE = frozenset(("true", "t", "yes", "y", "1", "1.0")), frozenset(("false", "f", "no", "n", "0", "0.0"))
 
 
 def to_boolean(value: Any) -> bool | None:
+    """As the table of toBoolean() has it; None for what is no boolean."""
     if isinstance(value, bool):
         return value
     if isinstance(value, int | Decimal):
@@ -32,15 +35,25 @@ def to_boolean(value: Any) -> bool | None:
     return None
 
 
-def to_integer(value: Any) -> int | None:
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, int):
-        return value
-    return int(value) if isinstance(value, str) and _INTEGER.match(value) else None
+def _whole(type_: type[int], bits: int) -> Callable[[Any], int | None]:
+    def convert(value: Any) -> int | None:
+        if isinstance(value, str):
+            if not _INTEGER.match(value):
+                return None
+            value = int(value)
+        if not isinstance(value, int):
+            return None
+        return type_(value) if -(2**bits) <= value < 2**bits else None
+
+    return convert
+
+
+to_integer = _whole(int, 31)
+to_long = _whole(Long, 63)
 
 
 def to_decimal(value: Any) -> Decimal | None:
+    """A Decimal, or None."""
     if isinstance(value, bool | int):
         return Decimal(int(value))
     if isinstance(value, Decimal):
@@ -49,6 +62,7 @@ def to_decimal(value: Any) -> Decimal | None:
 
 
 def to_string(value: Any) -> str | None:
+    """The text of a System value; None of an element with parts."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Decimal):
@@ -59,64 +73,58 @@ def to_string(value: Any) -> str | None:
 def _temporal(kind: str) -> Callable[[Any], Temporal | None]:
     def convert(value: Any) -> Temporal | None:
         if isinstance(value, str):
-            return parse_temporal(value, kind)
+            found = parse_temporal(value, kind)
+            if found is None and kind == "Date" and (moment := parse_temporal(value, "DateTime")):
+                found = convert(moment)
+            return found
         if not isinstance(value, Temporal):
             return None
         if value.kind == kind:
             return value
         if kind == "Date" and value.kind == "DateTime":
-            return parse_temporal(value.text[:10].rstrip("T"), "Date")
-        if kind == "DateTime" and value.kind == "Date":
-            return parse_temporal(value.text, "DateTime")
-        return None
+            return Temporal("Date", value.parts[:3], None, value.text[:10].rstrip("T"))
+        return Temporal("DateTime", value.parts, None, value.text) if kind == "DateTime" and value.kind == "Date" else None
 
     return convert
 
 
 def to_quantity(value: Any) -> Quantity | None:
+    """A number, a boolean or a text such as 4 days or 5.5 'mg' as a Quantity; None for anything else."""
     if isinstance(value, Quantity):
         return value
-    if isinstance(value, bool):
-        return Quantity(Decimal(int(value)), "1")
-    if isinstance(value, int | Decimal):
-        return Quantity(Decimal(value), "1")
+    if isinstance(value, bool | int | Decimal):
+        return Quantity(Decimal(int(value)) if isinstance(value, bool) else Decimal(value))
     if not isinstance(value, str) or not (found := _QUANTITY.match(value)):
         return None
     number, code, word = found.groups()
     if word:
-        singular = word.removesuffix("s")
-        return Quantity(Decimal(number), singular, True) if singular in CALENDAR else None
+        return Quantity(Decimal(number), WORDS[word], True) if word in WORDS else None
     return Quantity(Decimal(number), code or "1")
 
 
-def _in_unit(value: Quantity | None, unit: str) -> Quantity | None:
-    if value is None or value.unit == unit:
-        return value
-    wanted = Quantity(Decimal(1), unit.removesuffix("s"), True) if unit.removesuffix("s") in CALENDAR else Quantity(Decimal(1), unit)
-    a, b = value.base(), wanted.base()
-    return Quantity(a[1] / b[1], wanted.unit, wanted.calendar) if a and b and a[0] == b[0] else None
+def _function(convert: Callable[[Any], Any], *, test: bool, unit: bool) -> Function:
+    def build(site: Site) -> Code:
+        source, name = site.input, site.name
+        wanted = site.argument(0) if site.given else None
 
+        def value(focus: Collection, env: Env) -> Any:
+            given = single_value(source(focus, env), name)
+            if given is None:
+                return None
+            found = convert(given)
+            if wanted is not None and found is not None and (code := string(wanted(focus, env), name)) is not None:
+                found = converted(found, code)
+            return found is not None if test else found
 
-def _make(name: str, convert: Callable[[Any], Any], *, test: bool) -> Function:
-    def make(*arguments: Evaluator) -> Evaluator:
-        def evaluate(env: Env, focus: Collection) -> Collection:
-            value = single_value(focus, f"{name}()")
-            if value is None:
-                return []
-            found = convert(value)
-            if arguments and (unit := single_value(arguments[0](env, env_focus(env, focus)), name)) is not None:
-                found = _in_unit(found, unit)
-            return answer(found is not None) if test else answer(found)
+        return of_truth(value) if test else of_value(value)
 
-        return evaluate
-
-    return Function(make, 0, 1 if "Quantity" in name else 0)
+    return Function(build, 0, 1 if unit else 0)
 
 
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "Boolean": to_boolean,
     "Integer": to_integer,
-    "Long": to_integer,
+    "Long": to_long,
     "Decimal": to_decimal,
     "String": to_string,
     "Date": _temporal("Date"),
@@ -125,6 +133,6 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "Quantity": to_quantity,
 }
 FUNCTIONS = {
-    **{f"to{name}": _make(f"to{name}", convert, test=False) for name, convert in _CONVERSIONS.items()},
-    **{f"convertsTo{name}": _make(f"convertsTo{name}", convert, test=True) for name, convert in _CONVERSIONS.items()},
+    **{f"to{name}": _function(convert, test=False, unit=name == "Quantity") for name, convert in _CONVERSIONS.items()},
+    **{f"convertsTo{name}": _function(convert, test=True, unit=name == "Quantity") for name, convert in _CONVERSIONS.items()},
 }

@@ -5,141 +5,160 @@ Specification: https://hl7.org/fhir/R4/fhirpath.html#functions
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from fhir_server.fhirpath.code import Code, of_truth
 from fhir_server.fhirpath.errors import FhirPathError
-from fhir_server.fhirpath.evaluation import Collection, Env, Evaluator, single, string
-from fhir_server.fhirpath.functions.declare import Function, answer, env_focus, on_collection
-from fhir_server.fhirpath.items import Item, child, of_resource, of_system
+from fhir_server.fhirpath.evaluation import Env, described, single, string
+from fhir_server.fhirpath.functions.declare import Function, Site, on_collection, on_condition
+from fhir_server.fhirpath.items import Collection, Item, add_member, of_object, unwrapped, wrapped
+from fhir_server.fhirpath.references import resolved
 from fhir_server.model.definitions import definitions
 from fhir_server.model.xhtml import narrative_fault
 
-
-def _extension(url: Evaluator) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        wanted = string(url(env, env_focus(env, focus)), "extension()")
-        return [found for item in focus for found in child(item, "extension") if found.value.get("url") == wanted]
-
-    return evaluate
+_BASE = "http://hl7.org/fhir/StructureDefinition/"
 
 
-def _has_extension(url: Evaluator) -> Evaluator:
-    found = _extension(url)
-    return lambda env, focus: [of_system(bool(found(env, focus)))]
-
-
-def _is_primitive(item: Item) -> bool:
-    return item.is_system or (item.type in definitions().types and definitions().types.kind(item.type) == "primitive")
-
-
-def _has_value(focus: Collection) -> Collection:
-    return [of_system(len(focus) == 1 and _is_primitive(focus[0]) and focus[0].value is not None)]
-
-
-def _get_value(focus: Collection) -> Collection:
-    return [Item(focus[0].value, focus[0].type)] if len(focus) == 1 and _is_primitive(focus[0]) and focus[0].value is not None else []
-
-
-def _contained(root: Item | None, id: str) -> list[Item]:
-    if root is None or not isinstance(root.value, dict):
-        return []
-    return [item for item in child(root, "contained") if item.value.get("id") == id]
-
-
-def _within_bundle(root: Item | None, reference: str) -> dict[str, Any] | None:
-    if root is None or root.type != "Bundle":
-        return None
-    for entry in root.value.get("entry", ()):
-        resource = entry.get("resource")
-        if isinstance(resource, dict):
-            local = f"{resource.get('resourceType')}/{resource.get('id')}"
-            if reference in (entry.get("fullUrl"), local):
-                return resource
-    return None
-
-
-def _resolve(env: Env, focus: Collection) -> Collection:
+def _extensions(items: Collection, url: str | None) -> Collection:
     found: Collection = []
-    for item in focus:
-        reference = item.value.get("reference") if isinstance(item.value, dict) else item.value
-        if not isinstance(reference, str):
-            continue
-        if reference.startswith("#"):
-            inside = (
-                [env.root]
-                if reference == "#" and env.root
-                else _contained(env.root, reference[1:]) or _contained(env.resource, reference[1:])
-            )
-            found += [item for item in inside if item]
-            continue
-        resource = _within_bundle(env.root, reference) or (env.resolve(reference) if env.resolve else None)
-        if resource is not None:
-            found.append(of_resource(resource))
-    return found
+    for item in items:
+        add_member(item, "extension", found)
+    return [one for one in found if one.value.__class__ is dict and one.value.get("url") == url]
 
 
-def _terminology(name: str) -> Any:
-    def make(argument: Evaluator) -> Evaluator:
-        def evaluate(env: Env, focus: Collection) -> Collection:
-            item = single(focus, f"{name}()")
-            given = single(argument(env, env_focus(env, focus)), f"{name}()")
-            if item is None or given is None:
-                return []
-            if env.terminology is None:
-                raise FhirPathError(f"{name}() needs a terminology service, and there is none here")
-            return answer(env.terminology(name, item, given.value))
+def _extension(site: Site) -> Code:
+    source, url, name = site.input, site.argument(0), site.name
 
-        return evaluate
+    def evaluate(focus: Collection, env: Env) -> Collection:
+        items = source(focus, env)
+        return _extensions(items, string(url(focus, env), name)) if items else items
 
-    return make
+    return Code(evaluate)
 
 
-def _conforms(profile: Evaluator) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        item, url = single(focus, "conformsTo()"), string(profile(env, env_focus(env, focus)), "conformsTo()")
+def _has_extension(site: Site) -> Code:
+    found = _extension(site).many
+    return of_truth(lambda focus, env: bool(found(focus, env)))
+
+
+def _has_value(items: Collection) -> bool:
+    if len(items) != 1:
+        return False
+    item = items[0]
+    return item.__class__ is not Item or (item.kind.primitive and item.value is not None)
+
+
+def _get_value(items: Collection) -> Collection:
+    """The System value of a primitive."""
+    if not _has_value(items):
+        return []
+    item = items[0]
+    return [unwrapped(item) if item.__class__ is not Item else _plain(item)]
+
+
+def _plain(item: Item) -> Any:
+    converted = item.kind.convert(item.value) if item.kind.convert else item.value
+    return unwrapped(converted)
+
+
+def _resolve(site: Site) -> Code:
+    source = site.input
+
+    def evaluate(focus: Collection, env: Env) -> Collection:
+        items = source(focus, env)
+        env.spend(len(items))
+        return [found for item in items if (found := resolved(item, env)) is not None]
+
+    return Code(evaluate)
+
+
+def _terminology(site: Site) -> Code:
+    """memberOf, subsumes, subsumedBy, through the terminology port."""
+    source, other, name = site.input, site.argument(0), site.name
+    function = site.node.name
+
+    def truth(focus: Collection, env: Env) -> bool | None:
+        item, given = single(source(focus, env), name), single(other(focus, env), name)
+        if item is None or given is None:
+            return None
+        if env.terminology is None:
+            raise FhirPathError(f"{name} needs a terminology service, and there is none here")
+        return env.terminology(function, wrapped(item), wrapped(given).value)
+
+    return of_truth(truth)
+
+
+def _conforms(site: Site) -> Code:
+    source, profile, name = site.input, site.argument(0), site.name
+
+    def truth(focus: Collection, env: Env) -> bool | None:
+        item, url = single(source(focus, env), name), string(profile(focus, env), name)
         if item is None or url is None:
-            return []
-        base = "http://hl7.org/fhir/StructureDefinition/"
-        if url.startswith(base) and url[len(base) :] in definitions().types:
-            return [of_system(definitions().is_subtype(item.type, url[len(base) :]))]
-        if env.conforms is None:
+            return None
+        if item.__class__ is not Item:
+            raise FhirPathError(f"{name} needs an element, not {described(item)}")
+        type_name = url.removeprefix(_BASE)
+        if url.startswith(_BASE) and type_name in definitions().types:
+            return type_name in item.kind.bases
+        found = env.conforms(item.value, url) if env.conforms else None
+        if found is None:
             raise FhirPathError(f"conformsTo('{url}'): this profile is not known here")
-        return [of_system(env.conforms(item.value, url))]
+        return found
 
-    return evaluate
-
-
-def _html_checks(focus: Collection) -> Collection:
-    return [of_system(all(isinstance(item.value, str) and narrative_fault(item.value) is None for item in focus))]
+    return of_truth(truth)
 
 
-def _element_definition(focus: Collection) -> Collection:
-    raise FhirPathError("elementDefinition() is not there yet")
+def _html_checks(rules: Callable[[str], bool]) -> Function:
+    return on_condition(lambda items: all(item.__class__ is Item and isinstance(item.value, str) and rules(item.value) for item in items))
 
 
-def _check_modifiers(*allowed: Evaluator) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        urls = {string(one(env, env_focus(env, focus)), "checkModifiers()") for one in allowed}
-        for item in focus:
-            for extension in child(item, "modifierExtension"):
+def _check_modifiers(site: Site) -> Code:
+    """The input, when no other modifier extension than those named is on it; else an error."""
+    source, name = site.input, site.name
+    allowed = [site.argument(place) for place in range(site.given)]
+
+    def evaluate(focus: Collection, env: Env) -> Collection:
+        items = source(focus, env)
+        urls = {string(one(focus, env), name) for one in allowed}
+        for item in items:
+            found: Collection = []
+            add_member(item, "modifierExtension", found)
+            for extension in found:
                 if extension.value.get("url") not in urls:
                     raise FhirPathError(f"checkModifiers(): the modifier extension {extension.value.get('url')} is not expected")
-        return focus
+        return items
 
-    return evaluate
+    return Code(evaluate)
+
+
+def _element_definition(items: Collection) -> Collection:
+    """The ElementDefinition that an element's type gives it; FHIR's own definitions, no profile."""
+    found: Collection = []
+    for item in items:
+        if item.__class__ is Item and not item.is_system:
+            path = item.type
+            structure = definitions().resource(_BASE + path.split(".")[0])
+            for element in (structure or {}).get("snapshot", {}).get("element", ()):
+                if element.get("path") == path:
+                    made = of_object(element)
+                    found.append(made)
+                    break
+    return found
 
 
 FUNCTIONS = {
     "extension": Function(_extension, 1, 1),
     "hasExtension": Function(_has_extension, 1, 1),
-    "hasValue": on_collection(_has_value),
+    "hasValue": on_condition(_has_value),
     "getValue": on_collection(_get_value),
-    "resolve": Function(lambda: _resolve),
-    "memberOf": Function(_terminology("memberOf"), 1, 1),
-    "subsumes": Function(_terminology("subsumes"), 1, 1),
-    "subsumedBy": Function(_terminology("subsumedBy"), 1, 1),
+    "resolve": Function(_resolve),
+    "memberOf": Function(_terminology, 1, 1),
+    "subsumes": Function(_terminology, 1, 1),
+    "subsumedBy": Function(_terminology, 1, 1),
     "conformsTo": Function(_conforms, 1, 1),
-    "htmlChecks": on_collection(_html_checks),
+    "htmlChecks": _html_checks(lambda div: narrative_fault(div) is None),
+    "htmlChecks2": _html_checks(lambda div: narrative_fault(div) is None),
     "checkModifiers": Function(_check_modifiers, 0, 50),
     "elementDefinition": on_collection(_element_definition),
 }

@@ -5,38 +5,59 @@ Specification: http://hl7.org/fhirpath/N1/#tree-navigation, http://hl7.org/fhirp
 
 from __future__ import annotations
 
-from fhir_server.fhirpath.errors import FhirPathError
-from fhir_server.fhirpath.evaluation import Collection
-from fhir_server.fhirpath.functions.declare import on_collection
-from fhir_server.fhirpath.items import Item, children
+from typing import Any
+
+from fhir_server.fhirpath.code import Code
+from fhir_server.fhirpath.evaluation import Env
+from fhir_server.fhirpath.functions.declare import Function, Site, on_collection
+from fhir_server.fhirpath.items import TYPE_INFO, Collection, Item, children, system_type
 from fhir_server.model.definitions import definitions
 
-_LIMIT = 200_000
+
+def _children(site: Site) -> Code:
+    source = site.input
+
+    def evaluate(focus: Collection, env: Env) -> Collection:
+        found = [child for item in source(focus, env) for child in children(item)]
+        env.spend(len(found))
+        return found
+
+    return Code(evaluate)
 
 
-def _children(focus: Collection) -> Collection:
-    return [found for item in focus for found in children(item)]
+def _descendants(site: Site) -> Code:
+    """All children of children, each before its own."""
+    source = site.input
+
+    def evaluate(focus: Collection, env: Env) -> Collection:
+        found: Collection = []
+        waiting: Collection = [child for item in source(focus, env) for child in children(item)][::-1]
+        while waiting:
+            item = waiting.pop()
+            found.append(item)
+            below = list(children(item))
+            if below:
+                below.reverse()
+                waiting += below
+            if len(found) & 0xFFF == 0:
+                env.spend(0x1000)
+        return found
+
+    return Code(evaluate)
 
 
-def descendants(focus: Collection) -> Collection:
-    """All children of children, in document order by level."""
-    found: Collection = []
-    level = focus
-    while level:
-        level = _children(level)
-        found += level
-        if len(found) > _LIMIT:
-            raise FhirPathError(f"descendants() gives more than {_LIMIT} items")
-    return found
+def _type_of(item: Any) -> Item:
+    if item.__class__ is not Item:
+        return Item({"namespace": "System", "name": system_type(item), "baseType": "System.Any"}, TYPE_INFO["SimpleTypeInfo"])
+    if item.is_system:
+        return Item({"namespace": "System", "name": item.type[7:], "baseType": "System.Any"}, TYPE_INFO["ClassInfo"])
+    base = definitions().types.base(item.type)
+    info = {"namespace": "FHIR", "name": item.type, **({"baseType": f"FHIR.{base}"} if base else {})}
+    return Item(info, TYPE_INFO["ClassInfo"])
 
 
-def _type(focus: Collection) -> Collection:
-    found = []
-    for item in focus:
-        namespace, name = ("System", item.type[7:]) if item.is_system else ("FHIR", item.type)
-        kind = "SimpleTypeInfo" if item.is_system or definitions().types.base(name) is not None else "ClassInfo"
-        found.append(Item({"namespace": namespace, "name": name}, f"System.{kind}"))
-    return found
-
-
-FUNCTIONS = {"children": on_collection(_children), "descendants": on_collection(descendants), "type": on_collection(_type)}
+FUNCTIONS = {
+    "children": Function(_children),
+    "descendants": Function(_descendants),
+    "type": on_collection(lambda items: [_type_of(item) for item in items]),
+}

@@ -6,15 +6,19 @@ Specification: http://hl7.org/fhirpath/#boundary-functions, http://hl7.org/fhirp
 from __future__ import annotations
 
 import calendar
+from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 from fhir_server.fhirpath.evaluation import number
 from fhir_server.fhirpath.functions.declare import Function, on_value
+from fhir_server.fhirpath.operators import DECIMALS
 from fhir_server.fhirpath.quantity import Quantity
 from fhir_server.fhirpath.temporal import Temporal, text_of
 
-_DIGITS = {"Date": (4, 6, 8), "DateTime": (4, 6, 8, 10, 12, 17), "Time": (2, 4, 9)}
+# Digits that a value of each precision has: year, month, day; hour, minute, second, millisecond.
+_DIGITS = {"Date": (4, 6, 8), "DateTime": (4, 6, 8, 10, 12, 14, 17), "Time": (2, 4, 6, 9)}
+_MAX_SCALE = 28
 
 
 def _scale(value: Decimal) -> int:
@@ -22,74 +26,81 @@ def _scale(value: Decimal) -> int:
 
 
 def _number_boundary(value: Decimal, digits: int, sign: int) -> Decimal | None:
-    if not 0 <= digits <= 28:
+    """The edge of the interval that a decimal's last digit stands for, at a number of decimals; None outside of 0 to 28."""
+    if not 0 <= digits <= _MAX_SCALE or _scale(value) > _MAX_SCALE:
         return None
     edge = value + sign * Decimal("0.5").scaleb(-_scale(value))
-    return (
-        edge.quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR if sign < 0 else ROUND_CEILING)
-        if digits < _scale(edge)
-        else edge.quantize(Decimal(1).scaleb(-digits))
-    )
+    if digits >= _scale(edge):
+        return edge.quantize(Decimal(1).scaleb(-digits), context=DECIMALS)
+    return edge.quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR if sign < 0 else ROUND_CEILING, DECIMALS)
 
 
 def _time_boundary(value: Temporal, digits: int, sign: int) -> Temporal | None:
     steps = _DIGITS[value.kind]
     if digits not in steps:
         return None
-    wanted = steps.index(digits) + 1
+    wanted = min(steps.index(digits) + 1, 3 if value.kind != "DateTime" else 6)
     parts = list(value.parts[:wanted])
-    offset = value.offset
     start = 3 if value.kind == "Time" else 0
-    for place in range(len(parts), wanted):
-        unit = place + start
-        if unit == 1:
-            parts.append(1 if sign < 0 else 12)
-        elif unit == 2:
-            parts.append(1 if sign < 0 else calendar.monthrange(int(parts[0]), int(parts[1]))[1])
-        elif unit in (3, 4):
-            parts.append(0 if sign < 0 else (23, 59)[unit - 3])
-        else:
-            parts.append(Decimal("0.000") if sign < 0 else Decimal("59.999"))
-    if wanted + start == 6 and isinstance(parts[-1], Decimal) and -int(parts[-1].as_tuple().exponent) < 3:
-        known = -int(parts[-1].as_tuple().exponent)
-        parts[-1] = parts[-1].quantize(Decimal("0.001")) + (0 if sign < 0 else Decimal(1).scaleb(-known) - Decimal("0.001"))
+    for unit in range(len(parts) + start, wanted + start):
+        parts.append(_edge(unit, parts, sign))
+    if wanted + start == 6:
+        parts[-1] = _second_edge(Decimal(parts[-1]), sign, whole=digits == steps[-2], known=value.precision == wanted)
+    offset = value.offset
     if value.kind == "DateTime" and wanted > 3 and offset is None:
+        # Without a zone, the earliest time on earth is that of +14:00, the latest that of -12:00.
         offset = 14 * 60 if sign < 0 else -12 * 60
+    offset = offset if wanted > 3 else None
     return Temporal(value.kind, tuple(parts), offset, text_of(value.kind, parts, offset))
 
 
-def _boundary(sign: int) -> Any:
+def _edge(unit: int, parts: list[int | Decimal], sign: int) -> int | Decimal:
+    """The first or last value of a unit (1 month … 5 second)."""
+    if unit == 5:
+        return Decimal(0 if sign < 0 else 59)
+    if unit == 2:
+        return 1 if sign < 0 else calendar.monthrange(int(parts[0]), int(parts[1]))[1]
+    return {1: 1, 3: 0, 4: 0}[unit] if sign < 0 else {1: 12, 3: 23, 4: 59}[unit]
+
+
+def _second_edge(second: Decimal, sign: int, *, whole: bool, known: bool) -> Decimal:
+    if whole:
+        return second.quantize(Decimal(1), ROUND_FLOOR)
+    width = Decimal(1).scaleb(-_scale(second)) if known else Decimal(1)
+    return second.quantize(Decimal("0.001"), ROUND_FLOOR) + (max(width - Decimal("0.001"), Decimal(0)) if sign > 0 else 0)
+
+
+def _boundary(sign: int) -> Callable[..., Any]:
     def work(value: Any, digits: Any = None) -> Any:
-        if isinstance(value, Quantity):
-            found = _number_boundary(value.value, 8 if digits is None else digits, sign)
-            return None if found is None else Quantity(found, value.unit, value.calendar)
+        if digits is not None and (isinstance(digits, bool) or not isinstance(digits, int)):
+            return None
         if isinstance(value, Temporal):
             return _time_boundary(value, _DIGITS[value.kind][-1] if digits is None else digits, sign)
+        wanted = 8 if digits is None else digits
+        if isinstance(value, Quantity):
+            found = _number_boundary(value.value, wanted, sign)
+            return None if found is None else value.with_value(found)
         n = number(value)
-        return None if n is None else _number_boundary(n, 8 if digits is None else digits, sign)
+        return None if n is None else _number_boundary(n, wanted, sign)
 
     return work
 
 
 def _precision(value: Any) -> int | None:
     if isinstance(value, Temporal):
-        digits = _DIGITS[value.kind][value.precision - 1]
-        seconds = value.precision == len(_DIGITS[value.kind]) and value.kind != "Date"
-        if seconds and _scale(Decimal(value.parts[-1])) == 0:
-            return digits - 3
-        return digits
+        digits = _DIGITS[value.kind]
+        last = value.parts[-1]
+        return digits[value.precision - 1 + (isinstance(last, Decimal) and _scale(last) > 0)]
     n = number(value)
     return None if n is None else _scale(n)
 
 
-def _component(place: int, kinds: tuple[str, ...]) -> Any:
+def _component(place: int, kinds: tuple[str, ...]) -> Callable[[Any], Any]:
     def work(value: Any) -> Any:
         if not isinstance(value, Temporal) or value.kind not in kinds:
             return None
         at = place - 3 if value.kind == "Time" else place
-        if at >= value.precision or at < 0:
-            return None
-        return int(value.parts[at])
+        return int(value.parts[at]) if 0 <= at < value.precision else None
 
     return work
 
@@ -104,24 +115,31 @@ def _zone(value: Any) -> Any:
     return Decimal(value.offset) / 60 if isinstance(value, Temporal) and value.offset is not None else None
 
 
+def _date(value: Any) -> Any:
+    if not isinstance(value, Temporal) or value.kind == "Time":
+        return None
+    return Temporal("Date", value.parts[:3], None, text_of("Date", list(value.parts[:3]), None))
+
+
+def _time(value: Any) -> Any:
+    if not isinstance(value, Temporal) or value.kind != "DateTime" or value.precision < 4:
+        return None
+    return Temporal("Time", value.parts[3:], None, text_of("Time", list(value.parts[3:]), None))
+
+
 _DATES, _CLOCKS = ("Date", "DateTime"), ("DateTime", "Time")
 FUNCTIONS: dict[str, Function] = {
-    "lowBoundary": on_value("lowBoundary", _boundary(-1), 0, 1),
-    "highBoundary": on_value("highBoundary", _boundary(1), 0, 1),
-    "precision": on_value("precision", _precision),
-    "yearOf": on_value("yearOf", _component(0, _DATES)),
-    "monthOf": on_value("monthOf", _component(1, _DATES)),
-    "dayOf": on_value("dayOf", _component(2, _DATES)),
-    "hourOf": on_value("hourOf", _component(3, _CLOCKS)),
-    "minuteOf": on_value("minuteOf", _component(4, _CLOCKS)),
-    "secondOf": on_value("secondOf", _component(5, _CLOCKS)),
-    "millisecondOf": on_value("millisecondOf", _millisecond),
-    "timezoneOffsetOf": on_value("timezoneOffsetOf", _zone),
-    "dateOf": on_value("dateOf", lambda value: value and Temporal("Date", value.parts[:3], None, value.text[:10])),
-    "timeOf": on_value(
-        "timeOf",
-        lambda value: (
-            Temporal("Time", value.parts[3:], None, text_of("Time", list(value.parts[3:]), None)) if value.precision > 3 else None
-        ),
-    ),
+    "lowBoundary": on_value(_boundary(-1), 0, 1),
+    "highBoundary": on_value(_boundary(1), 0, 1),
+    "precision": on_value(_precision),
+    "yearOf": on_value(_component(0, _DATES)),
+    "monthOf": on_value(_component(1, _DATES)),
+    "dayOf": on_value(_component(2, _DATES)),
+    "hourOf": on_value(_component(3, _CLOCKS)),
+    "minuteOf": on_value(_component(4, _CLOCKS)),
+    "secondOf": on_value(_component(5, _CLOCKS)),
+    "millisecondOf": on_value(_millisecond),
+    "timezoneOffsetOf": on_value(_zone),
+    "dateOf": on_value(_date),
+    "timeOf": on_value(_time),
 }

@@ -1,108 +1,116 @@
 """iif, trace, the clock, and variables defined on the way.
 
-Specification: http://hl7.org/fhirpath/N1/#utility-functions
+Specification: http://hl7.org/fhirpath/N1/#utility-functions; defineVariable: http://hl7.org/fhirpath/#definevariable
 """
 
 from __future__ import annotations
 
-import datetime as dt
-
-from fhir_server.fhirpath.errors import FhirPathError
-from fhir_server.fhirpath.evaluation import Collection, Env, Evaluator, boolean, single, string
-from fhir_server.fhirpath.functions.declare import Function, Iteration, env_focus
-from fhir_server.fhirpath.items import of_system
-from fhir_server.fhirpath.temporal import parse_temporal
-
-
-def _iif(criterion: Evaluator, then: Evaluator, otherwise: Evaluator | None = None) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        if len(focus) > 1:
-            raise FhirPathError(f"iif() needs a single item as its input, not {len(focus)}")
-        with Iteration(env) as each:
-            here = each.at(focus[0], 0) if focus else focus
-            found = criterion(env, here)
-            if len(found) == 1 and not isinstance(found[0].value, bool):
-                raise FhirPathError("iif() needs a boolean as its criterion")
-            if boolean(found, "iif()"):
-                return then(env, here)
-            return otherwise(env, here) if otherwise else []
-
-    return evaluate
+from fhir_server.fhirpath import quantity
+from fhir_server.fhirpath.code import EMPTY, Code, of_truth, of_value
+from fhir_server.fhirpath.errors import FhirPathError, FhirPathSemanticError
+from fhir_server.fhirpath.evaluation import Env, described, single_value, string
+from fhir_server.fhirpath.functions.declare import Function, Site
+from fhir_server.fhirpath.items import Collection, Item
+from fhir_server.fhirpath.parser import Literal
+from fhir_server.fhirpath.quantity import Quantity
+from fhir_server.fhirpath.temporal import Temporal, parse_temporal
 
 
-def _trace(name: Evaluator, projection: Evaluator | None = None) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        label = string(name(env, env_focus(env, focus)), "trace()") or ""
-        shown: Collection = focus
-        if projection:
-            with Iteration(env) as each:
-                shown = [found for k, item in enumerate(focus) for found in projection(env, each.at(item, k))]
-        env.traces.append((label, shown))
-        return focus
+def _iif(site: Site) -> Code:
+    """Only the branch that is chosen is evaluated; the criterion must be a boolean or empty."""
+    source, joined = site.input, site.joined
+    criterion, then = site.each(0).many, site.each(1).many
+    otherwise = site.each(2).many if site.given > 2 else None
 
-    return evaluate
+    def evaluate(focus: Collection, env: Env) -> Collection:
+        here = source(focus, env)
+        if joined and len(here) > 1:
+            raise FhirPathError(f"iif() needs a single item as its input, not {len(here)}")
+        found = criterion(here, env)
+        if len(found) > 1:
+            raise FhirPathError(f"iif() needs a single boolean as its criterion, not {len(found)} items")
+        value = found[0] if found else None
+        if value.__class__ is Item:
+            value = value.value
+        if value is True:
+            return then(here, env)
+        if value is not False and value is not None:
+            raise FhirPathError(f"iif() needs a boolean as its criterion, not {described(found[0])}")
+        return otherwise(here, env) if otherwise else EMPTY
 
-
-def _define(name: Evaluator, value: Evaluator | None = None) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        label = string(name(env, env_focus(env, focus)), "defineVariable()")
-        if (
-            not label
-            or label in env.defined
-            or label in env.variables
-            or label in ("context", "resource", "rootResource", "sct", "loinc", "ucum")
-        ):
-            raise FhirPathError(f"defineVariable() cannot define %{label}: it is defined already, or no name")
-        if value is None:
-            found = focus
-        else:
-            before, env.this = env.this, focus
-            found = value(env, focus)
-            env.this = before
-        env.defined = {**env.defined, label: found}
-        return focus
-
-    return evaluate
+    return Code(evaluate)
 
 
-def _now(env: Env, focus: Collection) -> Collection:
-    text = env.now.isoformat(timespec="milliseconds")
-    return [of_system(parse_temporal(text, "DateTime"))]
+def _trace(site: Site) -> Code:
+    source, label, name = site.input, site.argument(0), site.name
+    projection = site.each(1).many if site.given > 1 else None
+    walk = site.walk(1) if site.given > 1 else None
+
+    def evaluate(focus: Collection, env: Env) -> Collection:
+        items = source(focus, env)
+        text = string(label(focus, env), name)
+        if env.traces is not None:
+            shown = items
+            if projection and walk:
+                shown = [found for here in walk(items, env) for found in projection(here, env)]
+            env.traces.append((text or "", shown))
+        return items
+
+    return Code(evaluate)
 
 
-def _today(env: Env, focus: Collection) -> Collection:
-    return [of_system(parse_temporal(env.now.date().isoformat(), "Date"))]
+def _define(site: Site) -> Code:
+    source = site.input
+    label = site.node.arguments[0]
+    if not isinstance(label, Literal) or label.kind != "string" or not label.text:
+        raise FhirPathSemanticError("defineVariable() needs its name as a string literal", label.position)
+    value = site.each(1).many if site.given > 1 else None
+    slot = site.compiler.new_slot(label.text, site.node.position)
+    name = label.text
+
+    def evaluate(focus: Collection, env: Env) -> Collection:
+        items = source(focus, env)
+        if name in env.variables:
+            raise FhirPathError(f"the variable %{name} is defined already")
+        env.slots[slot] = value(items, env) if value else items
+        return items
+
+    return Code(evaluate)
 
 
-def _time_of_day(env: Env, focus: Collection) -> Collection:
-    return [of_system(parse_temporal(env.now.time().isoformat(timespec="milliseconds"), "Time"))]
+def _now(site: Site) -> Code:
+    def value(focus: Collection, env: Env) -> Temporal | None:
+        return parse_temporal(env.instant().isoformat(timespec="milliseconds").replace("+00:00", "Z"), "DateTime")
+
+    return of_value(value)
 
 
-def clock() -> dt.datetime:
-    """The system's local time with its zone."""
-    return dt.datetime.now().astimezone()
+def _today(site: Site) -> Code:
+    return of_value(lambda focus, env: parse_temporal(env.instant().date().isoformat(), "Date"))
 
 
-def _comparable(other: Evaluator) -> Evaluator:
-    def evaluate(env: Env, focus: Collection) -> Collection:
-        from fhir_server.fhirpath.items import system_value
-        from fhir_server.fhirpath.quantity import Quantity, compare
+def _time_of_day(site: Site) -> Code:
+    return of_value(lambda focus, env: parse_temporal(env.instant().time().isoformat(timespec="milliseconds"), "Time"))
 
-        a, b = single(focus, "comparable()"), single(other(env, env_focus(env, focus)), "comparable()")
+
+def _comparable(site: Site) -> Code:
+    source, other, name = site.input, site.argument(0), site.name
+
+    def truth(focus: Collection, env: Env) -> bool | None:
+        a, b = single_value(source(focus, env), name), single_value(other(focus, env), name)
         if a is None or b is None:
-            return []
-        x, y = system_value(a), system_value(b)
-        return [of_system(isinstance(x, Quantity) and isinstance(y, Quantity) and compare(x, y) is not None)]
+            return None
+        return isinstance(a, Quantity) and isinstance(b, Quantity) and quantity.comparable(a, b)
 
-    return evaluate
+    return of_truth(truth)
 
 
 FUNCTIONS = {
     "iif": Function(_iif, 2, 3),
     "trace": Function(_trace, 1, 2),
     "defineVariable": Function(_define, 1, 2),
-    "now": Function(lambda: _now),
-    "today": Function(lambda: _today),
-    "timeOfDay": Function(lambda: _time_of_day),
+    "now": Function(_now),
+    "today": Function(_today),
+    "timeOfDay": Function(_time_of_day),
     "comparable": Function(_comparable, 1, 1),
 }
