@@ -13,38 +13,49 @@ from xml.parsers import expat
 _NAMESPACE = "http://www.w3.org/1999/xhtml"
 
 ELEMENTS = frozenset(
-    """a abbr acronym address area b bdo big blockquote br caption cite code col colgroup dd del dfn div dl dt em h1 h2 h3 h4 h5 h6 hr i
-    img ins kbd li map ol p pre q s samp small span strike strong sub sup table tbody td tfoot th thead tr tt u ul var""".split()
-)
+    {
+        "a", "abbr", "acronym", "address", "area", "b", "bdo", "big", "blockquote", "br", "caption", "cite", "code", "col", "colgroup",
+        "dd", "del", "dfn", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "ins", "kbd", "li", "map",
+        "ol", "p", "pre", "q", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "table", "tbody", "td", "tfoot", "th",
+        "thead", "tr", "tt", "u", "ul", "var",
+    }
+)  # fmt: skip
 ATTRIBUTES = frozenset(
-    """abbr accesskey align alt axis bgcolor border cellpadding cellspacing char charoff charset cite class clear color colspan compact coords
-    datetime dir frame headers height href hreflang hspace id ismap lang longdesc name nohref noshade nowrap rel rev rowspan rules scope shape
-    size span src start style summary tabindex title type usemap valign value vspace width xml:id xml:lang xml:space xmlns""".split()
-)
+    {
+        "abbr", "accesskey", "align", "alt", "axis", "bgcolor", "border", "cellpadding", "cellspacing", "char", "charoff", "charset",
+        "cite", "class", "clear", "color", "colspan", "compact", "coords", "datetime", "dir", "frame", "headers", "height", "href",
+        "hreflang", "hspace", "id", "ismap", "lang", "longdesc", "name", "nohref", "noshade", "nowrap", "rel", "rev", "rowspan",
+        "rules", "scope", "shape", "size", "span", "src", "start", "style", "summary", "tabindex", "title", "type", "usemap", "valign",
+        "value", "vspace", "width", "xml:id", "xml:lang", "xml:space", "xmlns",
+    }
+)  # fmt: skip
 
 # Most short narratives are plain text in one div; they need no parser.
-_PLAIN = re.compile(
-    r'<div xmlns="http://www\.w3\.org/1999/xhtml">(?=[^<&\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*[^<&\s])[^<&\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*</div>\Z'
-)
+_TEXT = r"[^<&\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*"
+_PLAIN = re.compile(rf'<div xmlns="http://www\.w3\.org/1999/xhtml">(?={_TEXT}[^<&\s]){_TEXT}</div>\Z')
 _NAMED_ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)[A-Za-z][A-Za-z0-9]*;")
 _ACTIVE = re.compile(r"[\s\x00-\x20]*(?:javascript|vbscript|data(?!:image/))\s*:", re.I)
 
 
 class NarrativeProblem(NamedTuple):
-    """Why a `div` is refused: `malformed` when it is no XHTML at all, else it breaks `rule` (txt-1 or txt-2)."""
+    """What is wrong with a `div`: `malformed` when it is no XHTML at all, else it breaks `rule` (txt-1 or txt-2).
+
+    `lenient`: it holds blanks only. The specification's own example eventdefinition-example does, so this is a warning.
+    """
 
     malformed: bool
     rule: str
     english: str
     chinese: str
+    lenient: bool = False
 
 
 class _Reader:
-    """What the parser meets: the first problem, and whether there is any content."""
+    """What the parser meets: the first problem, and whether there is any content or at least blanks."""
 
     def __init__(self) -> None:
         self.depth = 0
-        self.content = False
+        self.content = self.blanks = False
         self.problem: NarrativeProblem | None = None
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
@@ -52,12 +63,12 @@ class _Reader:
             self._root(name, attributes)
         self.depth += 1
         if name not in ELEMENTS:
-            self._refuse(f"must not hold the element <{name}>", f"不得含有 <{name}> 元素")
+            self._refuse(f"must not hold the element <{name[:40]}>", f"不得含有 <{name[:40]}> 元素")
         elif name == "img":
             self.content = True
         for attribute, value in attributes.items():
             if attribute not in ATTRIBUTES and not attribute.startswith("xmlns:"):
-                self._refuse(f"must not hold the attribute {attribute} on <{name}>", f"<{name}> 不得有 {attribute} 属性")
+                self._refuse(f"must not hold the attribute {attribute[:40]} on <{name}>", f"<{name}> 不得有 {attribute[:40]} 属性")
             elif attribute == "xmlns" and value != _NAMESPACE and self.depth > 1:
                 self._refuse(f"must not leave the XHTML namespace at <{name}>", f"<{name}> 不得离开 XHTML 命名空间")
             elif attribute in ("href", "src") and _ACTIVE.match(value):
@@ -77,8 +88,8 @@ class _Reader:
         self.depth -= 1
 
     def characters(self, data: str) -> None:
-        if not self.content and not data.isspace():
-            self.content = True
+        if not self.content:
+            self.content, self.blanks = not data.isspace(), True
 
 
 def narrative_problem(div: str) -> NarrativeProblem | None:
@@ -88,9 +99,8 @@ def narrative_problem(div: str) -> NarrativeProblem | None:
     if "<!DOCTYPE" in div or "<!ENTITY" in div:
         return NarrativeProblem(True, "txt-1", "must not have a document type", "不得含有 DOCTYPE")
     if found := _NAMED_ENTITY.search(div):
-        return NarrativeProblem(
-            True, "txt-1", f"must not use the HTML entity {found[0]}; write the character itself or its number", f"不得使用 HTML 实体 {found[0]}，请直接写字符或其数字形式"
-        )  # fmt: skip
+        why = f"must not use the HTML entity {found[0]}; write the character itself or its number"
+        return NarrativeProblem(True, "txt-1", why, f"不得使用 HTML 实体 {found[0]}，请直接写字符或其数字形式")
     reader = _Reader()
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -100,11 +110,13 @@ def narrative_problem(div: str) -> NarrativeProblem | None:
     try:
         parser.Parse(div.encode("utf-8", "surrogatepass"), True)
     except expat.ExpatError as fault:
-        why = expat.ErrorString(fault.code)
-        return NarrativeProblem(True, "txt-1", f"is not well-formed XHTML: {why} at line {fault.lineno}, column {fault.offset + 1}", f"不是格式良好的 XHTML：第 {fault.lineno} 行第 {fault.offset + 1} 列")  # fmt: skip
+        why = f"is not well-formed XHTML: {expat.ErrorString(fault.code)} at line {fault.lineno}, column {fault.offset + 1}"
+        return NarrativeProblem(True, "txt-1", why, f"不是格式良好的 XHTML：第 {fault.lineno} 行第 {fault.offset + 1} 列")
     if reader.problem:
         return reader.problem
-    return None if reader.content else NarrativeProblem(False, "txt-2", "must have some text or an image", "必须有文字或图片")
+    if reader.content:
+        return None
+    return NarrativeProblem(False, "txt-2", "must have some text or an image", "必须有文字或图片", reader.blanks)
 
 
 def narrative_fault(div: str) -> str | None:

@@ -19,7 +19,8 @@ def check_bundle(bundle: dict[str, Any], path: Path, report: Report) -> None:
     """All bdl invariants of one Bundle."""
     kind = bundle.get("type")
     if "total" in bundle and kind not in ("searchset", "history"):
-        report.broken((path, "total", -1), "bdl-1", f"total is only allowed in a searchset or history, not in a {kind}", "total 只允许出现在 searchset 或 history 中")  # fmt: skip
+        english = f"total is only allowed in a searchset or history, not in a {kind}"
+        report.broken((path, "total", -1), "bdl-1", english, "total 只允许出现在 searchset 或 history 中")
     entries = bundle.get("entry")
     entries = entries if isinstance(entries, list) else []
     for index, entry in enumerate(entries):
@@ -54,7 +55,15 @@ def _check_entry(entry: dict[str, Any], kind: Any, path: Path, report: Report) -
     resource = entry.get("resource")
     found = _RESTFUL.match(full)
     if found and isinstance(resource, dict) and found[1] == resource.get("resourceType") and resource.get("id", found[2]) != found[2]:
-        report.add("value", (path, "fullUrl", -1), f"fullUrl {shown(full)} disagrees with the resource's id {shown(resource.get('id'))}", f"fullUrl {shown(full)} 与资源 id {shown(resource.get('id'))} 不一致")  # fmt: skip
+        # a warning, for the specification's own examples message-request-link and diagnosticreport-example-lri disagree
+        id = shown(resource.get("id"))
+        report.add(
+            "value",
+            (path, "fullUrl", -1),
+            f"fullUrl {shown(full)} disagrees with the resource's id {id}",
+            f"fullUrl {shown(full)} 与资源 id {id} 不一致",
+            severity="warning",
+        )
 
 
 def _check_unique(entries: list[Any], path: Path, report: Report) -> None:
@@ -68,13 +77,17 @@ def _check_unique(entries: list[Any], path: Path, report: Report) -> None:
         version = meta.get("versionId") if isinstance(meta, dict) else None
         first = seen.setdefault((full, version if isinstance(version, str) else None), index)
         if first != index:
-            report.broken(((path, "entry", index), "fullUrl", -1), "bdl-7", f"fullUrl {shown(full)} is also that of entry[{first}]", f"fullUrl {shown(full)} 与 entry[{first}] 重复")  # fmt: skip
+            place = ((path, "entry", index), "fullUrl", -1)
+            report.broken(
+                place, "bdl-7", f"fullUrl {shown(full)} is also that of entry[{first}]", f"fullUrl {shown(full)} 与 entry[{first}] 重复"
+            )
 
 
 def _check_document(bundle: dict[str, Any], path: Path, report: Report) -> None:
     identifier = bundle.get("identifier")
     if not (isinstance(identifier, dict) and "system" in identifier and "value" in identifier):
-        report.broken((path, "identifier", -1), "bdl-9", "a document must have an identifier with a system and a value", "document 必须有带 system 和 value 的 identifier")  # fmt: skip
+        english = "a document must have an identifier with a system and a value"
+        report.broken((path, "identifier", -1), "bdl-9", english, "document 必须有带 system 和 value 的 identifier")
     if "timestamp" not in bundle:
         report.broken((path, "timestamp", -1), "bdl-10", "a document must have a timestamp", "document 必须有 timestamp")
 

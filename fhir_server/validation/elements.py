@@ -102,7 +102,13 @@ def many_primitives(json_name: str, name: str, exact: ValueCheck) -> Test:
             if item is not None:
                 exact(item, (path, name, index), report)
             elif not _at(owner.get(sibling), index):
-                report.add("structure", (path, name, index), f"null needs an object at the same place of {sibling}", f"null 必须在 {sibling} 的同一位置有对象", syntax=True)  # fmt: skip
+                report.add(
+                    "structure",
+                    (path, name, index),
+                    f"null needs an object at the same place of {sibling}",
+                    f"null 必须在 {sibling} 的同一位置有对象",
+                    syntax=True,
+                )
 
     return test
 
@@ -137,15 +143,35 @@ def many_siblings(json_name: str, name: str, element: ObjectCheck) -> Test:
         if not value:
             report.empty((path, "_" + json_name, -1), "the array", "数组")
         values = owner.get(json_name)
+        if values is None or (isinstance(values, list) and len(values) != len(value)):
+            _report_uneven(json_name, values, len(value), path, report)
         for index, item in enumerate(value):
             present = _at(values, index)
             if item is None:
                 if not present:
-                    report.add("structure", (path, "_" + json_name, index), f"null needs a value at the same place of {json_name}", f"null 必须在 {json_name} 的同一位置有值", syntax=True)  # fmt: skip
+                    report.add(
+                        "structure",
+                        (path, "_" + json_name, index),
+                        f"null needs a value at the same place of {json_name}",
+                        f"null 必须在 {json_name} 的同一位置有值",
+                        syntax=True,
+                    )
             elif not (present and _only_id(item)):
                 element(item, (path, name, index), report)
 
     return test
+
+
+def _report_uneven(json_name: str, values: list[Any] | None, length: int, path: Path, report: Report) -> None:
+    """ "JSON null values are used to fill out both arrays" (json.html#primitive): both are as long as the element repeats."""
+    have = "missing" if values is None else f"of {len(values)}"
+    report.add(
+        "structure",
+        (path, "_" + json_name, -1),
+        f"the array has {length} items, but {json_name} is {have}; null must fill out both arrays to the same length",
+        f"数组有 {length} 项，但 {json_name} {'缺失' if values is None else f'有 {len(values)} 项'}；两个数组须用 null 补齐到同一长度",
+        syntax=True,
+    )
 
 
 def single_object(name: str, check: ObjectCheck) -> Test:
@@ -162,10 +188,8 @@ def many_objects(name: str, check: ObjectCheck) -> Test:
             return
         if not value:
             report.empty((path, name, -1), "the array", "数组")
-        index = 0
-        for item in value:
+        for index, item in enumerate(value):
             check(item, (path, name, index), report)
-            index += 1
 
     return test
 
@@ -177,7 +201,12 @@ def one_of_choice(test: Test, json_name: str, siblings: frozenset[str], name: st
         if not siblings.isdisjoint(owner):
             others = sorted(key for key in owner if key in siblings)
             if others[0].lstrip("_") > json_name:  # said once, by the first of them
-                report.add("structure", (path, name, -1), f"only one of {json_name} and {', '.join(others)} may be present", f"{json_name} 与 {'、'.join(others)} 只能出现一个")  # fmt: skip
+                report.add(
+                    "structure",
+                    (path, name, -1),
+                    f"only one of {json_name} and {', '.join(others)} may be present",
+                    f"{json_name} 与 {'、'.join(others)} 只能出现一个",
+                )
         test(value, owner, path, report)
 
     return choice

@@ -52,19 +52,24 @@ def _slowly(value: str, owner: dict[str, Any], path: Path, report: Report, targe
     kind = found.type
     if found.form == "conditional":
         if not report.conditional:
-            report.add("value", path, f"{shown(value)} is a conditional reference; it is only allowed in entries of a transaction or batch Bundle", f"{shown(value)} 是条件引用，仅允许出现在 transaction 或 batch Bundle 的条目中")  # fmt: skip
+            english = f"{shown(value)} is a conditional reference; it is only allowed in entries of a transaction or batch Bundle"
+            report.add("value", path, english, f"{shown(value)} 是条件引用，仅允许出现在 transaction 或 batch Bundle 的条目中")
     elif found.form == "other" and not _ABSOLUTE.match(value):
-        report.add("value", path, f"{shown(value)} is not a reference: it must be Type/id, an absolute URL, a URN or #id", f"{shown(value)} 不是合法引用：必须是 类型/id、绝对 URL、URN 或 #id")  # fmt: skip
+        english = f"{shown(value)} is not a reference: it must be Type/id, an absolute URL, a URN or #id"
+        report.add("value", path, english, f"{shown(value)} 不是合法引用：必须是 类型/id、绝对 URL、URN 或 #id")
         return
     if not kind:
         return
     if kind not in targets:
         if found.form == "absolute" and not _known(kind, targets, any_type):
             return
-        report.add("value", path, f"{shown(value)} points to {kind}, but only {_allowed(targets, any_type)} is permitted here", f"{shown(value)} 指向 {kind}，此处只允许 {_allowed(targets, any_type)}")  # fmt: skip
+        only = _allowed(targets, any_type)
+        english = f"{shown(value)} points to {kind}, but only {only} is permitted here"
+        report.add("value", path, english, f"{shown(value)} 指向 {kind}，此处只允许 {only}")
     stated = owner.get("type")
     if isinstance(stated, str) and stated.removeprefix(_CORE) != kind and _RESOURCE_NAME.match(stated.removeprefix(_CORE)):
-        report.add("value", path, f"{shown(value)} points to {kind}, but type says {shown(stated)}", f"{shown(value)} 指向 {kind}，但 type 写的是 {shown(stated)}")  # fmt: skip
+        english = f"{shown(value)} points to {kind}, but type says {shown(stated)}"
+        report.add("value", path, english, f"{shown(value)} 指向 {kind}，但 type 写的是 {shown(stated)}")
 
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S")
@@ -96,7 +101,8 @@ def type_test(targets: frozenset[str], any_type: bool) -> Callable[[Any, dict[st
             return
         name = value.removeprefix(_CORE)
         if name not in targets and _RESOURCE_NAME.match(name):
-            report.add("value", place, f"{shown(value)} is not permitted here, only {_allowed(targets, any_type)}", f"此处不允许 {shown(value)}，只允许 {_allowed(targets, any_type)}")  # fmt: skip
+            only = _allowed(targets, any_type)
+            report.add("value", place, f"{shown(value)} is not permitted here, only {only}", f"此处不允许 {shown(value)}，只允许 {only}")
 
     return test
 
@@ -116,7 +122,9 @@ def check_contained(resource: dict[str, Any], path: Path, report: Report) -> Non
                 fragment.path, "ref-1", f"'#{fragment.id}' points to no contained resource", f"“#{fragment.id}” 没有对应的 contained 资源"
             )
         elif isinstance(kinds[fragment.id], str) and kinds[fragment.id] not in fragment.targets:
-            report.add("value", fragment.path, f"'#{fragment.id}' points to {kinds[fragment.id]}, but only {_listed(fragment.targets)} is permitted here", f"“#{fragment.id}” 指向 {kinds[fragment.id]}，此处只允许 {_listed(fragment.targets)}")  # fmt: skip
+            kind, only = kinds[fragment.id], _listed(fragment.targets)
+            english = f"'#{fragment.id}' points to {kind}, but only {only} is permitted here"
+            report.add("value", fragment.path, english, f"“#{fragment.id}” 指向 {kind}，此处只允许 {only}")
     used = {fragment.id for fragment in report.fragments}
     to_container = {fragment.holder for fragment in report.fragments if not fragment.id}
     for index, one in enumerate(inner):
@@ -141,6 +149,8 @@ def _check_one_contained(one: dict[str, Any], path: Path, kinds: dict[str, Any],
     if isinstance(meta, dict):
         for name in ("versionId", "lastUpdated"):
             if name in meta:
-                report.broken(((path, "meta", -1), name, -1), "dom-4", f"a contained resource must not have meta.{name}", f"contained 资源不得有 meta.{name}")  # fmt: skip
+                place = ((path, "meta", -1), name, -1)
+                report.broken(place, "dom-4", f"a contained resource must not have meta.{name}", f"contained 资源不得有 meta.{name}")
         if "security" in meta:
-            report.broken(((path, "meta", -1), "security", -1), "dom-5", "a contained resource must not have a security label", "contained 资源不得有安全标签")  # fmt: skip
+            place = ((path, "meta", -1), "security", -1)
+            report.broken(place, "dom-5", "a contained resource must not have a security label", "contained 资源不得有安全标签")

@@ -73,10 +73,10 @@ class Report:
         self.holder = -1
         self.conditional = conditional
 
-    def add(self, code: str, path: Path, english: str, chinese: str, *, syntax: bool = False) -> None:
+    def add(self, code: str, path: Path, english: str, chinese: str, *, syntax: bool = False, severity: str = "error") -> None:
         """One issue; both texts get the element's expression in front."""
         where = expression(path)
-        self.issues.append(Issue(code, f"{where}: {english}", (where,), zh=f"{where}：{chinese}", syntax=syntax))
+        self.issues.append(Issue(code, f"{where}: {english}", (where,), severity, f"{where}：{chinese}", syntax))
         if len(self.issues) >= MAX_ISSUES:
             raise Enough
 
@@ -97,7 +97,13 @@ class Report:
                 syntax=True,
             )
         elif isinstance(value, list):
-            self.add("structure", path, f"the element may not repeat, so it must be {due}, not an array", f"该元素不可重复，必须是{_KIND_ZH[due]}而不是数组", syntax=True)  # fmt: skip
+            self.add(
+                "structure",
+                path,
+                f"the element may not repeat, so it must be {due}, not an array",
+                f"该元素不可重复，必须是{_KIND_ZH[due]}而不是数组",
+                syntax=True,
+            )
         elif value is None:
             self.add("structure", path, f"null is not allowed here; it must be {due} or absent", "此处不允许 null", syntax=True)
         else:
@@ -105,7 +111,8 @@ class Report:
 
     def malformed(self, path: Path, value: Any, type_name: str, why: tuple[str, str]) -> None:
         """A primitive whose text is not one of its type."""
-        self.add("value", path, f"{shown(value)} is not a valid {type_name}: it {why[0]}", f"{shown(value)} 不是有效的 {type_name}：{why[1]}", syntax=True)  # fmt: skip
+        english = f"{shown(value)} is not a valid {type_name}: it {why[0]}"
+        self.add("value", path, english, f"{shown(value)} 不是有效的 {type_name}：{why[1]}", syntax=True)
 
     def empty(self, path: Path, what: str, what_zh: str) -> None:
         self.add(
@@ -119,6 +126,6 @@ class Report:
     def missing(self, path: Path, name: str) -> None:
         self.add("required", (path, name, -1), "the element is required (minimum 1), but it is missing", "必填元素缺失")
 
-    def broken(self, path: Path, key: str, english: str, chinese: str, *, code: str = "invariant") -> None:
+    def broken(self, path: Path, key: str, english: str, chinese: str, *, severity: str = "error") -> None:
         """A rule of the specification, named by its key, is broken."""
-        self.add(code, path, f"{english} ({key})", f"{chinese}（{key}）")
+        self.add("invariant", path, f"{english} ({key})", f"{chinese}（{key}）", severity=severity)

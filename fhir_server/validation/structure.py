@@ -35,7 +35,7 @@ _CONTENT = 1  # bit that every element but `id` sets: an element needs a value o
 
 
 def validate(resource: Any, *, bundle_entry: bool = False) -> list[Issue]:
-    """All structural issues of a resource (at most MAX_ISSUES and a note that there are more); none when it is right.
+    """All structural issues of a resource (at most MAX_ISSUES and a note that there are more); errors refuse it, warnings do not.
 
     `bundle_entry`: the resource comes from a transaction or batch, where conditional references (`Patient?identifier=…`) may stand.
     """
@@ -43,16 +43,15 @@ def validate(resource: Any, *, bundle_entry: bool = False) -> list[Issue]:
     try:
         _validator().resource(resource, None, report)
     except Enough:
-        report.issues.append(
-            Issue("too-costly", f"There are more than {MAX_ISSUES} issues; the others are not listed", severity="information", zh=f"问题超过 {MAX_ISSUES} 个，其余未列出")
-        )  # fmt: skip
+        more = f"There are {MAX_ISSUES} issues or more; the others are not listed"
+        report.issues.append(Issue("too-costly", more, severity="information", zh=f"问题达到 {MAX_ISSUES} 个，其余未列出"))
     return report.issues
 
 
 def check(resource: Any, *, bundle_entry: bool = False) -> None:
-    """Raise FhirError with all issues: 400 if some content cannot be read as R4, else 422."""
+    """Raise FhirError with all issues if one is an error: 400 if some content cannot be read as R4, else 422."""
     issues = validate(resource, bundle_entry=bundle_entry)
-    if issues:
+    if any(issue.severity in ("error", "fatal") for issue in issues):
         raise FhirError(status_of(issues), issues)
 
 
@@ -106,7 +105,8 @@ class Validator:
         if kind is None:
             report.add("structure", path, "resourceType is missing, so this is no resource", "缺少 resourceType", syntax=True)
         else:
-            report.add("structure", path, f"resourceType {shown(kind)} is no resource type of R4", f"resourceType {shown(kind)} 不是 R4 资源类型", syntax=True)  # fmt: skip
+            what = f"resourceType {shown(kind)}"
+            report.add("structure", path, f"{what} is no resource type of R4", f"{what} 不是 R4 资源类型", syntax=True)
 
     def _contained(self, value: Any, path: Path, report: Report) -> None:
         report.holder = path[2]
@@ -266,7 +266,8 @@ def _narrative(value: Any, owner: dict[str, Any], path: Path, report: Report) ->
     if problem and problem.malformed:
         report.malformed(place, value, "xhtml", (problem.english, problem.chinese))
     elif problem:
-        report.broken(place, problem.rule, f"the narrative {problem.english}", f"叙述 {problem.chinese}")
+        severity = "warning" if problem.lenient else "error"
+        report.broken(place, problem.rule, f"the narrative {problem.english}", f"叙述{problem.chinese}", severity=severity)
 
 
 def _bound_concept(check: ObjectCheck, codings: frozenset[tuple[str, str]], value_set: str) -> ObjectCheck:
