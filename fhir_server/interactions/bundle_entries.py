@@ -25,6 +25,7 @@ _PHASE = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
 _SLICE = 250
 """Entries between two chances for others on the event loop."""
 _INDEX = re.compile(r"Bundle\.entry\[(\d+)\]")
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _CARRIES = frozenset({"create", "update", "patch"})
 _WRITES = frozenset({"create", "update", "patch", "delete"})
 
@@ -56,13 +57,14 @@ async def take_apart(context: Context, outer: Request, bundle: dict[str, Any]) -
     errors = await _envelope_errors(bundle)
     headers = _shared_headers(outer)
     entries: list[Entry] = []
+    transaction = bundle.get("type") == "transaction"
     for index, content in enumerate(bundle.get("entry") or ()):
         if index % _SLICE == _SLICE - 1:
             await asyncio.sleep(0)
         if index in errors:
             continue
         try:
-            entries.append(_entry(context, outer, headers, index, content))
+            entries.append(_entry(context, outer, headers, index, content, transaction))
         except FhirError as error:
             errors[index] = within_entry(error, index, (content.get("resource") or {}).get("resourceType"))
     return entries, errors
@@ -79,7 +81,7 @@ def _shared_headers(outer: Request) -> dict[str, str]:
     return headers
 
 
-def _entry(context: Context, outer: Request, headers: dict[str, str], index: int, content: dict[str, Any]) -> Entry:
+def _entry(context: Context, outer: Request, headers: dict[str, str], index: int, content: dict[str, Any], transaction: bool) -> Entry:
     asked = content["request"]
     method, url = asked["method"], asked["url"]
     path, query = _address(url, outer.base)
@@ -91,13 +93,13 @@ def _entry(context: Context, outer: Request, headers: dict[str, str], index: int
         raise FhirError.of(400, "required", f"{method} '{url}' needs a resource", "Bundle.resource")
     if len(asked) > 2:
         headers = _own_headers(headers, asked, found)
-    request = Request(method, path, query, headers, b"", outer.base, outer.principal, resource, True)
+    request = Request(method, path, query, headers, b"", outer.base, outer.principal, resource, True, transaction)
     return Entry(index, request, found, content.get("fullUrl", ""), _PHASE[method] if found.interaction in _WRITES else 3)
 
 
 def _address(url: str, base: str) -> tuple[str, str]:
     """Path below the base and query. An absolute URL must be one of this server."""
-    if "://" in url:
+    if _ABSOLUTE.match(url):
         if not (base and url.startswith(base + "/")):
             raise FhirError.of(400, "value", f"'{url}' is not an address of this server ({base})", "Bundle.request.url")
         url = url[len(base) + 1 :]

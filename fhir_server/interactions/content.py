@@ -53,10 +53,13 @@ def _check_size(context: Context, request: Request, type: str) -> None:
         raise FhirError.of(413, "too-long", f"The resource has {len(request.body)} bytes; the limit for one resource is {limit} MB")
 
 
-def checked(context: Context, resource: dict[str, Any]) -> dict[str, Any]:
-    """The resource if its structure is right. Raises FhirError 400 (not readable as R4) or 422 (breaks a rule) with all faults."""
+def checked(context: Context, resource: dict[str, Any], *, transaction: bool = False) -> dict[str, Any]:
+    """The resource if its structure is right. Raises FhirError 400 (not readable as R4) or 422 (breaks a rule) with all faults.
+
+    `transaction`: it is an entry of one, where conditional references may stand.
+    """
     if context.settings.validation != "off":
-        structure.check(resource)
+        structure.check(resource, bundle_entry=transaction)
     # Other rooms admit types of their own (`parts["admission"]`: type -> check): a Subscription that would not be served is refused here.
     admission = context.parts.get("admission")
     if admission and (check := admission.get(resource["resourceType"])) and (issues := check(resource)):
@@ -83,4 +86,4 @@ def resource_of(context: Context, request: Request, type: str, id: str | None = 
         if sent != id:
             raise FhirError.of(400, "invalid", f"The content's id is '{str(sent)[:80]}', but the address names {type}/{id}", f"{type}.id")
     without_server_meta(resource)
-    return checked(context, resource)
+    return checked(context, resource, transaction=request.transaction)

@@ -33,6 +33,8 @@ class Request:
     principal: Principal = ALL_SEEING
     resource: dict[str, Any] | None = None
     entry: bool = False
+    transaction: bool = False
+    """An entry of a transaction: conditional references (`Patient?identifier=...`) may stand in its content."""
 
 
 @dataclass(slots=True)

@@ -122,7 +122,7 @@ def _pruned(value: Any) -> Any:
     return value
 
 
-def patched(context: Context, type: str, id: str, before: dict[str, Any], change: Changer) -> dict[str, Any]:
+def patched(context: Context, type: str, id: str, before: dict[str, Any], change: Changer, *, transaction: bool = False) -> dict[str, Any]:
     """The content after the patch, valid and of the same type and id. Raises FhirError 400 or 422."""
     after = change(before)
     if not isinstance(after, dict):
@@ -137,7 +137,7 @@ def patched(context: Context, type: str, id: str, before: dict[str, Any], change
             )
     without_server_meta(after)
     try:
-        return checked(context, after)
+        return checked(context, after, transaction=transaction)
     except FhirError as error:
         # The patch itself could be read; it is its result that is not acceptable.
         raise FhirError(422, error.issues, error.headers) from error
@@ -163,7 +163,7 @@ async def plan_patch(context: Context, request: Request, type: str, id: str | No
             raise gone(current)
         must.check(type, target, current)
         demand_if_match(context, must, type, target, current)
-        after = patched(context, type, target, json_codec.loads(current.body), change)
+        after = patched(context, type, target, json_codec.loads(current.body), change, transaction=request.transaction)
         writes = [Write("PATCH", type, target, after, current.version)]
         if context.settings.referential_integrity and not request.entry:
             integrity.check(context, writes, seen.current)
