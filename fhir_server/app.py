@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import FastAPI
 
+import subscriptions
 from fhir_server import beside
 from fhir_server.auth.gate import ALL_SEEING, Gate
 from fhir_server.console import views as console
@@ -27,9 +28,11 @@ from fhir_server.observability.logs import AccessLog, log
 from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots
 from fhir_server.search.indexer import Indexer
 from fhir_server.search.parameters import Registry as SearchRegistry
+from fhir_server.search.values import IndexValues
 from fhir_server.settings import Settings
 from fhir_server.storage.port import Store
 from fhir_server.storage.sqlite.store import SqliteStore
+from integrations.channels import channels
 
 _OPERATION_ROOMS = ("fhir_server.operations", "subscriptions.operations", "integrations.hl7v2.operations")
 _PUBLISH_SECONDS = 1.0
@@ -148,9 +151,21 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     app.every(_PUBLISH_SECONDS, access.flush)
     if snapshots is not None:
         app.every(_PUBLISH_SECONDS, lambda: snapshots.publish(metrics))
-    _add_background(app, worker)
+    _add_background(app, indexer.index, worker)
     return app
 
 
-def _add_background(app: Application, worker: int) -> None:
-    """Jobs with their feed readers, and (in the first worker) the MLLP listener."""
+def _add_background(app: Application, index: Callable[[dict[str, Any]], IndexValues], worker: int) -> None:
+    """Jobs with their feed readers in every worker (a lease lets one of them work), the MLLP listener in the first."""
+    settings = app.context.settings
+    room = subscriptions.build(app.context, app.store, index, channels())
+    app.background.append(("jobs", room.start))
+    if worker == 0 and settings.mllp_port != "off" and importlib.util.find_spec("integrations.hl7v2.service"):
+        service = importlib.import_module("integrations.hl7v2.service")
+
+        async def listen() -> Any:
+            listener = await service.start(app.context, app.store)
+            app.mllp_address = f"{settings.mllp_host}:{listener.port}"
+            return listener
+
+        app.background.append(("mllp", listen))

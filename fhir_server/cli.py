@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from typing import Any
 
-import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 COMMANDS = {
@@ -37,15 +37,15 @@ def _exists(module: str) -> bool:
 class LazyGroup(TyperGroup):
     """Commands whose modules are imported when they are called; `--help` imports none of them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return [name for name, (module, _) in COMMANDS.items() if _exists(module)]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """What `--help` shows: name and one line."""
         module, help = COMMANDS.get(cmd_name, ("", ""))
-        return click.Command(cmd_name, help=help) if module and _exists(module) else None
+        return TyperCommand(cmd_name, help=help) if module and _exists(module) else None
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is called, imported now."""
         name, found, rest = super().resolve_command(ctx, args)
         if found is not None and name is not None:
