@@ -62,8 +62,10 @@ def snapshot_of(db: sqlite3.Connection, keys: Keys) -> int:
 class Search:
     """One query against one connection and snapshot."""
 
-    def __init__(self, db: sqlite3.Connection, keys: Keys, knowledge: Knowledge, query: Query, snapshot: int) -> None:
+    def __init__(self, db: sqlite3.Connection, keys: Keys, knowledge: Knowledge, query: Query, snapshot: int, *, bound: bool = False) -> None:
+        """`bound`: the snapshot may be past, so counts of the current state say nothing."""
         self.db = db
+        self.bound = bound
         self.query = query
         self.snapshot = snapshot
         self._several = len(query.types) > 1
@@ -198,7 +200,7 @@ class Search:
     def _clinical_hits(self, plan: Plan, after: Position | None, limit: int) -> list[Hit]:
         """Postings lie in this order; without a leading key the date's own ranges do. Resources without a date come last."""
         descending = self.query.sort[0].descending
-        start = tuple(after.values) + (after.rid,) if after else None
+        start = (*after.values, after.rid) if after else None
         dated: list[Hit] = []
         if start is None or not start[0]:
             bound = (start[1], start[2]) if start else None
@@ -289,7 +291,8 @@ class Search:
         terms = [f"s{at} IS NULL, s{at} {'DESC' if key.descending else 'ASC'}" for at, key in enumerate(sort)]
         keyset = _behind(sort, after, first_down) if after else Sql("1")
         names = ", ".join(f"s{at}" for at in range(len(sort)))
-        text = f"SELECT rid, {names} FROM ({rows}) WHERE {keyset.text} ORDER BY {', '.join(terms)}, rid {'DESC' if first_down else 'ASC'} LIMIT ?"
+        order = f"{', '.join(terms)}, rid {'DESC' if first_down else 'ASC'}"
+        text = f"SELECT rid, {names} FROM ({rows}) WHERE {keyset.text} ORDER BY {order} LIMIT ?"
         plan.statements.append(text)
         found = self.db.execute(text, (*args, *select_args, *join_args, *keyset.args, limit)).fetchall()
         hits = [Hit((), row[0], tuple(row[1:])) for row in found]
@@ -303,17 +306,15 @@ class Search:
     # --- totals
     def free_total(self) -> int | None:
         """The exact number of matches where a stored count tells it (valid for the current state only)."""
+        if self.bound:
+            return None
         total = 0
         for plan in self.plans:
             node = plan.node
-            if self._several and not isinstance(node, Everybody | Nobody):
+            counted = isinstance(node, Postings) and node.exact and len(node.keys) == 1 and not self._several
+            if not counted and not isinstance(node, Everybody | Nobody):
                 return None
-            if isinstance(node, Everybody | Nobody):
-                total += node.n
-            elif isinstance(node, Postings) and node.exact and len(node.keys) == 1:
-                total += node.n
-            else:
-                return None
+            total += node.n
         return total
 
     def count(self) -> int:
