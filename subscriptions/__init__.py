@@ -82,8 +82,8 @@ def build(
 ) -> Running:
     """The room of a server. `index` is the indexer of its store; `channels` in the order in which messages try them.
 
-    `kinds` and `readers` are those of higher rooms. The check of Subscriptions is hung into `context.parts["admission"]`, the room itself into
-    `context.parts["jobs"]`. Raises ValueError for settings that cannot be used, PathwayError for a wrong file.
+    `kinds` and `readers` are those of higher rooms. The check of Subscriptions is hung into `context.parts["admission"]`, the room itself
+    into `context.parts["jobs"]`. Raises ValueError for settings that cannot be used, PathwayError for a wrong file.
     """
     settings = context.settings
     policy = EndpointPolicy.of(settings.endpoint_allow, loopback=settings.auth == "off" and settings.env != "production")

@@ -19,7 +19,9 @@ Resource = dict[str, Any]
 CHANNELS = ("rest-hook",)
 """Channel types that are served so far; websocket, email and message follow, sms with its adapters."""
 HEADERS = 20
-_BACKPORT = re.compile(r"backport-(topic|filter-criteria|channel-type|payload-content)|/5\.0/StructureDefinition/extension-Subscription|/subscriptions-backport/")
+_BACKPORT = re.compile(
+    r"backport-(topic|filter-criteria|channel-type|payload-content)|/5\.0/StructureDefinition/extension-Subscription|/subscriptions-backport/"
+)
 
 
 def check_subscription(resource: Resource, parser: Any, types: tuple[str, ...], policy: EndpointPolicy) -> list[Issue]:

@@ -94,7 +94,7 @@ class Subscriptions:
     # --- the jobs
 
     async def activate(self, job: ClaimedJob, services: Services) -> Unit:
-        """requested → active, and an error text of earlier days goes; → error for criteria that are not served (admission was passed by)."""
+        """requested → active, and an error text of earlier days goes; → error for criteria that are not served (not admitted by us)."""
 
         def change(subscription: Resource) -> Resource | None:
             if subscription.get("status") != "requested":

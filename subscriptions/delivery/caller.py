@@ -1,6 +1,7 @@
 """Outgoing HTTP calls under the endpoint policy: resolve, check, connect to the checked address; no redirects, no proxies.
 
-Built on httpcore, whose network backend is the one place through which every connection passes.
+HTTP/1.1 by h11 over asyncio, because every connection must go to exactly the address that was checked; connections are kept and used
+again. Decision with measurements: docs/decisions/0074-outgoing-calls.md
 """
 
 from __future__ import annotations
@@ -8,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
-import httpcore
+import h11
 
 from subscriptions.delivery.endpoint import EndpointPolicy, EndpointRefused
 
 _ANSWER_BYTES = 64 * 1024
+_CHUNK = 16 * 1024
+KEEP_SECONDS = 30.0
+"""How long an unused connection is kept."""
+_KEPT = 200
 
 
 class CallFailed(Exception):
@@ -30,89 +35,164 @@ class Answer:
     status: int
 
 
-class _CheckedBackend(httpcore.AsyncNetworkBackend):
-    """Connects only where the policy allows."""
+@dataclass(slots=True, eq=False)
+class _Connection:
+    """One connection and the state of its conversation."""
 
-    def __init__(self, policy: EndpointPolicy) -> None:
-        self._policy = policy
-        self._inner = httpcore.AnyIOBackend()
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    talk: h11.Connection = field(default_factory=lambda: h11.Connection(h11.CLIENT))
+    used: float = 0.0
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(timeout):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as fault:
-            raise httpcore.ConnectError(f"the name {host} is not known") from fault
-        except TimeoutError as fault:
-            raise httpcore.ConnectTimeout(f"the name service did not answer for {host}") from fault
-        addresses = self._policy.choose(host, dict.fromkeys(str(entry[4][0]) for entry in found))
-        failure: Exception | None = None
-        for address in addresses:
-            try:
-                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as fault:
-                failure = fault
-        raise failure or httpcore.ConnectError(f"{host} has no address")
+    def usable(self, now: float) -> bool:
+        return now - self.used < KEEP_SECONDS and not self.reader.at_eof() and not self.writer.is_closing()
 
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        raise httpcore.ConnectError("outgoing calls use no local sockets")
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    def close(self) -> None:
+        self.writer.close()
 
 
 class Caller:
-    """A pool of kept connections. `timeout` in seconds for connecting, for writing, and for the answer."""
+    """Makes calls. `timeout` in seconds for a whole call, name look-up and connecting included."""
 
-    def __init__(self, policy: EndpointPolicy, *, timeout: float = 10.0, connections: int = 200) -> None:
-        self._timeouts = {"connect": timeout, "read": timeout, "write": timeout, "pool": timeout}
-        self._whole = timeout
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context(),
-            max_connections=connections,
-            max_keepalive_connections=connections,
-            keepalive_expiry=30.0,
-            network_backend=_CheckedBackend(policy),
-        )
+    def __init__(self, policy: EndpointPolicy, *, timeout: float = 10.0) -> None:
+        self._policy, self._timeout = policy, timeout
+        self._kept: dict[tuple[str, str, int], list[_Connection]] = {}
+        self._number = 0
+        self._tls: ssl.SSLContext | None = None
 
     async def call(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes) -> Answer:
         """Send one request. Raises EndpointRefused or CallFailed; any status, a redirect too, is an answer."""
         try:
-            async with asyncio.timeout(self._whole):
-                return await self._call(method, url, headers, body)
+            async with asyncio.timeout(self._timeout):
+                return await self._call(method, urlsplit(url), headers, body)
         except EndpointRefused:
             raise
         except TimeoutError:
-            raise CallFailed(f"no answer within {self._whole:g} s") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as fault:
-            raise CallFailed(f"{type(fault).__name__}: {_reason(fault)}") from None
+            raise CallFailed(f"no answer within {self._timeout:g} s") from None
+        except (OSError, h11.ProtocolError, UnicodeError, ValueError) as fault:
+            raise CallFailed(f"{type(fault).__name__}: {str(fault)[:200] or 'the connection failed'}") from None
 
-    async def _call(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes) -> Answer:
-        fields = [(name.encode("ascii"), value.encode("utf-8")) for name, value in headers]
-        extensions = {"timeout": self._timeouts}
-        async with self._pool.stream(method, url, headers=fields, content=body, extensions=extensions) as response:
-            read = 0
-            async for part in response.aiter_stream():
-                read += len(part)
-                if read > _ANSWER_BYTES:
-                    break
-            return Answer(response.status)
+    async def _call(self, method: str, url: SplitResult, headers: list[tuple[str, str]], body: bytes) -> Answer:
+        host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
+        key = (url.scheme, host, port)
+        while (connection := self._take(key)) is not None:
+            try:
+                return await self._converse(key, connection, method, url, headers, body)
+            except (ConnectionError, h11.RemoteProtocolError):
+                # The other side closed a kept connection at the same moment: nothing was answered, another one is tried.
+                continue
+        return await self._converse(key, await self._connect(*key), method, url, headers, body)
+
+    async def _connect(self, scheme: str, host: str, port: int) -> _Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError:
+            raise ConnectionError(f"the name {host} is not known") from None
+        addresses = self._policy.choose(host, dict.fromkeys(str(entry[4][0]) for entry in found))
+        failure: OSError | None = None
+        for address in addresses:
+            try:
+                return _Connection(*await asyncio.open_connection(address, port, **self._secured(scheme, host)))
+            except OSError as fault:
+                failure = fault
+        raise failure or ConnectionError(f"{host} has no address")
+
+    def _secured(self, scheme: str, host: str) -> dict[str, Any]:
+        if scheme != "https":
+            return {}
+        self._tls = self._tls or ssl.create_default_context()
+        return {"ssl": self._tls, "server_hostname": host}
+
+    async def _converse(
+        self, key: tuple[str, str, int], connection: _Connection, method: str, url: SplitResult, headers: list[tuple[str, str]], body: bytes
+    ) -> Answer:
+        whole = False
+        try:
+            connection.writer.write(_request(connection.talk, method, url, headers, body))
+            await connection.writer.drain()
+            status, whole = await _answer(connection)
+        finally:
+            if not whole:
+                connection.close()
+        if whole:
+            self._keep(key, connection)
+        return Answer(status)
+
+    # --- kept connections
+
+    def _take(self, key: tuple[str, str, int]) -> _Connection | None:
+        kept, now = self._kept.get(key), asyncio.get_running_loop().time()
+        while kept:
+            connection = kept.pop()
+            self._number -= 1
+            if connection.usable(now):
+                return connection
+            connection.close()
+        return None
+
+    def _keep(self, key: tuple[str, str, int], connection: _Connection) -> None:
+        if self._number >= _KEPT:
+            self._drop_idle()
+        if self._number >= _KEPT:
+            connection.close()
+            return
+        connection.talk.start_next_cycle()
+        connection.used = asyncio.get_running_loop().time()
+        self._kept.setdefault(key, []).append(connection)
+        self._number += 1
+
+    def _drop_idle(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for key, connections in list(self._kept.items()):
+            good = [connection for connection in connections if connection.usable(now)]
+            for connection in connections:
+                if connection not in good:
+                    connection.close()
+            self._number -= len(connections) - len(good)
+            self._kept[key] = good
+            if not good:
+                del self._kept[key]
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._pool.aclose()
+        """Close all kept connections."""
+        for connections in self._kept.values():
+            for connection in connections:
+                connection.close()
+        self._kept.clear()
+        self._number = 0
 
 
-def _reason(fault: BaseException) -> str:
-    text = str(fault) or str(fault.__cause__ or "")
-    return text[:200] or "the connection failed"
+def _request(talk: h11.Connection, method: str, url: SplitResult, headers: list[tuple[str, str]], body: bytes) -> bytes:
+    """The request's bytes. `Host` and `Content-Length` are ours."""
+    host = url.netloc.rpartition("@")[2]
+    fields = [("Host", host), *((n, v) for n, v in headers if n.lower() != "content-length"), ("Content-Length", str(len(body)))]
+    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    encoded = [(name.encode("ascii"), value.encode("utf-8")) for name, value in fields]
+    head = talk.send(h11.Request(method=method, target=target.encode("ascii"), headers=encoded))
+    parts = [head, talk.send(h11.Data(data=body)) if body else b"", talk.send(h11.EndOfMessage())]
+    return b"".join(part for part in parts if part)
+
+
+async def _answer(connection: _Connection) -> tuple[int, bool]:
+    """Status of the answer, and whether it was read to its end so that the connection can be used again."""
+    status, read = 0, 0
+    while True:
+        event = connection.talk.next_event()
+        if event is h11.NEED_DATA:
+            data = await connection.reader.read(_CHUNK)
+            if not data and connection.talk.their_state is h11.SEND_RESPONSE:
+                raise ConnectionError("the connection was closed without an answer")
+            connection.talk.receive_data(data)
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+        elif isinstance(event, h11.Data):
+            read += len(event.data)
+            if read > _ANSWER_BYTES:
+                return status, False
+        elif isinstance(event, h11.EndOfMessage):
+            return status, connection.talk.our_state is h11.DONE and connection.talk.their_state is h11.DONE
+        elif isinstance(event, h11.ConnectionClosed) or event is h11.PAUSED:
+            if not status:
+                raise ConnectionError("the connection was closed without an answer")
+            return status, False

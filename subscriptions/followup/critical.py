@@ -8,6 +8,7 @@ Specification: followup.md sections 9.2 and 13; https://hl7.org/fhir/R4/observat
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -194,7 +195,7 @@ def _communication(action: Action, case: Case, text: str, owner: Resource, focus
     }
 
 
-def prefilter(rule: Pathway) -> frozenset[bytes]:
-    """Byte strings of which a stored Observation must hold one to be worth reading: marks and codes of the table."""
-    wanted = {*rule.flags, *(code for limit in rule.limits for code in limit.codes)}
-    return frozenset(f'"{word}"'.encode() for word in wanted)
+def prefilter(rule: Pathway) -> re.Pattern[bytes]:
+    """Finds in the bytes of a stored Observation a mark or a code of the table; most have none and are not even parsed."""
+    words = sorted({*rule.flags, *(code for limit in rule.limits for code in limit.codes)})
+    return re.compile(b'"(?:' + b"|".join(re.escape(word.encode()) for word in words) + b')"')

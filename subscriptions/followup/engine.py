@@ -94,7 +94,7 @@ class CareEngine:
         return [_job(DISCHARGE, patient, stored, now)] if wanted and patient and not self._own(encounter) else []
 
     def _results(self, stored: Stored, now: int) -> list[Job]:
-        rules = [rule for rule in self._rules if any(word in stored.body for word in self._filters[rule.id])]
+        rules = [rule for rule in self._rules if self._filters[rule.id].search(stored.body)]
         if not rules:
             return []
         observation = json_codec.loads(stored.body)

@@ -52,12 +52,30 @@ class FeedReader:
         return Kind(self.stumble, again)
 
 
+class Tail:
+    """The latest versions, read once for all readers that stand at the same place."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._after = -1
+        self._changes: list[Stored] = []
+
+    async def after(self, position: int) -> list[Stored]:
+        """Versions after a position, in commit order; at most BATCH."""
+        if position != self._after or not self._changes:
+            self._changes = await self._services.gate.changes(self._services.principal, position, BATCH)
+            self._after = position
+        return self._changes
+
+
 class Feed:
     """Drives one reader along the feed."""
 
-    def __init__(self, reader: FeedReader, services: Services) -> None:
+    def __init__(self, reader: FeedReader, services: Services, tail: Tail) -> None:
         self.reader = reader
-        self._services = services
+        self.made_jobs = False
+        """Whether the last step left jobs behind."""
+        self._services, self._tail = services, tail
         self._position: int | None = None
         self._written = 0
         self._written_at = 0.0
@@ -91,10 +109,12 @@ class Feed:
             position = await services.store.position(name)
             await self.reader.prepare(position)
             self._position = self._written = position
-        changes = await services.gate.changes(services.principal, self._position, BATCH)
+        changes = await self._tail.after(self._position)
+        self.made_jobs = False
         if not changes:
             return 0
         effects = await self._digest(changes)
+        self.made_jobs = bool(effects.jobs)
         await self._commit(effects, changes[-1].rid)
         return len(changes)
 

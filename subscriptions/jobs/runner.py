@@ -13,15 +13,16 @@ import logging
 import os
 import random
 import socket
+import threading
 import uuid
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fhir_server.errors import FhirError
 from fhir_server.storage.port import ClaimedJob
-from subscriptions.jobs.feed import Feed, FeedReader
+from subscriptions.jobs.feed import LAZY, Feed, FeedReader, Tail
 from subscriptions.jobs.kinds import Kind, Kinds, Lane, Services
 from subscriptions.jobs.work import perform
 
@@ -29,6 +30,8 @@ log = logging.getLogger("fhir_server.jobs")
 
 LEASE = 3_000
 """Milliseconds of system time after which another process takes over from one that fell silent."""
+PACE = 0.005
+"""Seconds between two looks at the store: what many commits bring in this time is taken up together."""
 POLL = 1.0
 """Longest sleep in seconds: after a kill -9 elsewhere nobody wakes us when its claims run out."""
 _MARGIN = 5_000
@@ -69,8 +72,11 @@ class Jobs:
         self._random = random.Random(seed)
         for reader in readers:
             self.kinds.add(reader.kind())
-        self._feeds = [Feed(reader, services) for reader in readers]
-        self._bells: list[asyncio.Event] = []
+        tail = Tail(services)
+        self._feeds = [Feed(reader, services, tail) for reader in readers]
+        self._wake = asyncio.Event()
+        self._feed_bells: list[asyncio.Event] = []
+        self._lane_bells: list[asyncio.Event] = []
         self._loops: list[asyncio.Task[None]] = []
         self._running: dict[asyncio.Task[None], tuple[Lane, ClaimedJob]] = {}
         self._leading = asyncio.Event()
@@ -83,21 +89,20 @@ class Jobs:
     async def start(self) -> None:
         """Begin to work; returns at once. Unknown kinds in the queue are reported in the log and stay there."""
         self._stopping = False
-        loop = asyncio.get_running_loop()
-        self._unsubscribe = self.services.store.subscribe(lambda: loop.call_soon_threadsafe(self._ring))
+        self._unsubscribe = self.services.store.subscribe(self._waker())
         await self._take_lead()
         self._spawn(self._keep_lead())
+        self._spawn(self._scout())
         for feed in self._feeds:
-            self._spawn(self._follow(feed, self._bell()))
+            self._spawn(self._follow(feed, _new(self._feed_bells)))
         for lane, kinds in self.kinds.lanes().items():
-            self._spawn(self._serve(lane, kinds, self._bell()))
+            self._spawn(self._serve(lane, kinds, _new(self._lane_bells)))
         for kind, number in (await self.unknown()).items():
             log.warning("%d open jobs of the unknown kind %s stay in the queue", number, kind)
 
     async def stop(self, grace: float = 8.0) -> None:
         """Take nothing new, let what runs finish within `grace` seconds, put the rest back, give up the lease."""
         self._stopping = True
-        self._ring()
         if self._unsubscribe:
             self._unsubscribe()
             self._unsubscribe = None
@@ -105,7 +110,8 @@ class Jobs:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._loops.clear()
-        self._bells.clear()
+        self._feed_bells.clear()
+        self._lane_bells.clear()
         if self._running:
             await asyncio.wait(self._running, timeout=grace)
         for task in list(self._running):
@@ -121,14 +127,17 @@ class Jobs:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._loops.append(asyncio.create_task(work))
 
-    def _bell(self) -> asyncio.Event:
-        bell = asyncio.Event()
-        self._bells.append(bell)
-        return bell
+    def _waker(self) -> Callable[[], None]:
+        """What the store calls after each commit, from whatever thread."""
+        loop, own = asyncio.get_running_loop(), threading.get_ident()
 
-    def _ring(self) -> None:
-        for bell in self._bells:
-            bell.set()
+        def wake() -> None:
+            if threading.get_ident() == own:
+                self._wake.set()
+            else:
+                loop.call_soon_threadsafe(self._wake.set)
+
+        return wake
 
     async def _take_lead(self) -> None:
         try:
@@ -138,7 +147,7 @@ class Jobs:
             leads = False
         if leads and not self._leading.is_set():
             self._leading.set()
-            self._ring()
+            self._wake.set()
         elif not leads:
             self._leading.clear()
 
@@ -157,6 +166,31 @@ class Jobs:
             except FhirError as fault:
                 log.warning("the claims of %d running jobs cannot be renewed: %s", len(held), fault)
 
+    async def _scout(self) -> None:
+        """Looks after commits (many at once under load) whether there is something to read or to do, and rings who is concerned.
+
+        One look for all, because it happens after every commit of the server.
+        """
+        names = [kind.name for kind in self.kinds if not (self._manual and kind.timer)]
+        store, seen, pause = self.services.store, -1, POLL
+        while not self._stopping:
+            await self._leading.wait()
+            await _rest(self._wake, pause)
+            self._wake.clear()
+            pause = POLL
+            try:
+                if (last := await store.last_rid()) != seen:
+                    seen = last
+                    _ring(self._feed_bells)
+                now, due = self.services.clock(), await store.next_due(names)
+                if due is not None and due <= now:
+                    _ring(self._lane_bells)
+                elif due is not None:
+                    pause = min(POLL, (due - now) / 1000)
+            except FhirError as fault:
+                log.warning("the runner waits for the store: %s", fault)
+            await asyncio.sleep(PACE)
+
     # --- feed
 
     async def _follow(self, feed: Feed, bell: asyncio.Event) -> None:
@@ -165,10 +199,15 @@ class Jobs:
             bell.clear()
             try:
                 if await feed.step():
+                    if feed.made_jobs:
+                        _ring(self._lane_bells)
                     continue
-                await _rest(bell, POLL)
-                if not bell.is_set():
-                    await feed.flush()
+                if not feed.unwritten:
+                    await bell.wait()
+                else:
+                    await _rest(bell, LAZY)
+                    if not bell.is_set():
+                        await feed.flush()
             except FhirError as fault:
                 log.warning("reader %s waits for the store: %s", feed.reader.name, fault)
                 await asyncio.sleep(POLL)
@@ -185,10 +224,9 @@ class Jobs:
             bell.clear()
             free = lane.places - sum(1 for busy in self._running.values() if busy[0] is lane)
             claimed: list[ClaimedJob] = []
-            pause = POLL
             try:
                 if free and served:
-                    claimed, pause = await self._claim(served, free)
+                    claimed = await self._claim(served, free, self._lease)
             except FhirError as fault:
                 log.warning("lane %s waits for the store: %s", lane.name, fault)
             except Exception:
@@ -196,7 +234,7 @@ class Jobs:
             for job in claimed:
                 self._begin(job, lane, bell)
             if not claimed:
-                await _rest(bell, pause)
+                await bell.wait()
 
     def _begin(self, job: ClaimedJob, lane: Lane, bell: asyncio.Event) -> None:
         task = asyncio.create_task(self._perform(job))
@@ -212,14 +250,9 @@ class Jobs:
         result = await perform(job, self.kinds[job.kind], self.services, self._random)
         self.counts[job.kind, result] += 1
 
-    async def _claim(self, kinds: list[Kind], limit: int, lease: int = 0) -> tuple[list[ClaimedJob], float]:
-        """Due jobs, and how many seconds to rest when there are none."""
-        store, now = self.services.store, self.services.clock()
+    async def _claim(self, kinds: list[Kind], limit: int, lease: int) -> list[ClaimedJob]:
         names = [kind.name for kind in kinds]
-        due = await store.next_due(names)
-        if due is None or due > now:
-            return [], POLL if due is None else min(POLL, (due - now) / 1000)
-        return await store.claim_jobs(now, kinds=names, limit=limit, lease=lease or self._lease), POLL
+        return await self.services.store.claim_jobs(self.services.clock(), kinds=names, limit=limit, lease=lease)
 
     # --- the tick
 
@@ -250,7 +283,7 @@ class Jobs:
     async def _run_due(self, kinds: list[Kind], limit: int) -> int:
         # Nobody renews claims here, so they last as long as the slowest handler may take.
         lease = round(max((kind.timeout for kind in kinds), default=0) * 1000) + _MARGIN
-        claimed, _ = await self._claim(kinds, limit, lease) if kinds else ([], 0.0)
+        claimed = await self._claim(kinds, limit, lease) if kinds else []
         await asyncio.gather(*(self._perform(job) for job in claimed))
         return len(claimed)
 
@@ -281,6 +314,18 @@ class Jobs:
     def leading(self) -> bool:
         """Whether this process is the one that works."""
         return self._leading.is_set()
+
+
+def _new(bells: list[asyncio.Event]) -> asyncio.Event:
+    bell = asyncio.Event()
+    bell.set()
+    bells.append(bell)
+    return bell
+
+
+def _ring(bells: list[asyncio.Event]) -> None:
+    for bell in bells:
+        bell.set()
 
 
 async def _rest(bell: asyncio.Event, seconds: float) -> None:

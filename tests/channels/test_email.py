@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import socket
-import ssl
-import subprocess
 from collections.abc import Iterator
 from email import message_from_bytes
 from email.policy import default
@@ -19,6 +17,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 from integrations.channels.email import Email, EmailSettings, EmailSettingsError, message_id
 from subscriptions.channel import Message
 from subscriptions.jobs.clock import at
+from tests.channels.certificate import certificate
 
 KEY = "CommunicationRequest/r1|email|1"
 
@@ -129,18 +128,8 @@ async def test_an_address_that_would_break_out_of_its_header_is_not_sent(postman
     assert receipt.outcome == "permanent" and not handler.mails
 
 
-def _certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    extra = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*command, *extra], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return certificate, context
-
-
 async def test_starttls_and_sign_in(tmp_path: Path) -> None:
-    certificate, context = _certificate(tmp_path)
+    file, context = certificate(tmp_path, "localhost")
     handler, seen = Postman(), []
 
     def authenticate(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
@@ -151,10 +140,10 @@ async def test_starttls_and_sign_in(tmp_path: Path) -> None:
     controller = Controller(handler, hostname="127.0.0.1", port=_free_port(), **options)
     controller.start()
     try:
-        secure = EmailSettings("localhost", "f@example.org", controller.port, "u", "geheim", "required", str(certificate), 5)
+        secure = EmailSettings("localhost", "f@example.org", controller.port, "u", "geheim", "required", str(file), 5)
         assert (await Email(secure).send(message())).outcome == "delivered"
         assert seen == [(b"u", b"geheim")]
-        wrong = EmailSettings("localhost", "f@example.org", controller.port, "u", "falsch", "required", str(certificate), 5)
+        wrong = EmailSettings("localhost", "f@example.org", controller.port, "u", "falsch", "required", str(file), 5)
         refused = await Email(wrong).send(message())
         assert refused.outcome == "transient" and "falsch" not in refused.status
         untrusted = EmailSettings("localhost", "f@example.org", controller.port, "u", "geheim", "required", "", 5)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from subscriptions.followup.critical import fires, judge
+from subscriptions.followup.critical import fires, judge, prefilter
 from subscriptions.followup.pathway import load
 
 RULE = next(pathway for pathway in load() if pathway.id == "critical-value")
@@ -86,3 +86,10 @@ def test_an_edge_rule_fires_only_when_the_triggering_value_changed() -> None:
 def test_the_line_for_people_names_analyte_value_unit_and_mark() -> None:
     finding = judge(result("2823-3", Decimal("6.90"), flag="HH"), RULE)
     assert finding is not None and finding.result == "项目 6.90 mmol/L （危急高值 HH）"
+
+
+def test_the_look_at_the_bytes_passes_over_what_cannot_be_critical_and_nothing_else() -> None:
+    look = prefilter(RULE)
+    assert look.search(b'{"code":{"coding":[{"code":"2823-3"}]}}')
+    assert look.search(b'{"interpretation":[{"coding":[{"code":"AA"}]}]}')
+    assert not look.search(b'{"id":"2823-3x","interpretation":[{"coding":[{"code":"H"}]}],"code":{"coding":[{"code":"12823-3"}]}}')
