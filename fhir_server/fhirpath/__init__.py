@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from fhir_server.fhirpath.analysis import check
 from fhir_server.fhirpath.compiler import Compiler
 from fhir_server.fhirpath.errors import FhirPathError, FhirPathSemanticError, FhirPathSyntaxError
 from fhir_server.fhirpath.evaluation import Env, Resolver
@@ -35,12 +36,13 @@ Traces = list[tuple[str, list[Item]]]
 class Expression:
     """A compiled expression; evaluating it does not change it, so that threads may share it. `is_condition`: it is true, false or empty."""
 
-    __slots__ = ("_condition", "_many", "is_condition", "text")
+    __slots__ = ("_condition", "_many", "is_condition", "node", "text")
 
     def __init__(self, text: str, node: Node | None = None, *, strict_as: bool = False) -> None:
         """Of a text, or of a part of its tree. Raises FhirPathSyntaxError."""
         self.text = text
-        code = Compiler(strict_as=strict_as).code(node or parse(text))
+        self.node = node or parse(text)
+        code = Compiler(strict_as=strict_as).code(self.node)
         self._many, self._condition = code.many, code.condition("a condition")
         self.is_condition = code.truth is not None
 
@@ -73,6 +75,13 @@ class Expression:
         if traces is not None and seen is not None:
             traces += [(label, [wrapped(item) for item in items]) for label, items in seen]
         return [item if item.__class__ is Item else wrapped(item) for item in found]
+
+    def check(self, root: str | None, *, context: str | None = None, check_order: bool = False) -> frozenset[str] | None:
+        """The types that the expression can give on a resource of type `root`, None for any; see `analysis.check`.
+
+        Raises FhirPathSemanticError for names that FHIR's definitions do not have there.
+        """
+        return check(self.node, root, context=context, check_order=check_order)
 
     def test(self, resource: dict[str, Any] | Item | None, *, context: Item | list[Item] | None = None, **ports: Any) -> bool | None:
         """The result as a condition, None when empty; the parameters are those of `evaluate`. Raises FhirPathError."""

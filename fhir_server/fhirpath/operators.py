@@ -148,7 +148,7 @@ def signed(sign: str, value: Any) -> Any:
         raise FhirPathError(f"unary {sign} needs a number, not {described(value)}")
     if sign == "+":
         return value
-    return in_range(type(value)(-value)) if isinstance(value, int) else value.copy_negate()
+    return in_range(type(value)(-value)) if isinstance(value, int) else DECIMALS.minus(value)
 
 
 def member(items: Collection, among: Collection, what: str) -> bool | None:

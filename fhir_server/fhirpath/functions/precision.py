@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Callable
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Any
 
 from fhir_server.fhirpath.evaluation import number
@@ -26,13 +26,17 @@ def _scale(value: Decimal) -> int:
 
 
 def _number_boundary(value: Decimal, digits: int, sign: int) -> Decimal | None:
-    """The edge of the interval that a decimal's last digit stands for, at a number of decimals; None outside of 0 to 28."""
+    """The edge of the interval that a decimal's last digit stands for, at a number of decimals; None outside of 0 to 28.
+
+    With fewer decimals than the edge has, the edge nearer to zero is cut and the other one rounded, as the official tests have it.
+    """
     if not 0 <= digits <= _MAX_SCALE or _scale(value) > _MAX_SCALE:
         return None
     edge = value + sign * Decimal("0.5").scaleb(-_scale(value))
     if digits >= _scale(edge):
         return edge.quantize(Decimal(1).scaleb(-digits), context=DECIMALS)
-    return edge.quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR if sign < 0 else ROUND_CEILING, DECIMALS)
+    outer = (sign > 0) != value.is_signed()
+    return edge.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP if outer else ROUND_DOWN, DECIMALS)
 
 
 def _time_boundary(value: Temporal, digits: int, sign: int) -> Temporal | None:
@@ -41,6 +45,9 @@ def _time_boundary(value: Temporal, digits: int, sign: int) -> Temporal | None:
         return None
     wanted = min(steps.index(digits) + 1, 3 if value.kind != "DateTime" else 6)
     parts = list(value.parts[:wanted])
+    if value.kind == "DateTime" and len(parts) == 4 < wanted:
+        # FHIR's dateTime has no hours without minutes: T08 means T08:00.
+        parts.append(0)
     start = 3 if value.kind == "Time" else 0
     for unit in range(len(parts) + start, wanted + start):
         parts.append(_edge(unit, parts, sign))
