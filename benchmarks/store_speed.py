@@ -274,10 +274,9 @@ async def run(patients: int, folder: Path, durability: str) -> None:
     await timed("page 1 of 5 by date", 500, lambda n: store.search(first))
     await timed("page 1,000 (or as far as there are) of 5 by date", 500, lambda n: store.search(first, behind))
     await store.close()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = (folder / "fhir.db").stat().st_size
-    print(
-        f"{total + 10_000} versions, {size / (total + 10_000):.0f} bytes each; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
-    )
+    print(f"{total + 10_000} versions, {size / (total + 10_000):.0f} bytes each; peak memory {peak:.0f} MB")
 
 
 def main() -> None:

@@ -55,7 +55,8 @@ def everyday(rnd: random.Random) -> Iterator[dict[str, Any]]:
     """One patient's usual resources, with made-up values."""
     ids = iter(lambda: str(uuid.UUID(int=rnd.getrandbits(128), version=4)), None)
     patient, encounter = f"Patient/{next(ids)}", f"Encounter/{next(ids)}"
-    when = f"20{rnd.randrange(10, 27)}-{rnd.randrange(1, 13):02d}-{rnd.randrange(1, 29):02d}T{rnd.randrange(24):02d}:{rnd.randrange(60):02d}:00+08:00"
+    day = f"20{rnd.randrange(10, 27)}-{rnd.randrange(1, 13):02d}-{rnd.randrange(1, 29):02d}"
+    when = f"{day}T{rnd.randrange(24):02d}:{rnd.randrange(60):02d}:00+08:00"
     subject, context = {"reference": patient}, {"reference": encounter}
     family, given = rnd.choice(FAMILIES), rnd.choice(GIVEN)
     yield {

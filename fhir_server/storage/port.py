@@ -247,7 +247,10 @@ class Store(Protocol):
 
     # --- jobs
     async def claim_jobs(self, now: int, *, kinds: Sequence[str], limit: int = 10, lease: int = 60_000) -> list[ClaimedJob]:
-        """Due jobs, oldest due first, at most one per (kind, key), none whose key has an earlier open job. `lease` in milliseconds of system time."""
+        """Due jobs, oldest due first, at most one per (kind, key), none whose key has an earlier open job.
+
+        `lease` in milliseconds of system time.
+        """
 
     async def renew_jobs(self, jobs: Sequence[tuple[int, str]], lease: int) -> None:
         """Keep jobs that still run: each (id, lease token) for `lease` milliseconds of system time from now; lost ones are passed over."""

@@ -91,7 +91,9 @@ LOINC = "http://loinc.org"
 DAY = 86_400_000
 
 
-def observation(id: str, patient_id: str | None = "p1", code: str = "8480-6", at: int | None = 0, length: int = 0, **more: Any) -> dict[str, Any]:
+def observation(
+    id: str, patient_id: str | None = "p1", code: str = "8480-6", at: int | None = 0, length: int = 0, **more: Any
+) -> dict[str, Any]:
     keys = [[OBS_CODE, LOINC, code], [OBS_STATUS, "http://hl7.org/fhir/observation-status", "final"]]
     if patient_id is not None:
         keys.append([OBS_SUBJECT, "Patient", patient_id])

@@ -81,9 +81,14 @@ class World:
 
     @staticmethod
     def within(c: q.RangeMatch, r: Any) -> bool:
-        if c.space is not None and c.space != r.space or c.value is not None and c.value != r.value:
+        if (c.space is not None and c.space != r.space) or (c.value is not None and c.value != r.value):
             return False
-        limits = (("low_min", r.low, c.low_min), ("low_max", r.low, c.low_max), ("high_min", r.high, c.high_min), ("high_max", r.high, c.high_max))
+        limits = (
+            ("low_min", r.low, c.low_min),
+            ("low_max", r.low, c.low_max),
+            ("high_min", r.high, c.high_min),
+            ("high_max", r.high, c.high_max),
+        )
         for name, value, limit in limits:
             if limit is None:
                 continue
@@ -190,7 +195,12 @@ def random_criterion(rnd: random.Random, type: str, depth: int) -> q.Criterion:
         parts = tuple(random_criterion(rnd, type, depth - 1) for _ in range(rnd.choice([1, 2, 2, 3])))
         return rnd.choice([q.And(parts), q.And(parts), q.And(parts), q.Or(parts), q.Not(parts[0])])
     people = [f"p{n}" for n in range(12)]
-    common = [q.Everything(), q.Nothing(), q.Ids((f"{type[0].lower()}{rnd.randrange(12)}", "nobody")), q.Updated(1000 + rnd.randrange(40), None)]
+    common = [
+        q.Everything(),
+        q.Nothing(),
+        q.Ids((f"{type[0].lower()}{rnd.randrange(12)}", "nobody")),
+        q.Updated(1000 + rnd.randrange(40), None),
+    ]
     if rnd.random() < 0.08:
         return rnd.choice(common)
     deeper = depth - 1
@@ -218,7 +228,9 @@ def random_criterion(rnd: random.Random, type: str, depth: int) -> q.Criterion:
             lambda: q.And((q.KeyMatch(code, "", rnd.choice(CODES)), random_range(rnd, date, False), random_range(rnd, date, False))),
             lambda: q.Chain(
                 subject,
-                (("Patient", random_criterion(rnd, "Patient", deeper)), ("Organization", random_criterion(rnd, "Organization", deeper)))[: rnd.choice([1, 2])],
+                (("Patient", random_criterion(rnd, "Patient", deeper)), ("Organization", random_criterion(rnd, "Organization", deeper)))[
+                    : rnd.choice([1, 2])
+                ],
             ),
             lambda: q.Present(rnd.choice([date, subject, code])),
         ]

@@ -26,7 +26,9 @@ SEVERAL = 7
 """Class of all ranges of a resource that has more than one of the parameter (or one that its clinical date does not start)."""
 CLASSES = (0, 1, 2, 3, 4, OPEN_SPAN, SEVERAL)
 SEPARATOR = "\x1f"
-"""Between unit code and span class in the term of a quantity; between several spellings in `text.exact`. FHIR strings hold no such character."""
+"""Between unit code and span class in the term of a quantity, and between several spellings in `text.exact`.
+
+FHIR strings hold no such character."""
 
 
 def span_class(low: float, high: float) -> int:

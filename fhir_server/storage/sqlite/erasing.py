@@ -41,7 +41,8 @@ def erase(writer: Writer, names: Sequence[str], type: int, id: str) -> int:
     db = writer.db
     at = (type, id)
     rows = db.execute(
-        f"{VERSION} WHERE rid IN (SELECT rid FROM resource WHERE type = ? AND id = ? UNION ALL SELECT rid FROM old WHERE type = ? AND id = ?)",
+        f"{VERSION} WHERE rid IN (SELECT rid FROM resource WHERE type = ? AND id = ? "
+        "UNION ALL SELECT rid FROM old WHERE type = ? AND id = ?)",
         (*at, *at),
     ).fetchall()
     if not rows:

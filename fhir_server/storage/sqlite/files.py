@@ -104,7 +104,7 @@ def check(path: Path) -> None:
     missing = [page for page in range(size // page_size + 1, pages + 1) if page not in frames] if size < pages * page_size else []
     if missing:
         raise UnusableStore(f"{path}: cut off: {size} bytes, but the header tells {pages} pages of {page_size} bytes")
-    _check_structure(path, clean=not frames)
+    _check_structure(path, wal)
 
 
 def _wal_pages(wal: Path, page_size: int) -> set[int]:
@@ -130,11 +130,14 @@ def _wal_pages(wal: Path, page_size: int) -> set[int]:
         raise UnusableStore(f"{wal}: cannot be read ({error.strerror})") from error
 
 
-def _check_structure(path: Path, *, clean: bool) -> None:
-    """SQLite's own check, as far as `CHECK_SECONDS` reach. A file without a log is read as immutable, so nothing is made beside it."""
-    fault = _quick_check(path, "immutable=1") if clean else None
-    if fault or not clean:
-        # Another process may have begun to write after the look at the log: only a reader that takes part may judge then.
+def _check_structure(path: Path, wal: Path) -> None:
+    """SQLite's own check, as far as `CHECK_SECONDS` reach.
+
+    A file that nobody has open is read as immutable, so that nothing is made beside it.
+    """
+    fault = None if wal.exists() else _quick_check(path, "immutable=1")
+    if wal.exists():
+        # Others may be writing (or may have begun while it was looked at): only a reader that takes part may judge.
         fault = _quick_check(path, "mode=ro")
     if fault:
         raise UnusableStore(f"{path}: damaged: {fault}")

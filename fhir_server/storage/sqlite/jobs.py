@@ -63,7 +63,8 @@ def advance(db: sqlite3.Connection, positions: Mapping[str, tuple[int, int]]) ->
 def _leave(db: sqlite3.Connection, id: int, state: int, now: int, error: str | None) -> None:
     """A job leaves the queue for `state`; its follower becomes the head."""
     kind, key = db.execute(
-        "UPDATE job SET state = ?, head = 0, lease = NULL, lease_until = 0, ended = ?, error = coalesce(?, error) WHERE id = ? RETURNING kind, key",
+        "UPDATE job SET state = ?, head = 0, lease = NULL, lease_until = 0, ended = ?, error = coalesce(?, error) WHERE id = ? "
+        "RETURNING kind, key",
         (state, now, error, id),
     ).fetchone()
     _promote(db, kind, key)

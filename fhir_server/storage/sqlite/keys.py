@@ -158,7 +158,10 @@ class TermWriter:
         self._deltas: dict[int, int] = {}
 
     def post(self, forms: Sequence[Form], delta: int) -> tuple[list[int], list[int]]:
-        """Keys of all forms (the first is that of the type), and those of the references among them; counts `delta` for each that counts."""
+        """Keys of all forms (the first is that of the type), and those of the references among them.
+
+        Counts `delta` for each that counts.
+        """
         young, deltas, types, uncounted = self._young, self._deltas, self._types, self._uncounted
         key = young.get(forms[0]) or self.key(forms[0])
         deltas[key] = deltas.get(key, 0) + delta

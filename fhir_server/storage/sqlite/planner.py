@@ -144,13 +144,15 @@ class Planner:
             case KeyMatch():
                 return self._postings([criterion]) or self._space(criterion)
             case TextMatch(parameter, text, mode):
+                if not storable(text):
+                    return Nobody()
                 return Texts(self, parameter, text, self.knowledge.fold(text) if mode == "exact" else text, mode)
             case RangeMatch():
                 return Ranges(self, ((criterion,),))
             case OfType(type):
                 return Everybody(self) if type == self.type else Nobody()
             case Ids(ids):
-                return WithIds(tuple(dict.fromkeys(ids)))
+                return WithIds(tuple(filter(storable, dict.fromkeys(ids))))
             case Present(parameter):
                 return self._present(parameter)
             case Updated(low, high):
@@ -189,6 +191,8 @@ class Planner:
 
     def _space(self, match: KeyMatch) -> Node:
         assert match.space is not None
+        if not storable(match.space):
+            return Nobody()
         low, high = self.keys.space_bounds(match.parameter, match.space)
         return PostingRange(low, high, match.space, self._sum(low, high))
 
@@ -448,6 +452,17 @@ class Planner:
         bounds = (None if low is None else int(low), None if high is None else int(high))
         narrow = Postings(best.keys, min(best.n, max(1, dates.n)), bounds=bounds)
         return narrow, Ranges(self, dates.tests, tuple(outside)) if outside else None
+
+
+def storable(text: str) -> bool:
+    """Whether a text can be in the store at all: lone surrogates are no Unicode text."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _probe_order(node: Node) -> int:

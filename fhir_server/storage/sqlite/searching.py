@@ -17,7 +17,7 @@ from fhir_server.storage.body import BodyCodec
 from fhir_server.storage.port import Page, Position, Stored
 from fhir_server.storage.sqlite.entries import NO_DATE
 from fhir_server.storage.sqlite.keys import Keys, parameter_bounds
-from fhir_server.storage.sqlite.nodes import All, Everybody, Lead, Node, Nobody, Postings, Ranges, Sql, joined, marks
+from fhir_server.storage.sqlite.nodes import All, Everybody, Lead, Nobody, Node, Postings, Ranges, Sql, joined, marks
 from fhir_server.storage.sqlite.planner import EVERY, Knowledge, Planner, last_version
 from fhir_server.storage.sqlite.schema import METHODS
 
@@ -62,7 +62,9 @@ def snapshot_of(db: sqlite3.Connection, keys: Keys) -> int:
 class Search:
     """One query against one connection and snapshot."""
 
-    def __init__(self, db: sqlite3.Connection, keys: Keys, knowledge: Knowledge, query: Query, snapshot: int, *, bound: bool = False) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, keys: Keys, knowledge: Knowledge, query: Query, snapshot: int, *, bound: bool = False
+    ) -> None:
         """`bound`: the snapshot may be past, so counts of the current state say nothing."""
         self.db = db
         self.bound = bound

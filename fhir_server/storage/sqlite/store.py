@@ -6,6 +6,7 @@ Layout: docs/storage-layout.md
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import time
@@ -31,7 +32,10 @@ from fhir_server.storage.sqlite.sweeper import Sweeper
 from fhir_server.storage.sqlite.waking import Waker
 from fhir_server.storage.sqlite.writer import Tools, Writer
 
-READ = "SELECT v.rid, v.version, v.updated, v.method, v.body FROM resource r CROSS JOIN version v ON v.rid = r.rid WHERE r.type = ? AND r.id = ?"
+READ = (
+    "SELECT v.rid, v.version, v.updated, v.method, v.body FROM resource r "
+    "CROSS JOIN version v ON v.rid = r.rid WHERE r.type = ? AND r.id = ?"
+)
 WRITE_CACHE_KIB = 24_000
 READ_CACHE_KIB = 12_000
 MMAP_BYTES = 64 << 20
@@ -150,11 +154,9 @@ class SqliteStore:
         self._waker.stop()
         await self._committer.close()
         self._readers.close()
-        try:
+        # With a full disk, or another process at work, the log stays beside the database and is read at the next start.
+        with contextlib.suppress(sqlite3.Error):
             self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error:
-            # Full disk or another process at work: the log stays beside the database and is read at the next start.
-            pass
         self._writing.close()
 
     # --- writes
@@ -191,6 +193,9 @@ class SqliteStore:
     async def read(self, type: str, id: str) -> Stored | None:
         try:
             row = self._db.execute(READ, (self._types.get(type), id)).fetchone()
+        except UnicodeEncodeError:
+            # A lone surrogate in the id: no resource has such a one.
+            return None
         except sqlite3.Error as error:
             raise translated(error, self._file) from error
         if row is None:
@@ -242,7 +247,7 @@ class SqliteStore:
         try:
             with self._readers.reading(self._db):
                 at = snapshot if snapshot is not None else snapshot_of(self._db, self._keys)
-                search = Search(self._db, self._keys, self._knowledge, query, at)
+                search = Search(self._db, self._keys, self._knowledge, query, at, bound=snapshot is not None)
                 cost = search.cost
                 if counting and search.free_total() is None:
                     cost = max(cost, search.count_cost())
@@ -253,7 +258,7 @@ class SqliteStore:
 
         def far(db: sqlite3.Connection, codec: BodyCodec) -> Any:
             at = snapshot if snapshot is not None else snapshot_of(db, self._keys)
-            return work(Search(db, self._keys, self._knowledge, query, at), codec)
+            return work(Search(db, self._keys, self._knowledge, query, at, bound=snapshot is not None), codec)
 
         try:
             return await self._readers.in_thread(far)
