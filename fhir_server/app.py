@@ -32,6 +32,7 @@ from fhir_server.search.values import IndexValues
 from fhir_server.settings import Settings
 from fhir_server.storage.port import Store
 from fhir_server.storage.sqlite.store import SqliteStore
+from integrations import hl7v2
 from integrations.channels import channels
 
 _OPERATION_ROOMS = ("fhir_server.operations", "subscriptions.operations", "integrations.hl7v2.operations")
@@ -160,12 +161,11 @@ def _add_background(app: Application, index: Callable[[dict[str, Any]], IndexVal
     settings = app.context.settings
     room = subscriptions.build(app.context, app.store, index, channels())
     app.background.append(("jobs", room.start))
-    if worker == 0 and settings.mllp_port != "off" and importlib.util.find_spec("integrations.hl7v2.service"):
-        service = importlib.import_module("integrations.hl7v2.service")
+    if worker == 0 and settings.mllp_port != "off":
 
         async def listen() -> Any:
-            listener = await service.start(app.context, app.store)
-            app.mllp_address = f"{settings.mllp_host}:{listener.port}"
-            return listener
+            running = await hl7v2.start(app.context, app.store)
+            app.mllp_address = running.address
+            return running
 
         app.background.append(("mllp", listen))

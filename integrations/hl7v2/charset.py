@@ -1,0 +1,74 @@
+"""Character sets: which one a message is in, decoded before anything is split.
+
+GB18030's second bytes can be the very bytes of |, ^, ~ and backslash, so splitting comes after decoding.
+Specification: HL7 v2.5.1 table 0211; docs of Chinese senders
+"""
+
+from __future__ import annotations
+
+from integrations.hl7v2.errors import DATA_TYPE, Refusal
+
+_NAMES = {
+    "UNICODE UTF-8": "utf-8",
+    "UNICODE": "utf-8",
+    "UTF-8": "utf-8",
+    "UTF8": "utf-8",
+    "GB 18030-2000": "gb18030",
+    "GB18030": "gb18030",
+    "GB18030-2000": "gb18030",
+    "GBK": "gb18030",
+    "GB2312": "gb18030",
+    "GB 2312-1980": "gb18030",
+    "BIG-5": "big5hkscs",
+    "BIG5": "big5hkscs",
+    "ASCII": "utf-8",
+    "CNS 11643-1992": "big5hkscs",
+    "ISO IR159": "iso2022_jp",
+    **{f"8859/{n}": f"iso8859-{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15)},
+}
+
+
+def codec_of(name: str) -> str | None:
+    """The codec of a name in MSH-18, or None for one that is not known."""
+    return _NAMES.get(name.strip().upper())
+
+
+def _try(raw: bytes, codec: str) -> str | None:
+    try:
+        return raw.decode(codec)
+    except UnicodeDecodeError:
+        return None
+
+
+def _declared(text: str) -> str:
+    """MSH-18 of a decoded message (its first repetition)."""
+    separator = text[3:4]
+    fields = text.split("\r", 1)[0].split("\n", 1)[0].split(separator)
+    return fields[17].split(text[5:6] or "~")[0] if len(fields) > 17 else ""
+
+
+def decode(raw: bytes, default: str | None = None) -> tuple[str, str, list[str]]:
+    """(text, codec, warnings). Raises Refusal AE 102 when no character set fits.
+
+    Declared and fitting wins; declared but not fitting gives way to the other of UTF-8 and GB18030, with a warning.
+    Nothing declared: `default`, else strict UTF-8, else GB18030.
+    """
+    guess = "utf-8" if _try(raw, "utf-8") is not None else "gb18030"
+    text = _try(raw, guess)
+    head = text if text is not None else raw.decode("latin-1")
+    name = _declared(head)
+    wanted = codec_of(name) if name else default
+    warnings = [f"MSH-18: the character set '{name}' is not known; read as {guess}"] if name and wanted is None else []
+    if wanted and wanted != guess:
+        chosen = _try(raw, wanted)
+        if chosen is not None:
+            return _clean(chosen), wanted, warnings
+        if text is not None:
+            warnings.append(f"MSH-18 says {name or wanted}, but the content is {guess}")
+    if text is None:
+        raise Refusal("AE", DATA_TYPE, f"The content is neither {name or 'UTF-8'} nor GB18030", "MSH-18")
+    return _clean(text), guess, warnings
+
+
+def _clean(text: str) -> str:
+    return text.replace("\x00", "").removeprefix("\ufeff")

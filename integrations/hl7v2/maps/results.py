@@ -1,0 +1,206 @@
+"""ORU^R01: a DiagnosticReport for each OBR with its own ORC, an Observation for each OBX; corrections are new versions of the same ones.
+
+Specification: v2-to-FHIR guide, message ORU_R01; segments OBR, OBX, NTE, ORC
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from integrations.hl7v2 import codes
+from integrations.hl7v2.datatypes import Element, authority_system, concept, present
+from integrations.hl7v2.errors import REQUIRED, SEQUENCE, TABLE_VALUE, Refusal
+from integrations.hl7v2.mapping import Mapping, stable_id
+from integrations.hl7v2.maps.admission import encounter_id, visit_key
+from integrations.hl7v2.maps.persons import patient, practitioner
+from integrations.hl7v2.message import Field, Segment
+from integrations.hl7v2.results import absent, interpretations, reference_ranges, value
+from integrations.hl7v2.times import fhir_instant, fhir_time
+
+_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
+_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
+
+
+@dataclass(slots=True)
+class Group:
+    """One OBR with its ORC, its OBX and the notes behind each."""
+
+    request: Segment
+    order: Segment | None
+    notes: list[Segment] = field(default_factory=list)
+    results: list[tuple[Segment, list[Segment]]] = field(default_factory=list)
+
+
+def groups(mapping: Mapping) -> list[Group]:
+    """The message's OBR groups; raises Refusal AE 100 for an OBX before any OBR."""
+    found: list[Group] = []
+    order: Segment | None = None
+    for segment in mapping.message:
+        if segment.name == "ORC":
+            order = segment
+        elif segment.name == "OBR":
+            found.append(Group(segment, order))
+            order = None
+        elif segment.name == "OBX":
+            if not found:
+                raise Refusal("AE", SEQUENCE, "An OBX stands before the first OBR", "OBX")
+            found[-1].results.append((segment, []))
+        elif segment.name == "NTE" and found:
+            last = found[-1]
+            (last.results[-1][1] if last.results else last.notes).append(segment)
+    if not found:
+        raise Refusal("AE", REQUIRED, "ORU^R01 needs an OBR segment", "OBR")
+    return found
+
+
+def results(mapping: Mapping) -> None:
+    """All reports of the message; the patient only if nobody has told of him before."""
+    if mapping.current("Patient", mapping.patient_id) is None:
+        mapping.put(patient(mapping))
+    encounter = _encounter(mapping)
+    for group in groups(mapping):
+        _report(group, mapping, encounter)
+
+
+def _encounter(mapping: Mapping) -> Element | None:
+    """The visit that PV1 names, if it is known."""
+    segment = mapping.message.first("PV1")
+    key = visit_key(segment, mapping) if segment is not None else None
+    if key is None:
+        return None
+    id = encounter_id(key)
+    return {"reference": f"Encounter/{id}"} if mapping.current("Encounter", id) else None
+
+
+def number(candidates: list[Field], mapping: Mapping, kind: str) -> tuple[str, str, Element] | None:
+    """(system, value, Identifier) of a placer or filler number (EI) in the first field that has one."""
+    for one in candidates:
+        text = one.part(1)
+        if text:
+            system = authority_system(one.part(2), one.part(3), one.part(4), mapping.source)
+            return system, text, {"type": {"coding": [{"system": _TYPES, "code": kind}]}, "system": system, "value": text}
+    return None
+
+
+def _numbers(group: Group, mapping: Mapping) -> tuple[Any, Any]:
+    order = group.order
+    placers = [group.request.field(2)] + ([order.field(2)] if order else [])
+    fillers = [group.request.field(3)] + ([order.field(3)] if order else [])
+    return number(placers, mapping, "PLAC"), number(fillers, mapping, "FILL")
+
+
+def _report(group: Group, mapping: Mapping, encounter: Element | None) -> None:
+    request, zone = group.request, mapping.source.zone
+    placer, filler = _numbers(group, mapping)
+    main = filler or placer
+    key = main[:2] if main else (mapping.message.sender[1], f"{request.value(4)}|{request.value(7)}")
+    report_key = ("DiagnosticReport", mapping.patient_key, *key)
+    effective = fhir_time(request.value(7), zone) if request.value(7) else None
+    issued = fhir_instant(request.value(22), zone) if request.value(22) else None
+    code = concept(request.field(4), mapping.source, "lis") or {"text": "?"}
+    observed = [
+        _observation(row, notes, mapping, report_key, effective, issued, encounter, at) for at, (row, notes) in enumerate(group.results)
+    ]
+    status = _report_status(request, mapping)
+    performers = [one for number in (32, 34) for item in request.fields(number) if (one := practitioner(item, mapping))]
+    section = request.value(24)
+    mapping.put(
+        present(
+            resourceType="DiagnosticReport",
+            id=stable_id(*report_key),
+            identifier=[one[2] for one in (filler, placer) if one],
+            basedOn=[_order(group, mapping, placer, code, status, encounter)] if placer else None,
+            status=status,
+            category=[{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": section}]}] if section else None,
+            code=code,
+            subject=mapping.subject,
+            encounter=encounter,
+            effectiveDateTime=effective,
+            issued=issued,
+            resultsInterpreter=performers,
+            result=observed,
+            conclusion="\n".join(text for note in group.notes if (text := _note(note))),
+        )
+    )
+
+
+def _report_status(request: Segment, mapping: Mapping) -> str:
+    sent = request.value(25).upper()
+    status = codes.code("report_status", sent)
+    if sent in ("Y", "Z"):
+        raise Refusal("AE", TABLE_VALUE, f"OBR-25: '{sent}' is for queries, not for results", "OBR-25")
+    if status is None:
+        if sent:
+            mapping.warnings.append(f"OBR-25: the status '{sent}' is not known")
+        return "unknown"
+    return status
+
+
+def _order(group: Group, mapping: Mapping, placer: Any, code: Element, status: str, encounter: Element | None) -> Element:
+    """The ServiceRequest that the report answers: made when it is not known."""
+    return mapping.once(
+        present(
+            resourceType="ServiceRequest",
+            id=stable_id("ServiceRequest", *placer[:2]),
+            identifier=[placer[2]],
+            status="completed" if status in ("final", "corrected") else "active",
+            intent="order",
+            code=code,
+            subject=mapping.subject,
+            encounter=encounter,
+            requester=next((one for item in group.request.fields(16) if (one := practitioner(item, mapping))), None),
+        )
+    )
+
+
+def _note(segment: Segment) -> str:
+    return "\n".join(item.text for item in segment.fields(3))
+
+
+def _observation(
+    row: Segment,
+    notes: list[Segment],
+    mapping: Mapping,
+    report_key: tuple[str, ...],
+    effective: str | None,
+    issued: str | None,
+    encounter: Element | None,
+    position: int,
+) -> Element:
+    source, zone = mapping.source, mapping.source.zone
+    code = concept(row.field(3), source, "lis")
+    if code is None:
+        raise Refusal("AE", REQUIRED, f"OBX-3 of OBX {row.value(1) or position + 1} is missing: what was observed", "OBX-3")
+    first = code["coding"][0] if code.get("coding") else {"code": code.get("text", "")}
+    id = stable_id("Observation", *report_key, first.get("system", ""), first["code"], row.value(4))
+    when = fhir_time(row.value(14), zone) if row.value(14) else None
+    sent = row.value(11).upper()
+    status = codes.code("result_status", sent)
+    if status is None:
+        status = "unknown"
+        mapping.warnings.append(f"OBX-11: the status '{sent}' is not known" if sent else "OBX-11: the status is missing")
+    content = value(row, source, mapping.warnings)
+    if sent == "N":
+        content = absent("not-asked")
+    method = concept(row.field(17), source, "method")
+    performers = [one for item in row.fields(16) if (one := practitioner(item, mapping))]
+    return mapping.put(
+        present(
+            resourceType="Observation",
+            id=id,
+            status=status,
+            category=[{"coding": [{"system": _CATEGORY, "code": "laboratory"}]}],
+            code=code,
+            subject=mapping.subject,
+            encounter=encounter,
+            effectiveDateTime=when or effective,
+            issued=issued,
+            performer=performers,
+            interpretation=interpretations(row, mapping.warnings),
+            note=[{"text": text} for note in notes if (text := _note(note))],
+            method=method,
+            referenceRange=reference_ranges(row),
+        )
+        | content
+    )
