@@ -6,7 +6,7 @@ Specification: http://hl7.org/fhirpath/N1/, https://hl7.org/fhir/R4/fhirpath.htm
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -76,7 +76,7 @@ class Expression:
             traces += [(label, [wrapped(item) for item in items]) for label, items in seen]
         return [item if item.__class__ is Item else wrapped(item) for item in found]
 
-    def check(self, root: str | None, *, context: str | None = None, check_order: bool = False) -> frozenset[str] | None:
+    def check(self, root: str | None, *, context: Iterable[str] | None = (), check_order: bool = False) -> frozenset[str] | None:
         """The types that the expression can give on a resource of type `root`, None for any; see `analysis.check`.
 
         Raises FhirPathSemanticError for names that FHIR's definitions do not have there.

@@ -65,14 +65,14 @@ class _Scope:
     optional: bool = False
 
 
-def check(node: Node, root: str | None, *, context: str | None = None, check_order: bool = False) -> Types:
+def check(node: Node, root: str | None, *, context: Iterable[str] | None = (), check_order: bool = False) -> Types:
     """The types that an expression gives on a resource of type `root` (None: any). Raises FhirPathSemanticError.
 
-    `context`: type of the element that the expression starts at, if it is not the resource. `check_order`: functions that depend on
-    order are refused after children() and descendants(), whose order means nothing.
+    `context`: types of the element that the expression starts at (none: the resource; None: any). `check_order`: functions that depend
+    on order are refused after children() and descendants(), whose order means nothing.
     """
     here = frozenset((root,)) if root else None
-    focus = frozenset((context,)) if context else here
+    focus = None if context is None else frozenset(context) or here
     return _Checker(check_order).see(node, None, _Scope(focus, here)).types
 
 

@@ -1,0 +1,235 @@
+"""$fhirpath: evaluates an expression on a resource, with the parameters of the public FHIRPath Lab servers.
+
+Specification: https://github.com/brianpos/fhirpath-lab/blob/develop/server-api.md, http://hl7.org/fhirpath/N1/
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from fhir_server import __version__
+from fhir_server.errors import FhirError
+from fhir_server.fhirpath import Expression, FhirPathError, FhirPathSyntaxError, Item, compile_expression, focus
+from fhir_server.interactions.content import parsed
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.http import Request, Response
+from fhir_server.interactions.registration import Operation
+from fhir_server.model import json_codec
+from fhir_server.model.definitions import definitions
+from fhir_server.model.references import parse_reference
+from fhir_server.operations.fhirpath_answer import result_part
+
+JSON_VALUE = "http://fhir.forms-lab.com/StructureDefinition/json-value"
+XML_VALUE = "http://fhir.forms-lab.com/StructureDefinition/xml-value"
+_ROUNDS, _REFERENCES = 8, 500
+_LIMIT_CONTEXTS = 1000
+
+
+@dataclass(slots=True)
+class Question:
+    """What is asked: expression, where it starts (`context`), on what, with which variables; `strict`: unknown names are errors."""
+
+    expression: str
+    resource: dict[str, Any] | None = None
+    context: str | None = None
+    variables: dict[str, Any] = field(default_factory=dict)
+    strict: bool = True
+    echoed: list[dict[str, Any]] = field(default_factory=list)
+
+
+def _refuse(what: str, place: int | None = None) -> FhirError:
+    expression = () if place is None else (f"Parameters.parameter[{place}]",)
+    return FhirError.of(400, "invalid", what, *expression)
+
+
+def _text(parameter: dict[str, Any], place: int) -> str:
+    value = parameter.get("valueString")
+    if not isinstance(value, str):
+        raise _refuse(f"The parameter '{parameter.get('name')}' of $fhirpath needs a valueString", place)
+    return value
+
+
+def _value(parameter: dict[str, Any], place: int) -> Any:
+    """The value of a parameter or part: an Item, a resource, what the json-value extension holds, or None."""
+    if isinstance(parameter.get("resource"), dict):
+        return parameter["resource"]
+    for extension in parameter.get("extension") or ():
+        url = extension.get("url") if isinstance(extension, dict) else None
+        if url == JSON_VALUE:
+            return json_codec.loads_any(str(extension.get("valueString", "")).encode())
+        if url == XML_VALUE:
+            raise FhirError.of(
+                501, "not-supported", "$fhirpath does not read XML; send the resource as JSON", f"Parameters.parameter[{place}]"
+            )
+    by_json = definitions().types["Parameters.parameter"].by_json
+    for name, value in parameter.items():
+        if name.startswith("value") and name in by_json:
+            return focus(value, by_json[name][1], parameter.get("_" + name))
+    return None
+
+
+def _resource(parameter: dict[str, Any], place: int) -> dict[str, Any] | None:
+    """The resource as such, in the json-value extension, or as JSON in a valueString."""
+    value = _value(parameter, place)
+    if isinstance(value, Item):
+        if value.type != "string":
+            raise _refuse(f"The parameter 'resource' of $fhirpath is a resource or JSON in a string, not a {value.type}", place)
+        value = json_codec.loads_any(str(value.value).encode()) if value.value else None
+    if value is not None and not isinstance(value, dict):
+        raise _refuse("The parameter 'resource' of $fhirpath must be a JSON object", place)
+    return value
+
+
+def _question(content: Any) -> Question:
+    """The question in a Parameters resource. Raises FhirError 400."""
+    if not isinstance(content, dict) or content.get("resourceType") != "Parameters":
+        raise _refuse("$fhirpath needs a Parameters resource with 'expression' and 'resource'")
+    asked = Question("")
+    seen = False
+    for place, parameter in enumerate(content.get("parameter") or ()):
+        name = parameter.get("name") if isinstance(parameter, dict) else None
+        if name == "expression":
+            asked.expression, seen = _text(parameter, place), True
+        elif name == "context":
+            asked.context = _text(parameter, place) or None
+        elif name == "resource":
+            asked.resource = _resource(parameter, place)
+        elif name == "validate":
+            asked.strict = parameter.get("valueBoolean") is not False
+        elif name == "variables":
+            for part in parameter.get("part") or ():
+                asked.variables[str(part.get("name"))] = _value(part, place)
+        elif name == "terminologyserver":
+            continue
+        else:
+            raise _refuse(f"$fhirpath has no parameter '{name}'", place)
+        if name != "validate":
+            asked.echoed.append(parameter)
+    if not seen:
+        raise _refuse("$fhirpath needs the parameter 'expression'")
+    return asked
+
+
+def _compiled(text: str, what: str) -> Expression:
+    try:
+        return compile_expression(text, strict_as=True)
+    except FhirPathSyntaxError as fault:
+        raise _at(fault, text, what) from None
+
+
+def _at(fault: FhirPathSyntaxError, text: str, what: str) -> FhirError:
+    line = text.count("\n", 0, fault.position) + 1
+    column = fault.position - (text.rfind("\n", 0, fault.position) + 1) + 1
+    return FhirError.of(400, "invalid", f"The {what} is no valid FHIRPath: {fault.reason} (line {line}, column {column})")
+
+
+def _types(asked: Question, expression: Expression, context: Expression | None) -> frozenset[str] | None:
+    """Check names and order strictly; the types that can come out. Raises FhirError 400."""
+    root = (asked.resource or {}).get("resourceType")
+    root = root if isinstance(root, str) and root in definitions().types else None
+    start: frozenset[str] | None = frozenset()
+    try:
+        if context is not None:
+            start = context.check(root, check_order=True)
+    except FhirPathSyntaxError as fault:
+        raise _at(fault, context.text if context else "", "context") from None
+    try:
+        return expression.check(root, context=start, check_order=True)
+    except FhirPathSyntaxError as fault:
+        raise _at(fault, expression.text, "expression") from None
+
+
+class _Store:
+    """What resolve() needs of the store: the evaluation notes what is missing, it is loaded, and the evaluation starts again."""
+
+    def __init__(self, context: Context, request: Request) -> None:
+        self._context, self._request = context, request
+        self._known: dict[str, dict[str, Any] | None] = {}
+        self._missing: dict[str, tuple[str, str]] = {}
+
+    def resolve(self, reference: str) -> dict[str, Any] | None:
+        """The resource if it is loaded, else None; a reference into this server is noted for `load`."""
+        if reference not in self._known and reference not in self._missing:
+            found = parse_reference(reference)
+            own = found.form == "relative" or (found.form == "absolute" and found.base == self._request.base)
+            if own and found.type in self._context.types and len(self._known) + len(self._missing) < _REFERENCES:
+                self._missing[reference] = found.type, found.id
+        return self._known.get(reference)
+
+    async def load(self) -> bool:
+        """Load what was missing, as far as the principal may see it; whether there was anything."""
+        if not self._missing:
+            return False
+        found = await self._context.gate.read_many(self._request.principal, list(dict.fromkeys(self._missing.values())))
+        loaded = {(stored.type, stored.id): json_codec.loads(stored.body) for stored in found if not stored.deleted and stored.body}
+        for reference, address in self._missing.items():
+            self._known[reference] = loaded.get(address)
+        self._missing = {}
+        return True
+
+
+def _results(asked: Question, expression: Expression, context: Expression | None, store: _Store) -> list[dict[str, Any]]:
+    """The `result` parameters: one for each context. Raises FhirPathError."""
+    if context is None:
+        traces: list[tuple[str, list[Item]]] = []
+        found = expression.evaluate(asked.resource, variables=asked.variables, resolve=store.resolve, traces=traces)
+        return [result_part(None, found, traces)]
+    starts = context.evaluate(asked.resource, variables=asked.variables, resolve=store.resolve)
+    if len(starts) > _LIMIT_CONTEXTS:
+        raise FhirPathError(f"the context gives {len(starts)} items; at most {_LIMIT_CONTEXTS} are evaluated")
+    parts = []
+    for number, start in enumerate(starts):
+        traces = []
+        found = expression.evaluate(asked.resource, context=start, variables=asked.variables, resolve=store.resolve, traces=traces)
+        parts.append(result_part(f"{asked.context}[{number}]", found, traces))
+    return parts
+
+
+async def _evaluated(asked: Question, expression: Expression, context: Expression | None, store: _Store) -> list[dict[str, Any]]:
+    for _ in range(_ROUNDS):
+        fault: FhirPathError | None = None
+        results: list[dict[str, Any]] = []
+        try:
+            # An expression may calculate for a while: not on the loop that answers everybody.
+            results = await asyncio.to_thread(_results, asked, expression, context, store)
+        except FhirPathError as error:
+            fault = error
+        if await store.load():
+            continue
+        if fault is not None:
+            raise FhirError.of(422, "processing", f"The expression cannot be evaluated on this resource: {fault}")
+        return results
+    raise FhirError.of(422, "too-costly", f"resolve() goes on after {_ROUNDS} rounds of loading")
+
+
+async def fhirpath(context: Context, request: Request, type: str | None, id: str | None) -> Response:
+    """A Parameters resource: `parameters` echoes the question, each `result` holds the values for one context.
+
+    Raises FhirError 400 (no FHIRPath, unknown names; with position), 422 (cannot be evaluated on this resource).
+    """
+    asked = _question(parsed(request))
+    expression = _compiled(asked.expression, "expression")
+    start = _compiled(asked.context, "context") if asked.context else None
+    types = _types(asked, expression, start) if asked.strict else None
+    results = await _evaluated(asked, expression, start, _Store(context, request))
+    about: list[dict[str, Any]] = [{"name": "evaluator", "valueString": f"fhir-server {__version__} (R4)"}]
+    if types:
+        about.append({"name": "expectedReturnType", "valueString": " | ".join(sorted(types))})
+    answer = {
+        "resourceType": "Parameters",
+        "id": "fhirpath",
+        "parameter": [{"name": "parameters", "part": [*about, *asked.echoed]}, *results],
+    }
+    return Response(200, json_codec.dumps(answer))
+
+
+OPERATION = Operation(
+    name="fhirpath",
+    handler=fhirpath,
+    policy="fhirpath",
+    levels=frozenset({"system"}),
+    methods=("POST",),
+    title="Evaluate a FHIRPath expression",
+)
