@@ -1,5 +1,7 @@
 """Strict JSON in, canonical JSON out: decimal digits are kept, duplicate keys and what is not JSON are refused.
 
+How it is fast and exact: orjson parses and writes the value again. Where the written text equals the sent one, blanks aside,
+nothing was lost and no key came twice. Else the sent text is looked at more closely.
 Specification: https://hl7.org/fhir/R4/json.html, RFC 8259
 """
 
@@ -7,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from decimal import Decimal
+from typing import Any, NoReturn
 
 import orjson
 
@@ -17,14 +19,13 @@ from fhir_server.errors import FhirError
 MAX_DEPTH = 100
 """Deepest nesting of objects and arrays that is read."""
 
-# Numbers whose text a float might not give back. Group 1: a trailing zero, or more digits than a float surely keeps (a closer look
-# tells); otherwise an exponent, a very small number, or -0. They stand behind a key or in an array: times such as 08:00:00.000 inside
-# strings must not look like one. Three patterns with a literal start are five times as fast as one with a choice.
-_NUMBER = rb"\s*-?(?:(\d+\.\d*0(?![\d.eE])|\d[\d.]{15,}(?![\d.eE]))|\d[\d.]*[eE]|0\.00000|0(?=[,\]}\s])(?<=-0))"
-_CAREFUL_NUMBERS = [re.compile(start + _NUMBER).finditer for start in (rb'":', rb",", rb"\[")]
-_SAFE_INTEGER = 18
-"""Digits that an integer may have to be read exactly."""
-_SPACED_KEY = re.compile(rb'"\s+:')
+_BLANKS = b" \t\r\n"
+_BRACKETS = b"{}[]"
+_NO_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
+
+# A number that a float or int might not give back as it was sent: with a point or exponent, beyond 64 bits, or minus zero.
+_NUMBER = re.compile(rb"(?:\A|[:\[,])(-?\d+(?:\.\d+(?:[eE][+-]?\d+)?|[eE][+-]?\d+)|-?\d{19,}|-0)(?=[,\]}]|\Z)")
+_ESCAPED_PUNCTUATION = re.compile(rb"\\u00[23]")  # may be a quote or colon, which spoils the counting of keys
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _CONTROL_ESCAPE = re.compile(rb"\\u00(?:0[0-8bBcCeEfF]|1[0-9a-fA-F])|\\[bf]")
 
@@ -47,157 +48,10 @@ class Number(Decimal):
         return self
 
 
-def _refuse(what: str, zh: str) -> FhirError:
-    return FhirError.of(400, "structure", what, zh=zh)
+class _Twice(dict[str, Any]):
+    """An object in which `key` came twice; the careful parser leaves it where it stands, to be reported with its path."""
 
-
-class _Pairs:
-    """Object hook of the careful parser: refuses a key that comes twice."""
-
-    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made = dict(pairs)
-        if len(made) != len(pairs):
-            seen: set[str] = set()
-            for key, _ in pairs:
-                if key in seen:
-                    kind = made.get("resourceType")
-                    place = f" of a {kind}" if isinstance(kind, str) else ""
-                    raise _refuse(
-                        f"The key '{key}'{place} stands twice in one JSON object; keys must be unique", f"JSON 对象中键“{key}”重复"
-                    )
-                seen.add(key)
-        return made
-
-
-def _constant(text: str) -> Any:
-    raise _refuse(f"{text} is not JSON", f"{text} 不是合法的 JSON")
-
-
-def _number(text: str) -> float | Number:
-    value = float(text)
-    return value if repr(value) == text else Number(text)
-
-
-def _integer(text: str) -> int | Number:
-    return Number(text) if len(text) > _SAFE_INTEGER or text == "-0" else int(text)
-
-
-def _needs_care(raw: bytes) -> bool:
-    """Whether some number would not come back with the text in which it was sent."""
-    for find in _CAREFUL_NUMBERS:
-        for found in find(raw):
-            digits = found[1]
-            if digits is None:
-                return True
-            if b"." not in digits:
-                if len(digits) > _SAFE_INTEGER:
-                    return True
-            elif repr(float(digits)) != digits.decode():
-                return True
-    return False
-
-
-def _careful(raw: bytes, pairs: _Pairs | None) -> Any:
-    """The slow and exact parser: keeps decimals, and sees duplicate keys where it is given `pairs` (which costs as much again)."""
-    try:
-        return json.loads(
-            raw.decode("utf-8"), object_pairs_hook=pairs, parse_float=_number, parse_int=_integer, parse_constant=_constant, strict=True
-        )
-    except json.JSONDecodeError as fault:
-        raise _refuse(
-            f"The content is not JSON: {fault.msg} at line {fault.lineno}, column {fault.colno}",
-            f"内容不是合法的 JSON：第 {fault.lineno} 行第 {fault.colno} 列",
-        ) from None
-    except RecursionError:
-        raise _too_deep() from None
-
-
-def _too_deep() -> FhirError:
-    return FhirError.of(400, "too-costly", f"The content is nested deeper than {MAX_DEPTH} levels", zh=f"内容嵌套超过 {MAX_DEPTH} 层")
-
-
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
-_ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_STRING = re.compile(rb'"[^"]*"')
-_NO_MARKS = bytes(byte for byte in range(256) if byte not in b'{}[]"')
-
-
-def _surely_within(raw: bytes, limit: int) -> bool:
-    """Whether the nesting is within the limit, told without looking at each bracket; False where it would take a closer look.
-
-    Only brackets and quotes are kept, strings dropped, then innermost pairs taken away; each round takes one or two levels.
-    """
-    if b"\\" in raw:
-        raw = _ESCAPE.sub(b"", raw)
-    marks = raw.translate(None, _NO_MARKS).replace(b'""', b"")
-    if b'"' in marks:
-        marks = _STRING.sub(b"", marks)
-    for _ in range(limit // 2):
-        marks = marks.replace(b"{}", b"").replace(b"[]", b"")
-        if not marks:
-            return True
-    return False
-
-
-def _depth_within(raw: bytes, limit: int) -> bool:
-    if raw.count(b"{") + raw.count(b"[") <= limit or _surely_within(raw, limit):
-        return True
-    depth = 0
-    for token in _BRACKETS.finditer(raw):
-        first = raw[token.start()]
-        if first in b"[{":
-            depth += 1
-            if depth > limit:
-                return False
-        elif first in b"]}":
-            depth -= 1
-    return True
-
-
-def loads_any(raw: bytes) -> Any:
-    """Parse JSON of any top-level kind strictly; raises FhirError 400 that says where and why."""
-    if not _depth_within(raw, MAX_DEPTH):
-        raise _too_deep()
-    if raw[:3] == b"\xef\xbb\xbf":
-        raw = raw[3:]
-    try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as fault:
-        raise _explain(raw, fault) from None
-    if _SPACED_KEY.search(raw) or (isinstance(value, dict | list) and raw.count(b'":') != orjson.dumps(value).count(b'":')):
-        value = _careful(raw, _Pairs())
-    elif _needs_care(raw):
-        value = _careful(raw, None)
-    if _CONTROL_ESCAPE.search(raw):
-        _refuse_control_characters(value, "")
-    return value
-
-
-def _explain(raw: bytes, fault: orjson.JSONDecodeError) -> FhirError:
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError as bad:
-        return _refuse(
-            f"The content is not UTF-8: byte 0x{raw[bad.start]:02x} at offset {bad.start}", f"内容不是 UTF-8 编码：偏移 {bad.start}"
-        )
-    return _refuse(
-        f"The content is not JSON: {str(fault).split(':')[0]} at line {fault.lineno}, column {fault.colno}",
-        f"内容不是合法的 JSON：第 {fault.lineno} 行第 {fault.colno} 列",
-    )
-
-
-def _refuse_control_characters(value: Any, path: str) -> None:
-    if isinstance(value, str):
-        if found := _CONTROL.search(value):
-            raise FhirError.of(
-                400, "value", f"{path or 'The value'} holds the control character U+{ord(found[0]):04X}, which no FHIR string may", path
-            )
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            _refuse_control_characters(inner, f"{path}.{key}" if path else str(value.get("resourceType", "")) + f".{key}")
-    elif isinstance(value, list):
-        for position, inner in enumerate(value):
-            _refuse_control_characters(inner, f"{path}[{position}]")
+    key: str
 
 
 def loads(raw: bytes) -> dict[str, Any]:
@@ -209,20 +63,177 @@ def loads(raw: bytes) -> dict[str, Any]:
     return value
 
 
+def loads_any(raw: bytes) -> Any:
+    """Parse JSON of any top-level kind strictly; raises FhirError 400 that says where and why."""
+    if raw[:3] == b"\xef\xbb\xbf":
+        raw = raw[3:]
+    try:
+        value = orjson.loads(raw)
+        written = orjson.dumps(value)
+    except orjson.JSONDecodeError as fault:
+        raise _explain(raw, fault) from None
+    except orjson.JSONEncodeError:
+        raise _too_deep() from None
+    if _too_nested(written):
+        raise _too_deep()
+    if written != raw:
+        value = _compared(raw, value, written)
+    if b"\\" in raw and _CONTROL_ESCAPE.search(raw):
+        _refuse_control_characters(value, "")
+    return value
+
+
+def _compared(raw: bytes, value: Any, written: bytes) -> Any:
+    """The value with all digits kept, where the written text differs from the sent one."""
+    sent, written = raw.translate(None, _BLANKS), written.translate(None, _BLANKS)
+    if sent == written:
+        return value
+    if sent.count(b'":') != written.count(b'":') or _ESCAPED_PUNCTUATION.search(sent):
+        return _careful(raw)
+    if all(_as_sent(text) for text in _NUMBER.findall(sent)):
+        return value
+    return json.loads(raw, parse_float=_number, parse_int=_integer)
+
+
+def _too_nested(written: bytes) -> bool:
+    """Whether compact JSON is nested deeper than MAX_DEPTH: pairs of brackets are taken away from the inside outwards."""
+    if written.count(b"{") + written.count(b"[") <= MAX_DEPTH:
+        return False
+    skeleton = written.translate(None, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH // 2):  # each round takes away two levels at most, so what vanishes here is within the limit
+        shorter = skeleton.replace(b"{}", b"").replace(b"[]", b"")
+        if not shorter:
+            return False
+        if len(shorter) == len(skeleton):
+            break  # brackets inside strings spoil the pairs
+        skeleton = shorter
+    return _depth(json.loads(written)) > MAX_DEPTH
+
+
+def _depth(value: Any) -> int:
+    """Levels of objects and arrays."""
+    depth, level = 0, [value]
+    while level := [inner for inner in level if isinstance(inner, dict | list)]:
+        depth += 1
+        level = [part for inner in level for part in (inner.values() if isinstance(inner, dict) else inner)]
+    return depth
+
+
+def _careful(raw: bytes) -> Any:
+    """The slow and exact parser: keeps decimals, sees duplicate keys. orjson has taken the text before."""
+    twice: list[_Twice] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) == len(pairs):
+            return made
+        marked = _Twice(made)
+        keys = [key for key, _ in pairs]
+        marked.key = next(key for position, key in enumerate(keys) if key in keys[:position])
+        twice.append(marked)
+        return marked
+
+    value = json.loads(raw, object_pairs_hook=unique, parse_float=_number, parse_int=_integer)
+    if twice:
+        _refuse_twice(value, twice[0])
+    return value
+
+
+def _refuse_twice(value: Any, marked: _Twice) -> NoReturn:
+    path = _path_to(value, marked, "")
+    if path is None:  # it stood in the first of two values of one key, and is gone with it
+        path = _path_to(value, None, "") or ""
+    where = f"{path}.{marked.key}" if path else marked.key
+    raise FhirError.of(
+        400,
+        "structure",
+        f"{where}: the key '{marked.key}' stands twice in one JSON object; keys must be unique",
+        where,
+        zh=f"{where}：JSON 对象中键“{marked.key}”重复",
+    )
+
+
+def _path_to(value: Any, wanted: _Twice | None, path: str) -> str | None:
+    """The path of an object in which a key came twice: the wanted one, or any."""
+    if isinstance(value, dict):
+        path = path or str(value.get("resourceType", ""))
+        if value is wanted or (wanted is None and isinstance(value, _Twice)):
+            return path
+        parts = [(f"{path}.{key}" if path else key, inner) for key, inner in value.items()]
+    elif isinstance(value, list):
+        parts = [(f"{path}[{index}]", inner) for index, inner in enumerate(value)]
+    else:
+        return None
+    return next((found for place, inner in parts if (found := _path_to(inner, wanted, place)) is not None), None)
+
+
+def _as_sent(text: bytes) -> bool:
+    """Whether a number would be written again in the text in which it was sent."""
+    return orjson.dumps(orjson.loads(text)) == text
+
+
+def _number(text: str) -> float | Number:
+    value = float(text)
+    return value if repr(value) == text and orjson.dumps(value) == text.encode() else Number(text)
+
+
+def _integer(text: str) -> int | Number:
+    return Number(text) if len(text) > 18 or text == "-0" else int(text)
+
+
+def _refuse(what: str, zh: str) -> FhirError:
+    return FhirError.of(400, "structure", what, zh=zh)
+
+
+def _too_deep() -> FhirError:
+    return FhirError.of(400, "too-costly", f"The content is nested deeper than {MAX_DEPTH} levels", zh=f"内容嵌套超过 {MAX_DEPTH} 层")
+
+
+def _explain(raw: bytes, fault: orjson.JSONDecodeError) -> FhirError:
+    if "depth" in str(fault) or "recursion" in str(fault).lower():
+        return _too_deep()
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as bad:
+        what = f"The content is not UTF-8: byte 0x{raw[bad.start]:02x} at offset {bad.start}"
+        return _refuse(what, f"内容不是 UTF-8 编码：偏移 {bad.start}")
+    return _refuse(
+        f"The content is not JSON: {str(fault).split(': line')[0]} at line {fault.lineno}, column {fault.colno}",
+        f"内容不是合法的 JSON：第 {fault.lineno} 行第 {fault.colno} 列",
+    )
+
+
+def _refuse_control_characters(value: Any, path: str) -> None:
+    if isinstance(value, str):
+        if found := _CONTROL.search(value):
+            what = f"{path or 'The value'} holds the control character U+{ord(found[0]):04X}, which no FHIR string may"
+            raise FhirError.of(400, "value", what, path, zh=f"{path} 含有不允许的控制字符 U+{ord(found[0]):04X}")
+    elif isinstance(value, dict):
+        path = path or str(value.get("resourceType", ""))
+        for key, inner in value.items():
+            place = f"{path}.{key}" if path else key
+            _refuse_control_characters(key, place)
+            _refuse_control_characters(inner, place)
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            _refuse_control_characters(inner, f"{path}[{position}]")
+
+
 def _default(value: Any) -> Any:
     if isinstance(value, Number):
         return orjson.Fragment(value.text)
     if isinstance(value, Decimal):
         return orjson.Fragment(plain(value))
+    if isinstance(value, int):
+        return orjson.Fragment(str(value))  # beyond 64 bits
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def plain(value: Decimal) -> str:
-    """A decimal in JSON's number form, all digits kept."""
-    try:
-        return format(value, "f") if value.is_finite() else "null"
-    except InvalidOperation:
-        return str(value)
+    """A finite decimal in JSON's number form without exponent, all digits kept; raises ValueError for NaN and infinity."""
+    if not value.is_finite():
+        raise ValueError(f"{value} has no JSON form")
+    return format(value, "f")
 
 
 def dumps(value: Any) -> bytes:
