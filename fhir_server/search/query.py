@@ -52,6 +52,13 @@ class Ids(Criterion):
 
 
 @dataclass(frozen=True, slots=True)
+class OfType(Criterion):
+    """Resources of this type, in a search over several."""
+
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
 class KeyMatch(Criterion):
     """A `values.Key` of `parameter` equals: `space` None = any space, `value` None = any value (not both None).
 
