@@ -44,11 +44,11 @@ class Connection:
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(self._host, self._port, limit=1 << 20)
         assert self._reader and self._writer
-        target = (
-            urlsplit(path).path + ("?" + urlsplit(path).query if urlsplit(path).query else "")
-            if "://" in path
-            else f"{self._prefix}/{path}"
-        )
+        if path.startswith("http://"):
+            parts = urlsplit(path)
+            target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        else:
+            target = f"{self._prefix}/{path}" if path else self._prefix
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}:{self._port}", "Accept: application/fhir+json"]
         if body:
             lines += [f"Content-Length: {len(body)}", "Content-Type: application/fhir+json"]
