@@ -76,6 +76,8 @@ def build(
         total = snapshots.total(metrics) if snapshots is not None else metrics
         gauges = [("fhir_server_disk_free_bytes", "Room left for the store", float(shutil.disk_usage(data_dir).free))]
         gauges.append(("fhir_server_worker_pid", "Process that answered", float(os.getpid())))
+        if (room := context.parts.get("jobs")) is not None:
+            gauges += await room.gauges()
         return Response(exposition(total, gauges), media_type="text/plain; version=0.0.4; charset=utf-8", headers=_NO_STORE)
 
     @app.get("/docs")

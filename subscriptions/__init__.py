@@ -64,6 +64,21 @@ class Running:
         await self.jobs.start()
         return self
 
+    async def gauges(self) -> list[tuple[str, str, float]]:
+        """(name, help, value) for the metrics page: how far readers lag, what this process did, dead letters (1,000 at most)."""
+        jobs = self.jobs
+        rows = [
+            (f"fhir_server_feed_lag_{name}", f"Versions that the reader {name} has not read yet", float(lag))
+            for name, lag in (await jobs.lag()).items()
+        ]
+        for result in ("done", "retried", "dead"):
+            number = sum(count for (_, kind), count in jobs.counts.items() if kind == result)
+            rows.append((f"fhir_server_jobs_{result}", f"Attempts at jobs that ended so in this process: {result}", float(number)))
+        dead = await jobs.services.store.list_jobs("dead", limit=1000)
+        rows.append(("fhir_server_jobs_dead_letters", "Jobs that were given up and wait for a person", float(len(dead))))
+        rows.append(("fhir_server_jobs_leading", "Whether this process runs the jobs", float(jobs.leading)))
+        return rows
+
     async def stop(self, grace: float = 8.0) -> None:
         """Finish what runs within `grace` seconds."""
         await self.jobs.stop(grace)

@@ -63,7 +63,7 @@ class CareEngine:
         """The job kinds of the engine."""
         return [
             Kind(DISCHARGE, self.discharged),
-            Kind(CRITICAL, self.critical),
+            Kind(CRITICAL, self.alerted),
             Kind(enrol.MATERIALISE, self.materialise, timer=True),
         ]
 
@@ -84,14 +84,18 @@ class CareEngine:
                 jobs += self._messages(stored, now)
         return Effects(jobs=jobs)
 
-    def _own(self, resource: Resource) -> bool:
-        return bool(resource.get("meta", {}).get("source") == self._canonical.source)
+    def _passed_over(self, resource: Resource, stored: Stored, happened: str | None, now: int) -> bool:
+        """Whether the engine wrote this itself, or it belongs to an archive that is being loaded."""
+        own = resource.get("meta", {}).get("source") == self._canonical.source
+        return own or facts.is_history(resource, stored.version == 1, happened, local(now, self._zone))
 
     def _visits(self, stored: Stored, now: int) -> list[Job]:
         encounter = json_codec.loads(stored.body)
         patient = facts.reference(encounter.get("subject"), "Patient")
         wanted = encounter.get("status") == "finished" and encounter.get("class", {}).get("code") in self._classes
-        return [_job(DISCHARGE, patient, stored, now)] if wanted and patient and not self._own(encounter) else []
+        if not wanted or not patient or self._passed_over(encounter, stored, encounter.get("period", {}).get("end"), now):
+            return []
+        return [_job(DISCHARGE, patient, stored, now)]
 
     def _results(self, stored: Stored, now: int) -> list[Job]:
         rules = [rule for rule in self._rules if self._filters[rule.id].search(stored.body)]
@@ -99,7 +103,7 @@ class CareEngine:
             return []
         observation = json_codec.loads(stored.body)
         patient = facts.reference(observation.get("subject"), "Patient")
-        if not patient or self._own(observation):
+        if not patient or self._passed_over(observation, stored, _happened(observation), now):
             return []
         return [_job(CRITICAL, patient, stored, now, rule=rule.id) for rule in rules if critical.judge(observation, rule)]
 
@@ -191,7 +195,7 @@ class CareEngine:
 
     # --- critical results
 
-    async def critical(self, job: ClaimedJob, services: Services) -> Unit | None:
+    async def alerted(self, job: ClaimedJob, services: Services) -> Unit | None:
         """Flag, Task and messages for a critical result, once for each version in which it became so."""
         version = await self._version(job, services)
         if version is None:

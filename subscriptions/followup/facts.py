@@ -33,17 +33,23 @@ def codes(concept: Any) -> set[str]:
 def attending(encounter: Resource) -> Resource | None:
     """The reference element of the attending doctor (participant type ATND)."""
     for participant in encounter.get("participant", ()):
-        if any("ATND" in codes(kind) for kind in participant.get("type", ())) and participant.get("individual"):
-            individual: Resource = participant["individual"]
+        individual: Resource = participant.get("individual") or {}
+        if any("ATND" in codes(kind) for kind in participant.get("type", ())) and _portable(individual):
             return individual
     return None
+
+
+def _portable(element: Resource | None) -> bool:
+    """Whether a reference means the same in another resource: not one to a contained resource."""
+    return bool(element) and not str((element or {}).get("reference", "")).startswith("#")
 
 
 def owner(encounter: Resource | None) -> Resource | None:
     """Who answers for work that a visit makes: the attending doctor, else the visit's organization as a queue."""
     if encounter is None:
         return None
-    return attending(encounter) or encounter.get("serviceProvider")
+    provider: Resource | None = encounter.get("serviceProvider")
+    return attending(encounter) or (provider if _portable(provider) else None)
 
 
 def is_dead(patient: Resource, encounter: Resource | None = None) -> bool:

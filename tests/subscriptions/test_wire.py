@@ -162,6 +162,16 @@ def test_discharge_and_critical_value_close_the_loop(client: httpx.Client) -> No
     assert len(found(client, "Communication?patient=loop&status=completed")) == 2
 
 
+def test_lag_and_dead_letters_are_seen_in_the_metrics(server: Server) -> None:
+    def lag() -> dict[str, float]:
+        lines = httpx.get(f"{server.root}/metrics").text.splitlines()
+        return {name: float(value) for name, value in (line.split(" ") for line in lines if line.startswith("fhir_server_"))}
+
+    shown = wait_for(lambda: (now := lag())["fhir_server_feed_lag_followup"] == 0 and now)
+    assert shown["fhir_server_feed_lag_subscriptions"] == 0
+    assert shown["fhir_server_jobs_leading"] == 1 and shown["fhir_server_jobs_dead_letters"] == 0
+
+
 def test_kill_9_between_commit_and_delivery_loses_nothing(start: Callable[..., Server], hook: ThreadingHTTPServer) -> None:
     server = start()
     with server.client() as client:
