@@ -1,7 +1,7 @@
 """HTTP/1.1 connections: uvicorn's protocol, with a short way for reads and searches, limits against slow clients, and OperationOutcomes.
 
-The short way answers a GET without content inside the parser's callback: no ASGI messages, and no task unless it has to wait. It halves
-the cost of a read (docs/decisions/0050-reads-without-a-task.md). Everything else goes uvicorn's way.
+The short way answers a GET inside the parser's callback: no ASGI messages, and no task unless it has to wait; a write with a small body
+gets a task but no ASGI messages. It halves the cost of a read (docs/decisions/0050-short-way.md). Everything else goes uvicorn's way.
 Specification: https://www.rfc-editor.org/rfc/rfc9112, https://hl7.org/fhir/R4/http.html#Status-Codes
 """
 
@@ -16,12 +16,16 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fhir_server.errors import Issue, operation_outcome
+from fhir_server.interactions.body import BYTES_PER_SECOND
 
 HEAD_LIMIT = 65_536
 """Most bytes of a request line with its headers."""
 _LINGER_SECONDS = 2.0
 _PREFIX = b"/fhir/"
-_NOT_SHORT = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"connection"})
+_NOT_SHORT = frozenset({b"transfer-encoding", b"upgrade", b"expect"})
+_WRITES = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
+_SHORT_BODY = 1 << 20
+"""Longest body, in bytes, that the short way takes in."""
 
 
 class _Waiting:
@@ -51,14 +55,19 @@ def _rest_of(started: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any
 class Protocol(HttpToolsProtocol):
     """One connection.
 
-    `head_since`: loop time since which a request's head is awaited, None when it is complete or none has begun;
-    `idle_since`: loop time of the last answer of the short way.
+    Loop times: `head_since` since a request's head is awaited, None when it is complete or none has begun; `body_since` since a body
+    of the short way is taken in; `idle_since` of the last answer of the short way.
     """
 
     head_since: float | None = None
+    body_since: float | None = None
     idle_since: float | None = None
     _head_bytes = 0
     _answered = _refused = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._body: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # type: ignore[override]
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -83,7 +92,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.head_since = None
         self._answered = False
-        if self.url.startswith(_PREFIX) and self.parser.get_method() == b"GET" and self._answer_at_once():
+        if self.url.startswith(_PREFIX) and self._takes_short_way():
             self._answered = True
             return
         url, headers, expect = self.url, self.headers, self.expect_100_continue
@@ -95,22 +104,55 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if not self._answered:
             super().on_body(body)
+        elif self.body_since is not None:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
         self._head_bytes = 0
         if not self._answered:
             super().on_message_complete()
+        elif self.body_since is not None:
+            self.body_since = None
+            body = b"".join(self._body)
+            self._body.clear()
+            path, query = self._address()
+            self._run(self.app.fhir.whole(self.parser.get_method().decode("ascii"), path, query, self.headers, body))  # type: ignore[attr-defined]
 
     # --- the short way
-    def _answer_at_once(self) -> bool:
-        """Answer now where that is possible; False leaves the request to uvicorn's way."""
+    def _takes_short_way(self) -> bool:
+        """Answer a GET now, or begin to take in a small body; False leaves the request to uvicorn's way."""
         busy = self.cycle is not None and not self.cycle.response_complete
-        if busy or self.pipeline or self.flow.write_paused or b"%" in self.url or self.parser.get_http_version() != "1.1":
+        if (
+            busy
+            or self.pipeline
+            or self.flow.write_paused
+            or b"%" in self.url
+            or b"$" in self.url
+            or self.parser.get_http_version() != "1.1"
+        ):
             return False
-        for name, _ in self.headers:
-            if name in _NOT_SHORT:
+        length = 0
+        for name, value in self.headers:
+            if name == b"content-length":
+                if not value.isdigit():
+                    return False
+                length = int(value)
+            elif name in _NOT_SHORT or (name == b"connection" and value.lower() != b"keep-alive"):
                 return False
+        method = self.parser.get_method()
+        if method == b"GET" and length == 0:
+            return self._answer_at_once()
+        if method in _WRITES and length <= _SHORT_BODY:
+            self.body_since = self.loop.time()
+            return True
+        return False
+
+    def _address(self) -> tuple[str, str]:
         path, _, query = self.url[len(_PREFIX) :].decode("latin-1").partition("?")
+        return path, query
+
+    def _answer_at_once(self) -> bool:
+        path, query = self._address()
         coroutine = self.app.fhir.at_once(path, query, self.headers)  # type: ignore[attr-defined]
         if coroutine is None:
             return False
@@ -119,19 +161,28 @@ class Protocol(HttpToolsProtocol):
         except StopIteration as end:
             self._write(end.value)
         else:
-            self.cycle = _Waiting()  # type: ignore[assignment]
-            task = self.loop.create_task(self._answer_later(self.cycle, coroutine, waits_for))  # type: ignore[arg-type]
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            self._run(_rest_of(coroutine, waits_for))
         return True
 
-    async def _answer_later(self, cycle: _Waiting, started: Coroutine[Any, Any, tuple[bytes, bytes]], waits_for: Any) -> None:
-        message = await _rest_of(started, waits_for)
+    def _run(self, answer: Any) -> None:
+        """Wait for an answer in a task of its own; further requests of this connection queue up behind it."""
+        self.cycle = _Waiting()  # type: ignore[assignment]
+        task = self.loop.create_task(self._answer_later(self.cycle, answer))  # type: ignore[arg-type]
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer_later(self, cycle: _Waiting, answer: Any) -> None:
+        try:
+            message = await answer
+        except BaseException:  # cancelled by a shutdown that waited long enough
+            self.transport.close()
+            raise
         cycle.response_complete = True
         if cycle.disconnected or self.transport.is_closing():
             return
         self._write(message, close=not cycle.keep_alive)
-        self.on_response_complete()
+        if self.pipeline:
+            self.on_response_complete()
 
     def _write(self, message: tuple[bytes, bytes], *, close: bool = False) -> None:
         head, body = message
@@ -148,10 +199,17 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "structure", "The request is not HTTP/1.1 as RFC 9112 has it")
 
-    def too_slow(self) -> None:
-        """End a connection whose head does not come."""
-        if not (self._refused or self.transport.is_closing()):
+    def look_after(self, now: float, patience: float, idle: float) -> None:
+        """End the connection if its request comes too slowly (`patience` in seconds), or nothing has come for `idle` seconds."""
+        if self._refused or self.transport.is_closing():
+            return
+        received = sum(map(len, self._body))
+        if self.head_since is not None and self.head_since < now - patience:
             self._refuse(408, "timeout", "The request's headers came too slowly")
+        elif self.body_since is not None and self.body_since < now - patience - received / BYTES_PER_SECOND:
+            self._refuse(408, "timeout", "The request body came too slowly")
+        elif self.idle_since is not None and self.idle_since < now - idle and (self.cycle is None or self.cycle.response_complete):
+            self.transport.close()
 
     def _refuse(self, status: int, code: str, text: str) -> None:
         body = orjson.dumps(operation_outcome([Issue(code, text)]))
@@ -159,7 +217,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[status] + kind + b"content-length: %d\r\n\r\n" % len(body) + body)
         # A client that is still sending would lose the answer if the connection were closed on it at once.
         self._refused = True
-        self.head_since = None
+        self.head_since = self.body_since = None
         self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
@@ -171,9 +229,5 @@ async def watch(connections: set[Any], head_seconds: float, idle_seconds: float)
         await asyncio.sleep(min(1.0, head_seconds / 4))
         now = loop.time()
         for connection in list(connections):
-            if not isinstance(connection, Protocol):
-                continue
-            if connection.head_since is not None and connection.head_since < now - head_seconds:
-                connection.too_slow()
-            elif connection.idle_since is not None and connection.idle_since < now - idle_seconds:
-                connection.transport.close()
+            if isinstance(connection, Protocol):
+                connection.look_after(now, head_seconds, idle_seconds)

@@ -18,7 +18,7 @@ from fhir_server.interactions import errors
 from fhir_server.interactions.body import Disconnected, Receive, drain, read_body
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.dispatch import interact
-from fhir_server.interactions.encoding import COMPRESS_ABOVE, encoded
+from fhir_server.interactions.encoding import COMPRESS_ABOVE, decoded, encoded
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.negotiate import check_accept, coding
 from fhir_server.interactions.origin import Origins
@@ -29,6 +29,7 @@ from fhir_server.observability.logs import AccessLog, log
 from fhir_server.observability.metrics import RequestMetrics
 
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+Message: TypeAlias = Coroutine[Any, Any, tuple[bytes, bytes]]
 
 PREFIX = "/fhir"
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -40,7 +41,7 @@ _AT_ONCE = frozenset({"read", "vread", "history", "search"})
 
 
 class FhirApplication:
-    """Serves everything below /fhir: as an ASGI application, and (`at_once`) by the shorter way for reads and searches."""
+    """Serves everything below /fhir: as an ASGI application, and by two shorter ways (`at_once`, `whole`) that give whole messages."""
 
     def __init__(self, context: Context, origins: Origins, metrics: RequestMetrics, access: AccessLog) -> None:
         self._context, self._origins = context, origins
@@ -53,7 +54,7 @@ class FhirApplication:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         started = perf_counter()
         method: str = scope["method"]
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _named(scope["headers"])
         request = self._request(method, scope["path"][len(PREFIX) :].lstrip("/"), scope["query_string"].decode("latin-1"), headers)
         unread = receive if method not in _BODILESS else None
         to = _NO_ROUTE
@@ -71,7 +72,7 @@ class FhirApplication:
         size = await self._send(request, response, request_id, send, unread)
         self._note(to, method, response.status, perf_counter() - started, size, request_id)
 
-    def at_once(self, path: str, query: str, headers: list[tuple[bytes, bytes]]) -> Coroutine[Any, Any, tuple[bytes, bytes]] | None:
+    def at_once(self, path: str, query: str, headers: list[tuple[bytes, bytes]]) -> Message | None:
         """For a GET of a read, history or search: a coroutine that gives status line with headers, and body; None for all else."""
         try:
             to = route("GET", path, self._context.types)
@@ -79,21 +80,33 @@ class FhirApplication:
             return None
         if to.interaction not in _AT_ONCE or to.type == "Binary":
             return None
-        named = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        return self._message(self._request("GET", path, query, named), to)
+        return self._message(self._request("GET", path, query, _named(headers)), to)
 
-    async def _message(self, request: Request, to: Route) -> tuple[bytes, bytes]:
+    def whole(self, method: str, path: str, query: str, headers: list[tuple[bytes, bytes]], body: bytes) -> Message:
+        """For a request whose body is there: a coroutine that gives status line with headers, and body."""
+        request = self._request(method, path, query, _named(headers))
+        request.body = body
+        return self._message(request)
+
+    async def _message(self, request: Request, to: Route = _NO_ROUTE) -> tuple[bytes, bytes]:
         started = perf_counter()
         try:
+            if to is _NO_ROUTE:
+                to = route(request.method, request.path, self._context.types)
+            if "content-encoding" in request.headers and request.body:
+                request.body = decoded(request.body, request.headers["content-encoding"], self._limit)
             response = await self._answer(request, to)
         except Exception as fault:
             response = self._failure(fault, request, to)
+        if response.stream is not None:
+            response.body = b"".join([part async for part in response.stream])
+            response.stream = None
         request_id = self._request_id(request.headers)
         headers, body = self._headers(request, response, request_id)
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
         if lines.count("\n") != len(headers):
             raise ValueError("a header value with a line break")
-        self._note(to, "GET", response.status, perf_counter() - started, len(body), request_id)
+        self._note(to, request.method, response.status, perf_counter() - started, len(body), request_id)
         return STATUS_LINES[response.status] + lines.encode("latin-1", "replace"), body
 
     def _request(self, method: str, path: str, query: str, headers: dict[str, str]) -> Request:
@@ -168,6 +181,10 @@ class FhirApplication:
         if response.stream is None:
             headers.append(("content-length", str(len(body))))
         return headers, body
+
+
+def _named(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
 
 
 async def _stream(response: Response, send: Send) -> int:

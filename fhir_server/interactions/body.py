@@ -14,7 +14,7 @@ from fhir_server.interactions.encoding import decoded, too_long
 
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
 
-_BYTES_PER_SECOND = 64_000
+BYTES_PER_SECOND = 64_000
 _DRAIN_SECONDS = 5.0
 
 
@@ -55,7 +55,7 @@ async def _whole(receive: Receive, limit: int, seconds: float) -> bytes:
                     raise too_long(limit)
                 parts.append(part)
                 if more:
-                    patience.reschedule((patience.when() or 0.0) + len(part) / _BYTES_PER_SECOND)
+                    patience.reschedule((patience.when() or 0.0) + len(part) / BYTES_PER_SECOND)
     except TimeoutError:
         raise FhirError.of(408, "timeout", "The request body came too slowly") from None
     return b"".join(parts) if len(parts) > 1 else parts[0]
