@@ -246,14 +246,17 @@ class Store(Protocol):
         """Remove every version for good (`$purge`); returns how many."""
 
     # --- jobs
-    async def claim_jobs(self, now: int, *, kinds: Sequence[str], limit: int = 10, lease: int = 60_000) -> list[ClaimedJob]:
-        """Due jobs, oldest due first, at most one per (kind, key), none whose key has an earlier open job.
+    async def claim_jobs(self, now: int, *, kinds: Sequence[str], limit: int = 10, lease: int = 60_000, train: int = 1) -> list[ClaimedJob]:
+        """Due jobs, oldest due first, of at most `limit` (kind, key), none whose key has an earlier open job that is not claimed with it.
 
-        `lease` in milliseconds of system time.
+        `lease` in milliseconds of system time. `train`: up to so many jobs of one (kind, key), one behind the other in their order.
         """
 
     async def renew_jobs(self, jobs: Sequence[tuple[int, str]], lease: int) -> None:
         """Keep jobs that still run: each (id, lease token) for `lease` milliseconds of system time from now; lost ones are passed over."""
+
+    async def release_jobs(self, jobs: Sequence[tuple[int, str]]) -> None:
+        """Give back claimed jobs that were not begun: (id, lease token) each; the attempt does not count. Lost ones are passed over."""
 
     async def retry_job(self, id: int, lease: str, due: int, error: str) -> None: ...
 

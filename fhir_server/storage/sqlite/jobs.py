@@ -10,6 +10,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from fhir_server.storage.port import ClaimedJob, Job, LeaseLost
@@ -79,8 +80,10 @@ def _promote(db: sqlite3.Connection, kind: str, key: str) -> None:
 
 
 # --- for the runner
-def claim(db: sqlite3.Connection, now: int, system_now: int, kinds: Sequence[str], limit: int, lease: int) -> list[ClaimedJob]:
-    """Lease due jobs, oldest due first."""
+def claim(
+    db: sqlite3.Connection, now: int, system_now: int, kinds: Sequence[str], limit: int, lease: int, train: int = 1
+) -> list[ClaimedJob]:
+    """Lease due jobs, oldest due first, each with up to `train` - 1 followers of its key."""
     rows = db.execute(
         "SELECT id FROM job WHERE state = 0 AND head = 1 AND kind IN (SELECT value FROM json_each(?)) AND due <= ? AND lease_until <= ? "
         "ORDER BY due, id LIMIT ?",
@@ -88,18 +91,36 @@ def claim(db: sqlite3.Connection, now: int, system_now: int, kinds: Sequence[str
     ).fetchall()
     claimed = []
     for (id,) in rows:
-        token = secrets.token_hex(12)
-        kind, key, payload, due, attempts = db.execute(
-            "UPDATE job SET lease = ?, lease_until = ?, attempts = attempts + 1 WHERE id = ? RETURNING kind, key, payload, due, attempts",
-            (token, system_now + lease, id),
-        ).fetchone()
-        claimed.append(ClaimedJob(id, kind, key, json.loads(payload), due, attempts, token))
+        head = _lease(db, id, system_now + lease)
+        claimed.append(head)
+        if train > 1:
+            followers = db.execute(
+                "SELECT id, due FROM job WHERE kind = ? AND key = ? AND state = 0 AND id > ? ORDER BY id LIMIT ?",
+                (head.kind, head.key, id, train - 1),
+            ).fetchall()
+            claimed += [_lease(db, follower, system_now + lease) for follower, _ in takewhile(lambda row: row[1] <= now, followers)]
     return claimed
+
+
+def _lease(db: sqlite3.Connection, id: int, until: int) -> ClaimedJob:
+    token = secrets.token_hex(12)
+    kind, key, payload, due, attempts = db.execute(
+        "UPDATE job SET lease = ?, lease_until = ?, attempts = attempts + 1 WHERE id = ? RETURNING kind, key, payload, due, attempts",
+        (token, until, id),
+    ).fetchone()
+    return ClaimedJob(id, kind, key, json.loads(payload), due, attempts, token)
 
 
 def renew(db: sqlite3.Connection, jobs: Sequence[tuple[int, str]], until: int) -> None:
     """Keep what still runs; a lease that has been taken over is left alone."""
     db.executemany("UPDATE job SET lease_until = ? WHERE id = ? AND lease = ? AND state = 0", [(until, *job) for job in jobs])
+
+
+def release(db: sqlite3.Connection, jobs: Sequence[tuple[int, str]]) -> None:
+    """Give back what was not begun."""
+    db.executemany(
+        "UPDATE job SET lease = NULL, lease_until = 0, attempts = attempts - 1 WHERE id = ? AND lease = ? AND state = 0", list(jobs)
+    )
 
 
 def retry(db: sqlite3.Connection, id: int, lease: str, due: int, error: str) -> None:

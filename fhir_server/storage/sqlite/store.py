@@ -343,15 +343,18 @@ class SqliteStore:
         act: Action = lambda writer: action(writer.db)  # noqa: E731
         return await self._committer.submit(act)
 
-    async def claim_jobs(self, now: int, *, kinds: Sequence[str], limit: int = 10, lease: int = 60_000) -> list[ClaimedJob]:
+    async def claim_jobs(self, now: int, *, kinds: Sequence[str], limit: int = 10, lease: int = 60_000, train: int = 1) -> list[ClaimedJob]:
         due = self._asked(jobs.next_due, kinds, system_clock())
         if due is None or due > now:
             return []
-        claimed: list[ClaimedJob] = await self._act(lambda db: jobs.claim(db, now, system_clock(), kinds, limit, lease))
+        claimed: list[ClaimedJob] = await self._act(lambda db: jobs.claim(db, now, system_clock(), kinds, limit, lease, train))
         return claimed
 
     async def renew_jobs(self, jobs_: Sequence[tuple[int, str]], lease: int) -> None:
         await self._act(lambda db: jobs.renew(db, jobs_, system_clock() + lease))
+
+    async def release_jobs(self, jobs_: Sequence[tuple[int, str]]) -> None:
+        await self._act(lambda db: jobs.release(db, jobs_))
 
     async def retry_job(self, id: int, lease: str, due: int, error: str) -> None:
         await self._act(lambda db: jobs.retry(db, id, lease, due, error))
