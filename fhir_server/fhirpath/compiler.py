@@ -12,12 +12,13 @@ from typing import Any
 from fhir_server.fhirpath import equality, operators
 from fhir_server.fhirpath.code import EMPTY, FALSE, TRUE, Code, constant, of_truth, of_value
 from fhir_server.fhirpath.errors import FhirPathError, FhirPathSemanticError, FhirPathSyntaxError
-from fhir_server.fhirpath.evaluation import Env, Many, boolean, checked_text, integer, single_value, string
+from fhir_server.fhirpath.evaluation import Env, Many, Truth, checked_text, integer, single_value, string
 from fhir_server.fhirpath.functions import FUNCTIONS
 from fhir_server.fhirpath.functions.declare import Site
 from fhir_server.fhirpath.items import Collection, Item, Long, add_member, collection_of
 from fhir_server.fhirpath.parser import Binary, Call, Chain, Index, Join, Literal, Name, Node, Ordered, Sign, Special, TypeTest, Variable
 from fhir_server.fhirpath.quantity import of_literal
+from fhir_server.fhirpath.references import points_to
 from fhir_server.fhirpath.temporal import parse_temporal
 from fhir_server.fhirpath.typenames import type_test
 from fhir_server.model.definitions import definitions
@@ -368,8 +369,25 @@ def _type_test(compiler: Compiler, node: TypeTest, source: Many | None) -> Code:
                 raise FhirPathError(f"'is' needs a single item, not {len(items)}")
             return test(items[0]) if items else None
 
-        return of_truth(truth)
+        return of_truth(_points_to(compiler, node, truth))
     return Code(cast(left, type_test(node.type, node.position, exact=True), strict=compiler.strict_as))
+
+
+def _points_to(compiler: Compiler, node: TypeTest, otherwise: Truth) -> Truth:
+    """`resolve() is T` is mostly decided by the reference itself, without loading what it points to."""
+    left = node.left
+    call, before = (left.right, left.left) if isinstance(left, Join) else (left, None)
+    if not isinstance(call, Call) or call.name != "resolve" or node.type not in definitions().resource_types:
+        return otherwise
+    source = compiler.apart(before).many if before is not None else None
+
+    def truth(focus: Collection, env: Env) -> bool | None:
+        items = source(focus, env) if source is not None else focus
+        if len(items) != 1:
+            return otherwise(focus, env)
+        return points_to(items[0], node.type, env)
+
+    return truth
 
 
 def cast(left: Many, test: Callable[[Any], bool], *, strict: bool) -> Many:
@@ -392,5 +410,3 @@ _BUILDERS: dict[type, Callable[..., Code]] = {
     Literal: _literal, Name: _name, Special: _special, Variable: _variable, Call: _call, Join: _join, Index: _index, Sign: _sign,
     Binary: _binary, Chain: _chain, TypeTest: _type_test, Ordered: _ordered,
 }  # fmt: skip
-
-__all__ = ["FIXED", "Compiler", "boolean", "cast", "union"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from fhir_server.fhirpath.evaluation import Env
 from fhir_server.fhirpath.items import Item, of_object
-from fhir_server.fhirpath.kinds import UNKNOWN
+from fhir_server.fhirpath.kinds import UNKNOWN, kind_of
 from fhir_server.model.references import parse_reference
 
 
@@ -51,12 +51,10 @@ def resolved(item: Any, env: Env) -> Item | None:
 def points_to(item: Any, type_name: str, env: Env) -> bool | None:
     """`resolve() is T` of one reference: by the resource if it is at hand, else by what the reference says. None: unknown."""
     text = reference_text(item)
-    if text is None:
-        return None
-    if not text.startswith("#"):
-        said = reference_type(item.value) if item.__class__ is Item and item.value.__class__ is dict else parse_reference(text).type
+    if text is None or not text.startswith("#"):
+        said = reference_type(item.value) if item.__class__ is Item and item.value.__class__ is dict else parse_reference(text or "").type
         if said:
-            return said == type_name
+            return type_name in kind_of(said).bases
     found = resolved(item, env)
     return None if found is None else type_name in found.kind.bases
 
