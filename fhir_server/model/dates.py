@@ -74,7 +74,7 @@ def interval(text: str, zone: ZoneInfo) -> tuple[int, int]:
     year, month, day, hour, minute, second, fraction, offset = found.groups()
     try:
         if hour is None:
-            return _date_interval(int(year), month and int(month), day and int(day), zone)
+            return _date_interval(int(year), int(month) if month else None, int(day) if day else None, zone)
         days = _days(int(year), int(month), int(day))
     except ValueError:
         raise DateError(f"'{text}' is no day of the calendar") from None

@@ -6,12 +6,15 @@ Specification: https://hl7.org/fhir/R4/terminologies.html#required
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fhir_server.model.definitions import Definitions
 from fhir_server.validation.primitives import Fault
 from fhir_server.validation.report import Path, Report, shown
+
+ObjectCheck = Callable[[Any, Path, Report], None]
 
 _VALUE_SET = "http://hl7.org/fhir/ValueSet/"
 # RFC 6838: type/subtype of restricted names, then parameters. R4 also lists bare codes of its own formats (https://hl7.org/fhir/R4/http.html#mime-type).
@@ -26,11 +29,15 @@ _LANGUAGE = re.compile(
 )
 _CURRENCY = re.compile(r"[A-Z]{3}\Z")
 
+_MIME_TEXT = ("must be a media type such as text/plain (BCP 13)", "必须是媒体类型，如 text/plain（BCP 13）")
+_CURRENCY_TEXT = ("must be a currency code of three capitals such as CNY (ISO 4217)", "必须是三位大写货币代码，如 CNY")
+_LANGUAGE_TEXT = ("must be a language tag such as zh-CN (BCP 47)", "必须是语言标签，如 zh-CN（BCP 47）")
+
 FORMS: dict[str, tuple[re.Pattern[str], tuple[str, str]]] = {
-    _VALUE_SET + "mimetypes": (_MIME, ("must be a media type such as text/plain (BCP 13)", "必须是媒体类型，如 text/plain（BCP 13）")),
-    _VALUE_SET + "currencies": (_CURRENCY, ("must be a currency code of three capitals such as CNY (ISO 4217)", "必须是三位大写货币代码，如 CNY（ISO 4217）")),
-    _VALUE_SET + "all-languages": (_LANGUAGE, ("must be a language tag such as zh-CN (BCP 47)", "必须是语言标签，如 zh-CN（BCP 47）")),
-}  # fmt: skip
+    _VALUE_SET + "mimetypes": (_MIME, _MIME_TEXT),
+    _VALUE_SET + "currencies": (_CURRENCY, _CURRENCY_TEXT),
+    _VALUE_SET + "all-languages": (_LANGUAGE, _LANGUAGE_TEXT),
+}
 """Value sets without a list: the form that their codes have."""
 
 
@@ -40,6 +47,10 @@ class CodeRule(NamedTuple):
     value_set: str
     codes: frozenset[str] | None
     form: tuple[re.Pattern[str], tuple[str, str]] | None
+
+    def quick(self, value: str) -> Any:
+        """Whether a text has the form."""
+        return self.form and self.form[0].match(value)
 
 
 @lru_cache(maxsize=512)
@@ -69,25 +80,41 @@ def report_code(rule: CodeRule, value: str, path: Path, report: Report) -> None:
     )
 
 
-def report_concept(concept: dict[str, Any], codings: frozenset[tuple[str, str]], value_set: str, path: Path, report: Report) -> None:
-    """A CodeableConcept with a required binding: one of its codings must be in the value set.
+def bound_concept(check: ObjectCheck, codings: frozenset[tuple[str, str]], value_set: str) -> ObjectCheck:
+    """The check of a CodeableConcept with a required binding: one of its codings must be in the value set.
 
     A concept that carries an extension instead of codings says why there is none (data-absent-reason) and passes.
     """
-    found = concept.get("coding")
-    if not isinstance(found, list):
-        if "extension" in concept and "text" not in concept:
+
+    def bound(value: Any, path: Path, report: Report) -> None:
+        check(value, path, report)
+        if type(value) is not dict:
             return
-        found = []
-    given = [(c.get("system", ""), c.get("code", "")) for c in found if isinstance(c, dict)]
-    try:
-        if any(coding in codings for coding in given):
+        given = value.get("coding")
+        if type(given) is list:
+            for coding in given:
+                if type(coding) is dict and _pair(coding) in codings:
+                    return
+            if any("extension" in coding and "code" not in coding for coding in given if isinstance(coding, dict)):
+                return
+        elif not value or ("extension" in value and "text" not in value):
             return
-    except TypeError:  # a coding whose parts are no strings is reported where it stands
-        return
+        _report_concept(given, codings, value_set, path, report)
+
+    return bound
+
+
+def _pair(coding: dict[str, Any]) -> tuple[str, str]:
+    """System and code of a Coding; what is no string (and reported where it stands) counts as absent."""
+    system, code = coding.get("system"), coding.get("code")
+    return (system if type(system) is str else "", code if type(code) is str else "")
+
+
+def _report_concept(given: Any, codings: frozenset[tuple[str, str]], value_set: str, path: Path, report: Report) -> None:
+    pairs = [_pair(coding) for coding in given if isinstance(coding, dict)] if isinstance(given, list) else []
+    have = ", ".join(shown(f"{system}|{code}") for system, code in pairs[:5]) or "none"
     listed = ", ".join(sorted(f"{system}|{code}" for system, code in codings)) if len(codings) <= 12 else ""
     known, known_zh = (f"; permitted: {listed}", f"；允许：{listed}") if listed else ("", "")
-    have = ", ".join(shown(f"{system}|{code}") for system, code in given[:5]) or "none"
     report.add(
         "code-invalid",
         path,

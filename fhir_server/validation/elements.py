@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fhir_server.model.xhtml import narrative_problem
 from fhir_server.validation.bindings import CodeRule, form_fault, report_code
-from fhir_server.validation.primitives import Primitive
+from fhir_server.validation.primitives import MAX_STRING, Primitive, string_fault
 from fhir_server.validation.report import Fragment, Path, Report
 
 Test = Callable[[Any, dict[str, Any], Path, Report], None]
@@ -38,7 +39,8 @@ def primitive_value(type_name: str, primitive: Primitive, rule: CodeRule | None)
         if not _is_kind(value, kind):
             report.wrong_kind(path, value, kind)
             return
-        why = None if quick(value) else fault(value)
+        sized = kind != _STRING or 0 < len(value) <= MAX_STRING
+        why = None if sized and quick(value) else fault(value)
         if why:
             if value == "":
                 report.empty(path, "the value", "值")
@@ -56,52 +58,34 @@ def primitive_value(type_name: str, primitive: Primitive, rule: CodeRule | None)
     return check
 
 
-def _quick_test(primitive: Primitive, rule: CodeRule | None) -> tuple[Any, Callable[[Any], Any]]:
-    """(Python type, predicate) that together hold only for valid values."""
-    if rule and rule.codes is not None:
-        return str, rule.codes.__contains__
-    if rule:
-        return None, lambda value: False
-    return {_STRING: str, _BOOLEAN: bool}.get(primitive.kind), primitive.quick
+def quick_string(primitive: Primitive, rule: CodeRule | None) -> Callable[[str], Any] | None:
+    """A predicate that holds only for valid texts of the type (non-empty and of permitted length); None for what is no text."""
+    if primitive.kind != _STRING:
+        return None
+    if rule is None:
+        return primitive.quick
+    return rule.codes.__contains__ if rule.codes is not None else rule.quick
 
 
-def single_primitive(name: str, primitive: Primitive, exact: ValueCheck, rule: CodeRule | None) -> Test:
-    due, quick = _quick_test(primitive, rule)
-    if due is bool:
+def single_primitive(name: str, exact: ValueCheck) -> Test:
+    def test(value: Any, holder: dict[str, Any], path: Path, report: Report) -> None:
+        exact(value, (path, name, -1), report)
 
-        def boolean(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
-            if value is not True and value is not False:
-                exact(value, (path, name, -1), report)
-
-        return boolean
-    if due is None:
-
-        def number(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
-            exact(value, (path, name, -1), report)
-
-        return number
-
-    def string(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
-        if type(value) is not str or not quick(value):
-            exact(value, (path, name, -1), report)
-
-    return string
+    return test
 
 
 def many_primitives(json_name: str, name: str, exact: ValueCheck) -> Test:
     """An array of primitives; null stands where only the `_` sibling has something."""
     sibling = "_" + json_name
 
-    def test(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
-        if type(value) is not list:
-            report.wrong_kind((path, name, -1), value, "an array")
+    def test(value: Any, holder: dict[str, Any], path: Path, report: Report) -> None:
+        if type(value) is not list or not value:
+            report.no_array((path, name, -1), value)
             return
-        if not value:
-            report.empty((path, name, -1), "the array", "数组")
         for index, item in enumerate(value):
             if item is not None:
                 exact(item, (path, name, index), report)
-            elif not _at(owner.get(sibling), index):
+            elif not _at(holder.get(sibling), index):
                 report.add(
                     "structure",
                     (path, name, index),
@@ -120,8 +104,8 @@ def _at(array: Any, index: int) -> bool:
 def single_sibling(json_name: str, name: str, element: ObjectCheck) -> Test:
     """`_name`: id and extensions of a primitive."""
 
-    def test(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
-        if _only_id(value) and json_name in owner:
+    def test(value: Any, holder: dict[str, Any], path: Path, report: Report) -> None:
+        if _only_id(value) and json_name in holder:
             return
         element(value, (path, name, -1), report)
 
@@ -136,13 +120,11 @@ def _only_id(value: Any) -> bool:
 def many_siblings(json_name: str, name: str, element: ObjectCheck) -> Test:
     """`_name` of an array of primitives: objects and nulls, at the places of their values."""
 
-    def test(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
-        if type(value) is not list:
-            report.wrong_kind((path, "_" + json_name, -1), value, "an array")
+    def test(value: Any, holder: dict[str, Any], path: Path, report: Report) -> None:
+        if type(value) is not list or not value:
+            report.no_array((path, "_" + json_name, -1), value)
             return
-        if not value:
-            report.empty((path, "_" + json_name, -1), "the array", "数组")
-        values = owner.get(json_name)
+        values = holder.get(json_name)
         if values is None or (isinstance(values, list) and len(values) != len(value)):
             _report_uneven(json_name, values, len(value), path, report)
         for index, item in enumerate(value):
@@ -174,39 +156,31 @@ def _report_uneven(json_name: str, values: list[Any] | None, length: int, path: 
     )
 
 
-def single_object(name: str, check: ObjectCheck) -> Test:
-    def test(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
-        check(value, (path, name, -1), report)
-
-    return test
-
-
-def many_objects(name: str, check: ObjectCheck) -> Test:
-    def test(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
-        if type(value) is not list:
-            report.wrong_kind((path, name, -1), value, "an array")
-            return
-        if not value:
-            report.empty((path, name, -1), "the array", "数组")
-        for index, item in enumerate(value):
-            check(item, (path, name, index), report)
-
-    return test
+def element_id(value: Any, holder: dict[str, Any], path: Path, report: Report) -> None:
+    """Element.id: "any string value that does not contain spaces" (https://hl7.org/fhir/R4/element.html)."""
+    place = (path, "id", -1)
+    if type(value) is not str:
+        report.wrong_kind(place, value, _STRING)
+    elif not value:
+        report.empty(place, "the value", "值")
+    elif why := string_fault(value):
+        report.malformed(place, value, "string", why)
+    elif " " in value:
+        report.malformed(place, value, "element id", ("must not contain spaces", "不得含空格"))
 
 
-def one_of_choice(test: Test, json_name: str, siblings: frozenset[str], name: str) -> Test:
-    """An element with a choice of types may hold one of them only; `siblings` are the other JSON names, `_` forms included."""
-
-    def choice(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
-        if not siblings.isdisjoint(owner):
-            others = sorted(key for key in owner if key in siblings)
-            if others[0].lstrip("_") > json_name:  # said once, by the first of them
-                report.add(
-                    "structure",
-                    (path, name, -1),
-                    f"only one of {json_name} and {', '.join(others)} may be present",
-                    f"{json_name} 与 {'、'.join(others)} 只能出现一个",
-                )
-        test(value, owner, path, report)
-
-    return choice
+def narrative(value: Any, holder: dict[str, Any], path: Path, report: Report) -> None:
+    """Narrative.div: well-formed XHTML (else it cannot be read), and txt-1, txt-2."""
+    place = (path, "div", -1)
+    if type(value) is not str:
+        report.wrong_kind(place, value, _STRING)
+        return
+    if not value:
+        report.empty(place, "the value", "值")
+        return
+    problem = narrative_problem(value)
+    if problem and problem.malformed:
+        report.malformed(place, value, "xhtml", (problem.english, problem.chinese))
+    elif problem:
+        severity = "warning" if problem.lenient else "error"
+        report.broken(place, problem.rule, f"the narrative {problem.english}", f"叙述{problem.chinese}", severity=severity)

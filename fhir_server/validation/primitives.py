@@ -21,7 +21,10 @@ Fault = tuple[str, str] | None
 
 
 class Primitive(NamedTuple):
-    """`kind`: the JSON kind due, in words; `quick`: true only for valid values of that kind; `fault`: decides what quick left open."""
+    """`kind`: the JSON kind due, in words; `quick`: true only for valid values; `fault`: decides what quick left open.
+
+    `quick` of a text is asked only for texts of 1 to MAX_STRING characters.
+    """
 
     kind: str
     quick: Callable[[Any], Any]
@@ -100,10 +103,6 @@ def _no_fault(value: Any) -> Fault:
     return None
 
 
-def _quick_string(value: str) -> bool:
-    return value.isprintable() and 0 < len(value) <= MAX_STRING
-
-
 _MONTH_DAY = r"(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|1[0-9]|2[0-8])"
 _CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
 _ZONE = r"(?:Z|[+-](?:0[0-9]|1[0-3]):[0-5][0-9])"
@@ -114,28 +113,53 @@ _QUICK_TIME = re.compile(rf"{_CLOCK}\Z").match
 _QUICK_URI = re.compile(r"[!\"$-~][!-~]*\Z").match  # not of a leading '#': that is looked at for its target
 _QUICK_CODE = re.compile(r"[!-~]+(?: [!-~]+)*\Z").match
 
-_INT32 = 2**31 - 1
+
+def _never(value: str) -> bool:
+    return False
+
+
+def _always(value: Any) -> bool:
+    return True
+
+
+_MUST_BE_CODE = ("must not begin or end with whitespace or hold more than one blank in a row", "首尾不得有空白，中间不得有连续空白")
+_MUST_BE_ID = ("must be 1 to 64 of the characters A-Z, a-z, 0-9, - and .", "必须是 1 至 64 个 A-Z、a-z、0-9、-、. 字符")
+_MUST_BE_OID = ("must be urn:oid: and numbers joined by dots", "必须形如 urn:oid:1.2.3")
+_MUST_BE_UUID = ("must be urn:uuid: and a lower-case UUID", "必须是 urn:uuid: 加小写 UUID")
+_DATE_ZH = "必须是存在的日期，形如 YYYY、YYYY-MM 或 YYYY-MM-DD"
+_DATE_TIME_ZH = "必须是存在的日期时间，形如 YYYY-MM-DD 或 YYYY-MM-DDThh:mm:ss+08:00"
+_INSTANT_ZH = "必须是存在的时刻，形如 YYYY-MM-DDThh:mm:ss.sss+08:00"
+_TIME_ZH = "必须形如 hh:mm:ss，不带时区"
+
+
+def _text(quick: Callable[[str], Any], fault: Callable[[str], Fault]) -> Primitive:
+    return Primitive("a string", quick, fault)
+
+
+def _whole(low: int, high: int) -> Primitive:
+    return Primitive("a number", lambda value: type(value) is int and low <= value <= high, _integer_fault(low, high))
+
 
 PRIMITIVES: dict[str, Primitive] = {
-    "string": Primitive("a string", _quick_string, string_fault),
-    "markdown": Primitive("a string", _quick_string, string_fault),
-    "code": Primitive("a string", _QUICK_CODE, _pattern_fault(_CODE, "must not begin or end with whitespace or hold more than one blank in a row", "首尾不得有空白，中间不得有连续空白")),
-    "id": Primitive("a string", _ID.match, _pattern_fault(_ID, "must be 1 to 64 of the characters A-Z, a-z, 0-9, - and .", "必须是 1 至 64 个 A-Z、a-z、0-9、-、. 字符")),
-    "uri": Primitive("a string", _QUICK_URI, uri_fault),
-    "url": Primitive("a string", _QUICK_URI, uri_fault),
-    "canonical": Primitive("a string", _QUICK_URI, uri_fault),
-    "oid": Primitive("a string", _OID.match, _pattern_fault(_OID, "must be urn:oid: and numbers joined by dots", "必须形如 urn:oid:1.2.3")),
-    "uuid": Primitive("a string", _UUID.match, _pattern_fault(_UUID, "must be urn:uuid: and a lower-case UUID", "必须是 urn:uuid: 加小写 UUID")),
-    "base64Binary": Primitive("a string", lambda value: False, base64_fault),
-    "date": Primitive("a string", _QUICK_DATE, _date_fault(dates.check_date, "必须是存在的日期，形如 YYYY、YYYY-MM 或 YYYY-MM-DD")),
-    "dateTime": Primitive("a string", _QUICK_DATE_TIME, _date_fault(dates.check_date_time, "必须是存在的日期时间，形如 YYYY-MM-DD 或 YYYY-MM-DDThh:mm:ss+08:00（有时间则必须有秒和时区）")),
-    "instant": Primitive("a string", _QUICK_INSTANT, _date_fault(dates.check_instant, "必须是存在的时刻，形如 YYYY-MM-DDThh:mm:ss.sss+08:00")),
-    "time": Primitive("a string", _QUICK_TIME, _date_fault(dates.check_time, "必须形如 hh:mm:ss，不带时区")),
-    "xhtml": Primitive("a string", lambda value: False, string_fault),
-    "boolean": Primitive("a boolean", lambda value: True, _no_fault),
-    "decimal": Primitive("a number", lambda value: True, _no_fault),
-    "integer": Primitive("a number", lambda value: type(value) is int and -_INT32 <= value <= _INT32, _integer_fault(-_INT32 - 1, _INT32)),
-    "unsignedInt": Primitive("a number", lambda value: type(value) is int and 0 <= value <= _INT32, _integer_fault(0, _INT32)),
-    "positiveInt": Primitive("a number", lambda value: type(value) is int and 0 < value <= _INT32, _integer_fault(1, _INT32)),
-}  # fmt: skip
+    "string": _text(str.isprintable, string_fault),
+    "markdown": _text(str.isprintable, string_fault),
+    "code": _text(_QUICK_CODE, _pattern_fault(_CODE, *_MUST_BE_CODE)),
+    "id": _text(_ID.match, _pattern_fault(_ID, *_MUST_BE_ID)),
+    "uri": _text(_QUICK_URI, uri_fault),
+    "url": _text(_QUICK_URI, uri_fault),
+    "canonical": _text(_QUICK_URI, uri_fault),
+    "oid": _text(_OID.match, _pattern_fault(_OID, *_MUST_BE_OID)),
+    "uuid": _text(_UUID.match, _pattern_fault(_UUID, *_MUST_BE_UUID)),
+    "base64Binary": _text(_never, base64_fault),
+    "date": _text(_QUICK_DATE, _date_fault(dates.check_date, _DATE_ZH)),
+    "dateTime": _text(_QUICK_DATE_TIME, _date_fault(dates.check_date_time, _DATE_TIME_ZH)),
+    "instant": _text(_QUICK_INSTANT, _date_fault(dates.check_instant, _INSTANT_ZH)),
+    "time": _text(_QUICK_TIME, _date_fault(dates.check_time, _TIME_ZH)),
+    "xhtml": _text(_never, string_fault),
+    "boolean": Primitive("a boolean", _always, _no_fault),
+    "decimal": Primitive("a number", _always, _no_fault),
+    "integer": _whole(-(2**31), 2**31 - 1),
+    "unsignedInt": _whole(0, 2**31 - 1),
+    "positiveInt": _whole(1, 2**31 - 1),
+}
 """Every primitive type of R4."""

@@ -25,63 +25,54 @@ def target_types(targets: tuple[str, ...], resource_types: frozenset[str]) -> fr
     return resource_types if not targets or ANY in targets else frozenset(targets) & resource_types
 
 
-def reference_test(targets: frozenset[str], any_type: bool) -> Callable[[Any, dict[str, Any], Path, Report], None]:
-    """The check of `Reference.reference` for an element that may point to `targets`."""
+def reference_test(
+    targets: frozenset[str], any_type: bool, resource_types: frozenset[str]
+) -> tuple[Callable[[str], Any], Callable[[Any, dict[str, Any], Path, Report], None]]:
+    """(quick predicate, exact check) of `Reference.reference` for an element that may point to `targets`."""
     alternatives = "|".join(sorted(targets))
     quick = re.compile(rf"(?:{alternatives})/[A-Za-z0-9\-.]{{1,64}}(?:/_history/[A-Za-z0-9\-.]{{1,64}})?\Z").match
 
-    def test(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
+    def test(value: Any, holder: dict[str, Any], path: Path, report: Report) -> None:
+        place = (path, "reference", -1)
         if type(value) is not str:
-            report.wrong_kind((path, "reference", -1), value, "a string")
-            return
-        if quick(value) and "type" not in owner:
-            return
-        _slowly(value, owner, (path, "reference", -1), report, targets, any_type)
+            report.wrong_kind(place, value, "a string")
+        elif not value:
+            report.empty(place, "the value", "值")
+        elif fault := uri_fault(value):
+            report.malformed(place, value, "reference", fault)
+        else:
+            found = parse_reference(value)
+            if found.form == "fragment":
+                report.fragments.append(Fragment(found.id, place, targets, report.holder))
+            elif _report_form(found.form, value, place, report) and found.type and found.type not in targets:
+                if found.form == "absolute" and found.type not in resource_types:
+                    return  # some URL that only looks like Type/id
+                _report_target(value, found.type, targets, any_type, place, report)
 
-    return test
+    return quick, test
 
 
-def _slowly(value: str, owner: dict[str, Any], path: Path, report: Report, targets: frozenset[str], any_type: bool) -> None:
-    if fault := uri_fault(value):
-        report.malformed(path, value, "reference", fault)
-        return
-    found = parse_reference(value)
-    if found.form == "fragment":
-        report.fragments.append(Fragment(found.id, path, targets, report.holder))
-        return
-    kind = found.type
-    if found.form == "conditional":
-        if not report.conditional:
-            english = f"{shown(value)} is a conditional reference; it is only allowed in entries of a transaction or batch Bundle"
-            report.add("value", path, english, f"{shown(value)} 是条件引用，仅允许出现在 transaction 或 batch Bundle 的条目中")
-    elif found.form == "other" and not _ABSOLUTE.match(value):
+def _report_form(form: str, value: str, path: Path, report: Report) -> bool:
+    """Whether the form of a reference is permitted; reports it where it is not."""
+    if form == "conditional" and not report.conditional:
+        english = f"{shown(value)} is a conditional reference; it is only allowed in entries of a transaction or batch Bundle"
+        report.add("value", path, english, f"{shown(value)} 是条件引用，仅允许出现在 transaction 或 batch Bundle 的条目中")
+    elif form == "other" and not _ABSOLUTE.match(value):
         english = f"{shown(value)} is not a reference: it must be Type/id, an absolute URL, a URN or #id"
         report.add("value", path, english, f"{shown(value)} 不是合法引用：必须是 类型/id、绝对 URL、URN 或 #id")
-        return
-    if not kind:
-        return
-    if kind not in targets:
-        if found.form == "absolute" and not _known(kind, targets, any_type):
-            return
-        only = _allowed(targets, any_type)
-        english = f"{shown(value)} points to {kind}, but only {only} is permitted here"
-        report.add("value", path, english, f"{shown(value)} 指向 {kind}，此处只允许 {only}")
-    stated = owner.get("type")
-    if isinstance(stated, str) and stated.removeprefix(_CORE) != kind and _RESOURCE_NAME.match(stated.removeprefix(_CORE)):
-        english = f"{shown(value)} points to {kind}, but type says {shown(stated)}"
-        report.add("value", path, english, f"{shown(value)} 指向 {kind}，但 type 写的是 {shown(stated)}")
+        return False
+    return True
+
+
+def _report_target(value: str, kind: str, targets: frozenset[str], any_type: bool, path: Path, report: Report) -> None:
+    only = _allowed(targets, any_type)
+    english = f"{shown(value)} points to {kind}, but only {only} is permitted here"
+    report.add("value", path, english, f"{shown(value)} 指向 {kind}，此处只允许 {only}")
 
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S")
 _RESOURCE_NAME = re.compile(r"[A-Z][A-Za-z]+\Z")
 _CORE = "http://hl7.org/fhir/StructureDefinition/"
-
-
-def _known(kind: str, targets: frozenset[str], any_type: bool) -> bool:
-    """Whether the last but one segment of an absolute URL is surely meant as a resource type of R4."""
-    from fhir_server.model.definitions import definitions
-
-    return not any_type and kind in definitions().resource_types
 
 
 def _allowed(targets: frozenset[str], any_type: bool) -> str:
@@ -91,7 +82,7 @@ def _allowed(targets: frozenset[str], any_type: bool) -> str:
 def type_test(targets: frozenset[str], any_type: bool) -> Callable[[Any, dict[str, Any], Path, Report], None]:
     """The check of `Reference.type`: one of the permitted types (other URIs name logical models and pass)."""
 
-    def test(value: Any, owner: dict[str, Any], path: Path, report: Report) -> None:
+    def test(value: Any, holder: dict[str, Any], path: Path, report: Report) -> None:
         place = (path, "type", -1)
         if type(value) is not str:
             report.wrong_kind(place, value, "a string")
@@ -100,9 +91,16 @@ def type_test(targets: frozenset[str], any_type: bool) -> Callable[[Any, dict[st
             report.malformed(place, value, "uri", fault)
             return
         name = value.removeprefix(_CORE)
-        if name not in targets and _RESOURCE_NAME.match(name):
+        if not _RESOURCE_NAME.match(name):
+            return
+        if name not in targets:
             only = _allowed(targets, any_type)
             report.add("value", place, f"{shown(value)} is not permitted here, only {only}", f"此处不允许 {shown(value)}，只允许 {only}")
+        reference = holder.get("reference")
+        kind = parse_reference(reference).type if isinstance(reference, str) else ""
+        if kind in targets and kind != name:
+            english = f"the reference {shown(reference)} points to {kind}, but type says {shown(value)}"
+            report.add("value", place, english, f"引用 {shown(reference)} 指向 {kind}，但 type 写的是 {shown(value)}")
 
     return test
 
@@ -128,12 +126,13 @@ def check_contained(resource: dict[str, Any], path: Path, report: Report) -> Non
     used = {fragment.id for fragment in report.fragments}
     to_container = {fragment.holder for fragment in report.fragments if not fragment.id}
     for index, one in enumerate(inner):
-        if one.get("id") not in used and index not in to_container:
+        id = one.get("id")
+        if not (isinstance(id, str) and id in used) and index not in to_container:
             report.broken(
                 (path, "contained", index),
                 "dom-3",
-                f"the contained resource {shown(one.get('id'))} is not referenced from elsewhere in the resource",
-                f"contained 资源 {shown(one.get('id'))} 未被引用",
+                f"the contained resource {shown(id)} is not referenced from elsewhere in the resource",
+                f"contained 资源 {shown(id)} 未被引用",
             )
 
 

@@ -109,6 +109,13 @@ class Report:
         else:
             self.add("structure", path, f"must be {due}, not {shown(value)}", f"必须是{_KIND_ZH[due]}，而不是 {shown(value)}", syntax=True)
 
+    def no_array(self, path: Path, value: Any) -> None:
+        """An element that may repeat is no array, or one without items."""
+        if isinstance(value, list):
+            self.empty(path, "the array", "数组")
+        else:
+            self.wrong_kind(path, value, "an array")
+
     def malformed(self, path: Path, value: Any, type_name: str, why: tuple[str, str]) -> None:
         """A primitive whose text is not one of its type."""
         english = f"{shown(value)} is not a valid {type_name}: it {why[0]}"
