@@ -41,7 +41,7 @@ class Token(NamedTuple):
 
 
 def unescape(text: str, position: int) -> str:
-    """Resolve the escapes of a string or delimited identifier."""
+    """Resolve the escapes of a string or delimited identifier that begins at `position`. Raises FhirPathSyntaxError."""
 
     def one(found: re.Match[str]) -> str:
         code = found[1]
@@ -66,7 +66,7 @@ def tokens(expression: str) -> list[Token]:
             raise FhirPathSyntaxError(f"{what} is not understood", position)
         kind, text = str(match.lastgroup), match[0]
         if kind in ("string", "quoted"):
-            text = unescape(text[1:-1], position)
+            text = unescape(text[1:-1], position + 1)
         if kind != "blank":
             found.append(Token(kind, text, position))
         position = match.end()

@@ -245,6 +245,8 @@ class _Parser:
             return self._bracket(token)
         if token.kind in ("string", "date", "datetime", "time", "number"):
             return self._literal()
+        if token.kind == "end":
+            self._fail("an expression is expected")
         if token.kind == "name" and token.text in ("true", "false"):
             self._at += 1
             return Literal(token.position, "boolean", token.text)
