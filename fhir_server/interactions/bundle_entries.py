@@ -24,6 +24,9 @@ MAX_ISSUES = 500
 _PHASE = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
 _SLICE = 250
 """Entries between two chances for others on the event loop."""
+_USUAL = frozenset({"fullUrl", "resource", "request"})
+_USUAL_URL = re.compile(r"[A-Za-z0-9/?=&|:.$_%~-]{1,300}", re.ASCII)
+_USUAL_FULL_URL = re.compile(r"urn:uuid:[0-9a-f-]{36}|https?://[A-Za-z0-9.:-]+/(?:[a-z0-9]+/)*[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}", re.ASCII)
 _INDEX = re.compile(r"Bundle\.entry\[(\d+)\]")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _CARRIES = frozenset({"create", "update", "patch"})
@@ -151,11 +154,26 @@ def _envelope_issues(bundle: dict[str, Any], entries: list[Any]) -> Iterator[Iss
         rest["entry"] = entries
     yield from structure.validate(rest)
     for start in range(0, len(entries), _SLICE):
-        hollow = [{k: v for k, v in e.items() if k != "resource"} if isinstance(e, dict) else e for e in entries[start : start + _SLICE]]
-        for issue in structure.validate({"resourceType": "Bundle", "type": bundle.get("type"), "entry": hollow}):
-            if _entry_of(issue) >= 0:
-                yield _shifted(issue, start)
+        part = entries[start : start + _SLICE]
+        if not all(map(_plainly_right, part)):
+            hollow = [{k: v for k, v in e.items() if k != "resource"} if isinstance(e, dict) else e for e in part]
+            for issue in structure.validate({"resourceType": "Bundle", "type": bundle.get("type"), "entry": hollow}):
+                if _entry_of(issue) >= 0:
+                    yield _shifted(issue, start)
         yield None
+
+
+def _plainly_right(entry: Any) -> bool:
+    """Whether an entry has nothing but the usual elements in their usual form, so that its envelope needs no closer look."""
+    if type(entry) is not dict or not entry.keys() <= _USUAL:
+        return False
+    request, full_url = entry.get("request"), entry.get("fullUrl")
+    if type(request) is not dict or len(request) != 2:
+        return False
+    url = request.get("url")
+    if request.get("method") not in _PHASE or type(url) is not str or not _USUAL_URL.fullmatch(url):
+        return False
+    return full_url is None or (type(full_url) is str and _USUAL_FULL_URL.fullmatch(full_url) is not None)
 
 
 def _shifted(issue: Issue, start: int) -> Issue:
