@@ -19,7 +19,10 @@ from fhir_server.interactions.registration import INTERACTIONS
 from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots, exposition
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_STYLE = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}td,th{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0}code{background:#eee}"
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
+    "td,th{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0}code{background:#eee}"
+)
 
 
 def documentation(context: Context) -> str:

@@ -52,7 +52,8 @@ def check(settings: Settings) -> None:
     """Raise Refused for settings that must not, or cannot yet, be served."""
     if settings.auth == "off" and not is_loopback(settings.host):
         raise Refused(
-            f"--host {settings.host} is not a loopback address, and authorization is off: anyone who reaches it could read and change everything. "
+            f"--host {settings.host} is not a loopback address, and authorization is off: "
+            "anyone who reaches it could read and change everything. "
             "Use --host 127.0.0.1 (behind a proxy of your own, if need be)."
         )
     if settings.auth == "smart":

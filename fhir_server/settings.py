@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     )
     group_commit_ms: float = Field(2.0, ge=0, le=100, description="Longest wait, in milliseconds, to collect writes into one commit.")
     time_zone: str = Field("Asia/Shanghai", description="Zone of dates and times that name none.")
-    max_body_mb: int = Field(200, ge=1, description="Largest request body in megabytes, after decompression; more is 413.")
+    max_body_mb: int = Field(150, ge=1, description="Largest request body in megabytes, after decompression; more is 413.")
     max_resource_mb: int = Field(20, ge=1, description="Largest single resource in megabytes (Binary and Bundles aside); more is 413.")
     search_seconds: float = Field(30.0, gt=0, description="A search that takes longer is ended with 503.")
     require_if_match: bool = Field(False, description="Refuse updates without If-Match (428).")
@@ -57,7 +57,8 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="Level of the JSON log on stderr.")
     access_log: Literal["all", "errors", "off"] = Field(
         "all",
-        description="Log lines of requests: `all`, `errors` (status 400 and above, or slower than a second), `off`. Never with ids or values.",
+        description="Log lines of requests: `all`, `errors` (status 400 and above, or slower than a second), `off`. "
+        "Never with ids or values.",
     )
     body_seconds: float = Field(
         30.0, gt=0, description="Time for a request's headers, and for its body beyond one second per 64 kB; a slower client gets 408."

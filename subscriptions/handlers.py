@@ -26,7 +26,7 @@ Resource = dict[str, Any]
 log = logging.getLogger("fhir_server.subscriptions")
 
 ACTIVATE, DELIVER, EXPIRE = "subscription.activate", "subscription.deliver", "subscription.expire"
-DELIVERIES = Lane("deliveries", 64)
+DELIVERIES = Lane("deliveries", 64, train=20)
 ERROR_AFTER = 4
 """Failed attempts in a row after which the Subscription's status becomes `error`; attempts go on, without an end."""
 PAUSES = Backoff.exponential(1_000, 60_000, jitter=0.2)

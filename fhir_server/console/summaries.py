@@ -124,7 +124,7 @@ def summarise(resource: Resource) -> Summary:
     if kind == "Patient":
         patient = f"Patient/{resource['id']}"
     else:
-        subject = next(
+        subject: dict[str, Any] = next(
             (resource[name] for name in ("subject", "patient", "for", "beneficiary") if isinstance(resource.get(name), dict)), {}
         )
         patient = subject.get("reference", "") if subject.get("reference", "").startswith("Patient/") else ""

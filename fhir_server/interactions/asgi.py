@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from fhir_server.errors import FhirError
 from fhir_server.interactions import errors
 from fhir_server.interactions.body import Disconnected, Receive, drain, read_body
+from fhir_server.interactions.content import UNLIMITED
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.dispatch import interact
 from fhir_server.interactions.encoding import COMPRESS_ABOVE, decoded, encoded
@@ -47,6 +48,7 @@ class FhirApplication:
         self._context, self._origins = context, origins
         self._metrics, self._access = metrics, access
         self._limit = context.settings.max_body_mb * 1_000_000
+        self._single = context.settings.max_resource_mb * 1_000_000
         self._body_seconds = context.settings.body_seconds
         self._prefix = os.urandom(4).hex()
         self._numbers = itertools.count(1)
@@ -61,7 +63,7 @@ class FhirApplication:
         try:
             to = route(method, request.path, self._context.types)
             if unread is not None:
-                request.body = await read_body(headers, receive, self._limit, self._body_seconds)
+                request.body = await read_body(headers, receive, self._most(to), self._body_seconds)
                 unread = None
             response = await self._answer(request, to)
         except Disconnected:
@@ -94,7 +96,7 @@ class FhirApplication:
             if to is _NO_ROUTE:
                 to = route(request.method, request.path, self._context.types)
             if "content-encoding" in request.headers and request.body:
-                request.body = decoded(request.body, request.headers["content-encoding"], self._limit)
+                request.body = decoded(request.body, request.headers["content-encoding"], self._most(to))
             response = await self._answer(request, to)
         except Exception as fault:
             response = self._failure(fault, request, to)
@@ -113,6 +115,11 @@ class FhirApplication:
         request = Request(method, path, query, headers)
         request.base = self._origins.base_of(headers.get("host", ""))
         return request
+
+    def _most(self, to: Route) -> int:
+        """The limit, in bytes, of a request's body: lower where a single resource is expected."""
+        single = to.interaction in ("create", "update", "patch") and to.type not in UNLIMITED
+        return min(self._limit, self._single) if single else self._limit
 
     def _request_id(self, headers: dict[str, str]) -> str:
         sent = headers.get("x-request-id")

@@ -25,6 +25,8 @@ _PHASE = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
 _SLICE = 250
 """Entries between two chances for others on the event loop."""
 _USUAL = frozenset({"fullUrl", "resource", "request"})
+_ANY = {"resourceType": "Parameters"}
+"""Stands for a resource that is checked on its own: nothing is required of it."""
 _USUAL_URL = re.compile(r"[A-Za-z0-9/?=&|:.$_%~-]{1,300}", re.ASCII)
 _USUAL_FULL_URL = re.compile(r"urn:uuid:[0-9a-f-]{36}|https?://[A-Za-z0-9.:-]+/(?:[a-z0-9]+/)*[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}", re.ASCII)
 _INDEX = re.compile(r"Bundle\.entry\[(\d+)\]")
@@ -156,7 +158,7 @@ def _envelope_issues(bundle: dict[str, Any], entries: list[Any]) -> Iterator[Iss
     for start in range(0, len(entries), _SLICE):
         part = entries[start : start + _SLICE]
         if not all(map(_plainly_right, part)):
-            hollow = [{k: v for k, v in e.items() if k != "resource"} if isinstance(e, dict) else e for e in part]
+            hollow = [{**e, "resource": _ANY} if isinstance(e, dict) and "resource" in e else e for e in part]
             for issue in structure.validate({"resourceType": "Bundle", "type": bundle.get("type"), "entry": hollow}):
                 if _entry_of(issue) >= 0:
                     yield _shifted(issue, start)
@@ -188,20 +190,10 @@ def _shifted(issue: Issue, start: int) -> Issue:
 
 
 def _check_parts(faults: dict[int, list[Issue]], index: int, entry: dict[str, Any]) -> None:
-    if not isinstance(entry.get("request"), dict):
-        name = f"Bundle.entry[{index}].request"
-        _add(faults, index, Issue("required", f"{name} is missing: it must name method and url (rule bdl-3)", (name,), syntax=True))
     resource = entry.get("resource")
     if "resource" in entry and not (isinstance(resource, dict) and isinstance(resource.get("resourceType"), str)):
         name = f"Bundle.entry[{index}].resource"
-        _add(faults, index, Issue("structure", f"{name} must be an object with a resourceType", (name,), syntax=True))
-
-
-def _add(faults: dict[int, list[Issue]], index: int, issue: Issue) -> None:
-    """Add an issue unless the element is named as missing already."""
-    known = faults.setdefault(index, [])
-    if not any(issue.expression[0] in other.expression for other in known):
-        known.append(issue)
+        faults.setdefault(index, []).append(Issue("structure", f"{name} must be an object with a resourceType", (name,), syntax=True))
 
 
 def _entry_of(issue: Issue) -> int:

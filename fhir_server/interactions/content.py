@@ -14,7 +14,8 @@ from fhir_server.interactions.negotiate import check_content_type
 from fhir_server.model import json_codec
 from fhir_server.validation import structure
 
-_UNLIMITED = frozenset({"Binary", "Bundle"})
+UNLIMITED = frozenset({"Binary", "Bundle"})
+"""Types whose resources may be as large as a whole request."""
 
 
 def parsed(request: Request) -> Any:
@@ -47,12 +48,6 @@ def _check_type(content: Any, type: str) -> dict[str, Any]:
     return content
 
 
-def _check_size(context: Context, request: Request, type: str) -> None:
-    limit = context.settings.max_resource_mb
-    if type not in _UNLIMITED and len(request.body) > limit * 1_000_000:
-        raise FhirError.of(413, "too-long", f"The resource has {len(request.body)} bytes; the limit for one resource is {limit} MB")
-
-
 def checked(context: Context, resource: dict[str, Any], *, transaction: bool = False) -> dict[str, Any]:
     """The resource if its structure is right. Raises FhirError 400 (not readable as R4) or 422 (breaks a rule) with all faults.
 
@@ -70,9 +65,8 @@ def checked(context: Context, resource: dict[str, Any], *, transaction: bool = F
 def resource_of(context: Context, request: Request, type: str, id: str | None = None) -> dict[str, Any]:
     """The resource that the request carries, ready to be written: of `type`, valid, without the server's own meta elements.
 
-    With `id` (an update) the content must carry the same id. Raises FhirError 400, 413, 415, 422.
+    With `id` (an update) the content must carry the same id. Raises FhirError 400, 415, 422.
     """
-    _check_size(context, request, type)
     resource = _check_type(parsed(request), type)
     if id is not None:
         sent = resource.get("id")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from fhir_server.auth.gate import Gate
 from fhir_server.interactions.registration import Registry
@@ -36,7 +36,7 @@ class Context:
     operations: Registry
     settings: Settings
     secret: bytes
-    zone: tzinfo
+    zone: ZoneInfo
     clock: Callable[[], int] = system_clock
     parts: dict[str, Any] = field(default_factory=dict)
     own_bases: tuple[str, ...] = ()

@@ -33,5 +33,7 @@ def conditional_query(context: Context, request: Request, type: str, text: str) 
     text = text.strip().removeprefix(f"{type}?").removeprefix("?")
     filters = without_presentation(text)
     if not filters:
-        raise FhirError.of(412, "required", f"The criteria '{text[:200]}' for {type} select nothing; at least one search parameter is needed")
+        raise FhirError.of(
+            412, "required", f"The criteria '{text[:200]}' for {type} select nothing; at least one search parameter is needed"
+        )
     return parser_of(context, request).criteria(type, encoded(filters))

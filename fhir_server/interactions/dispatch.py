@@ -34,6 +34,7 @@ async def dispatch(context: Context, request: Request) -> Response:
 async def interact(context: Context, request: Request, to: Route) -> Response:
     """The answer of the interaction that `to` names. Raises FhirError."""
     interaction = to.interaction
+    preferences(request)  # refuses what no interaction serves yet
     context.gate.require(request.principal, interaction)
     if interaction == "read":
         if to.type == "Binary" and not request.entry and binary.wants_raw(request):
@@ -52,12 +53,10 @@ async def interact(context: Context, request: Request, to: Route) -> Response:
     if interaction == "patch":
         return await patch(context, request, to.type, to.id or None)
     if interaction == "history":
-        preferences(request)
         return await history(context, request, to.type or None, to.id or None)
     if interaction == "operation":
         return await _operation(context, request, to)
     if interaction == "batch":
-        preferences(request)
         return await batch(context, request)
     if interaction == "capabilities":
         return await capabilities(context, request)

@@ -23,7 +23,7 @@ _KNOWN = FORMATTING | {"_summary", "_elements", "_count", "_since", "_at", "_cur
 
 
 class _Asked(NamedTuple):
-    count: int
+    limit: int
     since: int | None
     at: tuple[int, int] | None
     after: Position | None
@@ -62,8 +62,9 @@ def _asked(context: Context, request: Request, scope: str) -> _Asked:
             continue
         if name == "_count":
             count = whole_number(name, value)
-            value = str(count)
-        elif name == "_since":
+            kept.append((name, str(count)))
+            continue
+        if name == "_since":
             since = _time(context, name, value)[0]
         elif name == "_at":
             at = _time(context, name, value)
@@ -110,16 +111,16 @@ async def history(context: Context, request: Request, type: str | None, id: str 
         id,
         since=asked.since,
         at=asked.at,
-        limit=max(asked.count, 1),
+        limit=max(asked.limit, 1),
         after=asked.after,
-        total=asked.total or asked.how.summary == "count" or asked.count == 0,
+        total=asked.total or asked.how.summary == "count" or asked.limit == 0,
     )
     if type and id and not page.items and await context.gate.read(request.principal, type, id) is None:
         raise unknown(type, id)
     total = page.total
     if total is None and page.next is None and asked.after is None:
         total = len(page.items)
-    empty = asked.count == 0 or asked.how.summary == "count"
+    empty = asked.limit == 0 or asked.how.summary == "count"
     entries = [] if empty else [_entry(context, request, stored, asked.how) for stored in page.items]
     place = "/".join(part for part in (request.base, type, id, "_history") if part)
     links = [Link("self", place + ("?" + encoded(asked.pairs) if asked.pairs else ""))]

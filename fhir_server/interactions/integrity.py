@@ -1,6 +1,7 @@
 """Referential integrity, where the setting demands it: no reference to nothing, no deletion of what is referred to.
 
-Specification: https://hl7.org/fhir/R4/references.html, https://hl7.org/fhir/R4/http.html#delete, CapabilityStatement.rest.resource.referencePolicy
+Specification: https://hl7.org/fhir/R4/references.html, https://hl7.org/fhir/R4/http.html#delete,
+CapabilityStatement.rest.resource.referencePolicy
 """
 
 from __future__ import annotations

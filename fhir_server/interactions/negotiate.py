@@ -64,7 +64,8 @@ def check_content_type(content_type: str | None) -> None:
         raise FhirError.of(
             415,
             "not-supported",
-            f"Content-Type '{content_type[:200]}' is not supported here; send application/fhir+json (or application/json, text/json) in UTF-8",
+            f"Content-Type '{content_type[:200]}' is not supported here; "
+            "send application/fhir+json (or application/json, text/json) in UTF-8",
         )
 
 

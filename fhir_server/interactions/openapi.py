@@ -5,6 +5,7 @@ Specification: https://spec.openapis.org/oas/v3.1.0; the interactions: https://h
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -108,13 +109,16 @@ def document(context: Context, base: str) -> dict[str, Any]:
             paths.setdefault(path, {})[interaction.method.lower()] = call
     for operation in context.operations.operations.values():
         for path, tag in _operation_paths(operation):
-            variables = [name for name in ("type", "id") if "{" + name + "}" in path]
+            variables = [variable for variable in ("type", "id") if "{" + variable + "}" in path]
+            name = re.sub("[{}$]", "", path.strip("/")).replace("/", "-")
             for method in operation.methods:
                 paths.setdefault(path, {})[method.lower()] = {
-                    "operationId": f"{method.lower()}-{operation.name}-{path.strip('/').replace('/', '-').replace('$', '').replace('{', '').replace('}', '')}",
+                    "operationId": f"{method.lower()}-{operation.name}-{name}",
                     "summary": operation.title or f"${operation.name}",
                     "tags": [tag],
-                    "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in variables],
+                    "parameters": [
+                        {"name": variable, "in": "path", "required": True, "schema": {"type": "string"}} for variable in variables
+                    ],
                     "responses": {
                         "200": {"description": "Result", "content": _content("Resource")},
                         "default": {"$ref": "#/components/responses/Outcome"},

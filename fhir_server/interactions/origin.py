@@ -10,7 +10,10 @@ import re
 
 from fhir_server.settings import Settings
 
-_ALLOW_HEADERS = "Accept, Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Origin, Prefer, X-Request-Id, X-Requested-With"
+_ALLOW_HEADERS = (
+    "Accept, Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, "
+    "Origin, Prefer, X-Request-Id, X-Requested-With"
+)
 _EXPOSE_HEADERS = "Content-Location, ETag, Last-Modified, Location, X-Request-Id"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _LOOPBACK = re.compile(r"https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)

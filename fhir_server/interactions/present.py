@@ -90,7 +90,7 @@ def _mark(resource: dict[str, Any]) -> dict[str, Any]:
     meta = dict(resource.get("meta") or {})
     tags = [tag for tag in meta.get("tag", ()) if tag.get("code") != SUBSETTED["code"] or tag.get("system") != SUBSETTED["system"]]
     meta["tag"] = [*tags, SUBSETTED]
-    head = {name: resource[name] for name in ("resourceType", "id") if name in resource}
+    head: dict[str, Any] = {name: resource[name] for name in ("resourceType", "id") if name in resource}
     return {**head, "meta": meta, **{name: value for name, value in resource.items() if name not in ("resourceType", "id", "meta")}}
 
 

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar")
 _CONTENT = (".ndjson", ".jsonl", ".json")
@@ -114,9 +114,9 @@ def _items(source: Source, raw: IO[bytes]) -> Iterator[Item]:
 
 def _content(name: str, stream: IO[bytes]) -> Iterator[Item]:
     """The lines of NDJSON, or one document. Compression and form are told by the content; the name only says `.ndjson` for sure."""
-    buffered = io.BufferedReader(stream, 1 << 20)  # type: ignore[arg-type]
+    buffered = io.BufferedReader(cast(Any, stream), 1 << 20)
     if buffered.peek(2)[:2] == b"\x1f\x8b":
-        buffered = io.BufferedReader(gzip.GzipFile(fileobj=buffered), 1 << 20)  # type: ignore[arg-type]
+        buffered = io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=buffered)), 1 << 20)
     if buffered.peek(3)[:3] == _BOM:
         buffered.read(3)
     first = _line(name, buffered, 1)

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import MutableMapping
 from typing import Any
 
 import orjson
@@ -25,7 +26,7 @@ def configure(level: str) -> None:
     number = logging.getLevelName(level.upper())
     number = number if isinstance(number, int) else logging.INFO
 
-    def render(logger: Any, name: str, event: dict[str, Any]) -> bytes:
+    def render(logger: Any, name: str, event: MutableMapping[str, Any]) -> bytes:
         return orjson.dumps(event, default=repr)
 
     structlog.configure(

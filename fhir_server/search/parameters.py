@@ -19,7 +19,8 @@ CUSTOM = 8000
 """First number of parameters that a site defines itself."""
 
 _CLINICAL = {
-    "AdverseEvent": "date", "AllergyIntolerance": "date", "Appointment": "date", "AuditEvent": "date", "Basic": "created", "CarePlan": "date",
+    "AdverseEvent": "date", "AllergyIntolerance": "date", "Appointment": "date", "AuditEvent": "date", "Basic": "created",
+    "CarePlan": "date",
     "ClinicalImpression": "date", "Communication": "sent", "CommunicationRequest": "authored", "Composition": "date",
     "Condition": "onset-date", "Consent": "date", "DetectedIssue": "identified", "DeviceRequest": "authored-on", "DiagnosticReport": "date",
     "DocumentReference": "date", "Encounter": "date", "EpisodeOfCare": "date", "FamilyMemberHistory": "date", "Flag": "date",
@@ -33,7 +34,8 @@ _CLINICAL = {
 
 _CODES = {
     "AllergyIntolerance": "code", "Condition": "code", "DiagnosticReport": "code", "Immunization": "vaccine-code",
-    "MedicationAdministration": "code", "MedicationRequest": "code", "MedicationStatement": "code", "Observation": "code", "Procedure": "code",
+    "MedicationAdministration": "code", "MedicationRequest": "code", "MedicationStatement": "code", "Observation": "code",
+    "Procedure": "code",
     "ServiceRequest": "code",
 }  # fmt: skip
 """Types whose resources are asked for by patient and code together."""

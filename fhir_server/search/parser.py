@@ -124,8 +124,9 @@ class Parser:
                 base = name.partition(":")[0]
                 if base == "_count":
                     count = self._count(value)
-                    value = str(count)
-                elif base == "_total":
+                    result.pairs.append((name, str(count)))
+                    continue
+                if base == "_total":
                     total = _one_of(name, value, TOTALS)
                 elif base == "_summary":
                     result.summary = _one_of(name, value, SUMMARIES)

@@ -30,7 +30,10 @@ def _dictionary(number: int) -> zstandard.ZstdCompressionDict | None:
     path = files("profiles") / "zstd" / f"{number}.zdict"
     if not path.is_file():
         return None
-    return zstandard.ZstdCompressionDict(path.read_bytes())
+    dictionary = zstandard.ZstdCompressionDict(path.read_bytes())
+    # Once and before any other thread can use it: computing it again would free what they hold.
+    dictionary.precompute_compress(level=LEVEL)
+    return dictionary
 
 
 class BodyCodec:
@@ -39,8 +42,6 @@ class BodyCodec:
     def __init__(self) -> None:
         dictionary = _dictionary(CURRENT_DICTIONARY)
         self._number = bytes([CURRENT_DICTIONARY if dictionary else PLAIN])
-        if dictionary:
-            dictionary.precompute_compress(level=LEVEL)
         self._small = zstandard.ZstdCompressor(level=LEVEL, dict_data=dictionary, write_checksum=True, write_dict_id=False).compress
         self._large = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress
         self._readers: dict[int, Callable[..., bytes]] = {}

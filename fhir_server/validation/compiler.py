@@ -147,7 +147,9 @@ class Validator:
             if is_extension:
                 _check_extension(seen & needs.content, needs.choices[0][0], "extension" in value, path, report)
             elif not seen & needs.content and not may_be_empty:
-                report.empty(path, "the object", "对象")
+                report.broken(
+                    path, "ele-1", "an element must have a value or children, but the object has none", "元素必须有值或子元素，但对象为空"
+                )
 
         return check_object
 

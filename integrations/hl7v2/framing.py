@@ -35,7 +35,7 @@ class Frames:
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete now; raises FrameTooLarge."""
         self._buffer += data
-        found = []
+        found: list[bytes] = []
         while True:
             if not self._inside:
                 start = self._buffer.find(START)

@@ -32,7 +32,7 @@ class Delimiters:
             or any(one.isalnum() or not one.isascii() or one.isspace() for one in signs)
         ):
             raise Refusal("AR", REQUIRED, f"MSH-1 and MSH-2 must be five distinct delimiters, not '{header[3 : 4 + len(marks)]}'", "MSH-2")
-        self.component, self.repetition, self.escape, self.subcomponent = marks[:4]
+        self.component, self.repetition, self.escape, self.subcomponent = list(marks[:4])
         mark = re.escape(self.escape)
         self.pattern = re.compile(f"{mark}([^{mark}]*){mark}")
 

@@ -78,7 +78,7 @@ class Jobs:
         self._feed_bells: list[asyncio.Event] = []
         self._lane_bells: list[asyncio.Event] = []
         self._loops: list[asyncio.Task[None]] = []
-        self._running: dict[asyncio.Task[None], tuple[Lane, ClaimedJob]] = {}
+        self._running: dict[asyncio.Task[None], tuple[Lane, list[ClaimedJob]]] = {}
         self._leading = asyncio.Event()
         self._stopping = False
         self._unsubscribe: Any = None
@@ -159,7 +159,7 @@ class Jobs:
 
     async def _renew(self) -> None:
         """Keep the claims of what still runs, so that short leases (quick take-over after a kill -9) suit long jobs too."""
-        held = [(job.id, job.lease) for _, job in self._running.values()]
+        held = [(job.id, job.lease) for _, train in self._running.values() for job in train]
         if held:
             try:
                 await self.services.store.renew_jobs(held, self._lease)
@@ -226,19 +226,19 @@ class Jobs:
             claimed: list[ClaimedJob] = []
             try:
                 if free and served:
-                    claimed = await self._claim(served, free, self._lease)
+                    claimed = await self._claim(served, free, self._lease, lane.train)
             except FhirError as fault:
                 log.warning("lane %s waits for the store: %s", lane.name, fault)
             except Exception:
                 log.exception("lane %s could not claim jobs", lane.name)
-            for job in claimed:
-                self._begin(job, lane, bell)
+            for train in _trains(claimed):
+                self._begin(train, lane, bell)
             if not claimed:
                 await bell.wait()
 
-    def _begin(self, job: ClaimedJob, lane: Lane, bell: asyncio.Event) -> None:
-        task = asyncio.create_task(self._perform(job))
-        self._running[task] = lane, job
+    def _begin(self, train: list[ClaimedJob], lane: Lane, bell: asyncio.Event) -> None:
+        task = asyncio.create_task(self._perform(train))
+        self._running[task] = lane, train
 
         def ended(task: asyncio.Task[None]) -> None:
             self._running.pop(task, None)
@@ -246,13 +246,15 @@ class Jobs:
 
         task.add_done_callback(ended)
 
-    async def _perform(self, job: ClaimedJob) -> None:
-        result = await perform(job, self.kinds[job.kind], self.services, self._random)
-        self.counts[job.kind, result] += 1
+    async def _perform(self, train: list[ClaimedJob]) -> None:
+        name = train[0].kind
+        results = await perform(train, self.kinds[name], self.services, self._random)
+        for result, number in results.items():
+            self.counts[name, result] += number
 
-    async def _claim(self, kinds: list[Kind], limit: int, lease: int) -> list[ClaimedJob]:
+    async def _claim(self, kinds: list[Kind], limit: int, lease: int, train: int = 1) -> list[ClaimedJob]:
         names = [kind.name for kind in kinds]
-        return await self.services.store.claim_jobs(self.services.clock(), kinds=names, limit=limit, lease=lease)
+        return await self.services.store.claim_jobs(self.services.clock(), kinds=names, limit=limit, lease=lease, train=train)
 
     # --- the tick
 
@@ -284,7 +286,7 @@ class Jobs:
         # Nobody renews claims here, so they last as long as the slowest handler may take.
         lease = round(max((kind.timeout for kind in kinds), default=0) * 1000) + _MARGIN
         claimed = await self._claim(kinds, limit, lease) if kinds else []
-        await asyncio.gather(*(self._perform(job) for job in claimed))
+        await asyncio.gather(*(self._perform([job]) for job in claimed))
         return len(claimed)
 
     # --- what is seen of it
@@ -314,6 +316,14 @@ class Jobs:
     def leading(self) -> bool:
         """Whether this process is the one that works."""
         return self._leading.is_set()
+
+
+def _trains(jobs: list[ClaimedJob]) -> list[list[ClaimedJob]]:
+    """Claimed jobs by kind and key, in the order of their claims."""
+    trains: dict[tuple[str, str], list[ClaimedJob]] = {}
+    for job in jobs:
+        trains.setdefault((job.kind, job.key), []).append(job)
+    return list(trains.values())
 
 
 def _new(bells: list[asyncio.Event]) -> asyncio.Event:

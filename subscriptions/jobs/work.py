@@ -1,9 +1,12 @@
-"""One attempt at one job: run its handler, commit what follows, or put the job back."""
+"""Attempts at jobs: run their handlers, commit what follows, or put them back."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
 from random import Random
 
 from fhir_server.errors import FhirError
@@ -12,45 +15,89 @@ from subscriptions.jobs.kinds import Hopeless, Kind, Later, Services, finishing
 
 log = logging.getLogger("fhir_server.jobs")
 
+TOGETHER = 0.25
+"""Seconds for which done marks without effects may wait for each other."""
 _ERROR_LENGTH = 500
 
 
-async def perform(job: ClaimedJob, kind: Kind, services: Services, random: Random) -> str:
-    """The result: done, retried, dead, or lost (another runner has the job, or the store did not take the result).
+async def perform(train: Sequence[ClaimedJob], kind: Kind, services: Services, random: Random) -> Counter[str]:
+    """Do jobs of one key, one behind the other; how many ended how.
 
-    Log lines name kind and id only: keys, payloads and errors may be about a person.
+    Results: done, retried, dead, lost (another runner has the job, or the store did not take the result). After the first that is not
+    done the rest is given back, so that the order stays. Log lines name kind and id only: keys, payloads and errors may be about a person.
     """
-    try:
-        async with asyncio.timeout(kind.timeout):
-            result = await kind.handler(job, services)
-        await services.gate.transact(services.principal, finishing(job, result))
-        return "done"
-    except LeaseLost:
+    results: Counter[str] = Counter()
+    ready: list[ClaimedJob] = []
+    since = time.monotonic()
+    for number, job in enumerate(train):
+        rest = train[number + 1 :]
+        try:
+            async with asyncio.timeout(kind.timeout):
+                result = await kind.handler(job, services)
+            if result is None and rest and time.monotonic() - since < TOGETHER:
+                ready.append(job)
+                continue
+            await services.gate.transact(services.principal, finishing([*ready, job], result))
+            results["done"] += len(ready) + 1
+            ready, since = [], time.monotonic()
+        except asyncio.CancelledError:
+            await _settle(ready, services)
+            await _put_back(job, services, services.clock(), "the runner stopped")
+            await _release(rest, services)
+            raise
+        except Exception as fault:
+            results[await _settle(ready, services)] += len(ready)
+            results[await _failed(job, kind, services, random, fault)] += 1
+            await _release(rest, services)
+            break
+    return results
+
+
+async def _failed(job: ClaimedJob, kind: Kind, services: Services, random: Random, fault: Exception) -> str:
+    """What becomes of a job whose attempt failed."""
+    pause = kind.backoff.pause(job.attempts, random)
+    if isinstance(fault, LeaseLost):
         log.warning("job %d (%s) has been taken over", job.id, job.kind)
         return "lost"
-    except asyncio.CancelledError:
-        await _put_back(job, services, services.clock(), "the runner stopped")
-        raise
-    except Hopeless as fault:
+    if isinstance(fault, Hopeless):
         return await _bury(job, services, str(fault))
-    except Later as fault:
-        pause = fault.pause if fault.pause is not None else kind.backoff.pause(job.attempts, random)
-        return await _again(job, kind, services, pause, str(fault))
-    except TimeoutError:
-        return await _again(job, kind, services, kind.backoff.pause(job.attempts, random), f"no end within {kind.timeout:g} s")
-    except FhirError as fault:
+    if isinstance(fault, Later):
+        return await _again(job, kind, services, pause if fault.pause is None else fault.pause, str(fault))
+    if isinstance(fault, TimeoutError):
+        return await _again(job, kind, services, pause, f"no end within {kind.timeout:g} s")
+    if isinstance(fault, FhirError):
         # 409 and 412: somebody else wrote meanwhile; the next attempt sees the new state at once.
-        pause = random.randrange(20, 120) if fault.status in (409, 412) else kind.backoff.pause(job.attempts, random)
+        pause = random.randrange(20, 120) if fault.status in (409, 412) else pause
         return await _again(job, kind, services, pause, str(fault))
-    except Exception as fault:
-        log.exception("job %d (%s) failed", job.id, job.kind)
-        return await _again(job, kind, services, kind.backoff.pause(job.attempts, random), f"{type(fault).__name__}: {fault}")
+    log.error("job %d (%s) failed", job.id, job.kind, exc_info=fault)
+    return await _again(job, kind, services, pause, f"{type(fault).__name__}: {fault}")
 
 
 async def _again(job: ClaimedJob, kind: Kind, services: Services, pause: int, error: str) -> str:
     if kind.limit is not None and job.attempts >= kind.limit:
         return await _bury(job, services, error)
     return await _put_back(job, services, services.clock() + pause, error)
+
+
+async def _settle(jobs: Sequence[ClaimedJob], services: Services) -> str:
+    """Mark jobs done whose marks were kept back; lost where the store refuses: they will be done once more."""
+    if not jobs:
+        return "done"
+    try:
+        await services.gate.transact(services.principal, finishing(jobs, None))
+    except (FhirError, LeaseLost) as fault:
+        log.warning("%d jobs (%s) were done but could not be marked: %s", len(jobs), jobs[0].kind, type(fault).__name__)
+        return "lost"
+    return "done"
+
+
+async def _release(jobs: Sequence[ClaimedJob], services: Services) -> None:
+    if jobs:
+        try:
+            await services.store.release_jobs([(job.id, job.lease) for job in jobs])
+        except FhirError as fault:
+            # The claims run out by themselves.
+            log.warning("%d jobs (%s) could not be given back: %s", len(jobs), jobs[0].kind, type(fault).__name__)
 
 
 async def _put_back(job: ClaimedJob, services: Services, due: int, error: str) -> str:

@@ -51,7 +51,7 @@ def test_entries_succeed_and_fail_for_themselves(client: httpx.Client) -> None:
 
 def test_an_entry_without_request_fails_alone(client: httpx.Client) -> None:
     answers = done(client, batch({"resource": patient()}, entry("POST", "Patient", patient(fresh()))))
-    assert statuses(answers) == ["400", "201"]
+    assert statuses(answers) == ["422", "201"]
 
 
 def test_an_empty_batch_is_fine(client: httpx.Client) -> None:

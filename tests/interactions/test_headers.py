@@ -25,7 +25,16 @@ def test_entity_tags_are_weak():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [('W/"3"', ["3"]), ('"3"', ["3"]), ("3", ["3"]), ('W/"1", "2" , W/"x"', ["1", "2", "x"]), ("*", None), (" * ", None), ('""', [""]), ("", [])],
+    [
+        ('W/"3"', ["3"]),
+        ('"3"', ["3"]),
+        ("3", ["3"]),
+        ('W/"1", "2" , W/"x"', ["1", "2", "x"]),
+        ("*", None),
+        (" * ", None),
+        ('""', [""]),
+        ("", []),
+    ],
 )
 def test_entity_tags_are_read_in_all_their_forms(text, expected):
     assert parse_tags(text) == expected
@@ -97,7 +106,14 @@ def test_content_types():
 
 @pytest.mark.parametrize(
     ("header", "expected"),
-    [("gzip", "gzip"), ("gzip, deflate, br, zstd", "zstd"), ("gzip;q=1, zstd;q=0.5", "gzip"), ("identity", None), ("gzip;q=0", None), ("", None)],
+    [
+        ("gzip", "gzip"),
+        ("gzip, deflate, br, zstd", "zstd"),
+        ("gzip;q=1, zstd;q=0.5", "gzip"),
+        ("identity", None),
+        ("gzip;q=0", None),
+        ("", None),
+    ],
 )
 def test_the_content_coding_follows_the_client(header, expected):
     assert coding(header) == expected
@@ -105,7 +121,12 @@ def test_the_content_coding_follows_the_client(header, expected):
 
 def test_content_codings_are_undone_within_the_limit():
     text = b"x" * 100_000
-    for body, name in ((gzip.compress(text), "gzip"), (zlib.compress(text), "deflate"), (zstandard.compress(text), "zstd"), (text, "identity")):
+    for body, name in (
+        (gzip.compress(text), "gzip"),
+        (zlib.compress(text), "deflate"),
+        (zstandard.compress(text), "zstd"),
+        (text, "identity"),
+    ):
         assert decoded(body, name, 100_000) == text
         if name != "identity":
             with pytest.raises(FhirError) as refused:

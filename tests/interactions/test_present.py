@@ -22,7 +22,21 @@ def patient(corpus):
 def test_summary_true_keeps_the_elements_marked_in_the_definition(patient):
     """Σ elements of https://hl7.org/fhir/R4/patient.html: contact, communication, maritalStatus, photo, multipleBirth are not."""
     shown = shortened(definitions(), patient, Presentation("true"))
-    assert set(shown) == {"resourceType", "id", "meta", "identifier", "active", "name", "telecom", "gender", "birthDate", "_birthDate", "deceasedBoolean", "address", "managingOrganization"}
+    assert set(shown) == {
+        "resourceType",
+        "id",
+        "meta",
+        "identifier",
+        "active",
+        "name",
+        "telecom",
+        "gender",
+        "birthDate",
+        "_birthDate",
+        "deceasedBoolean",
+        "address",
+        "managingOrganization",
+    }
     assert shown["meta"]["tag"] == patient["meta"]["tag"] + TAG
     assert shown["name"] == patient["name"]
 

@@ -406,7 +406,7 @@ def test_content_that_only_breaks_a_rule_is_422(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("faulty", "status", "place"),
     [
-        ({"resource": {"resourceType": "Patient"}}, 400, "Bundle.entry[1]"),
+        ({"resource": {"resourceType": "Patient"}}, 422, "Bundle.entry[1]"),
         ({"request": {"method": "POST", "url": "Patient"}}, 400, "Bundle.entry[1]"),
         ({"request": {"method": "POST", "url": "Patientt"}, "resource": {"resourceType": "Patient"}}, 404, "Bundle.entry[1]"),
         (

@@ -336,3 +336,60 @@ def test_exponential_pauses_grow_to_their_cap_with_jitter(attempts: int, low: in
     backoff = Backoff.exponential(1_000, 60_000)
     pauses = [backoff.pause(attempts, Random(seed)) for seed in range(50)]
     assert low <= min(pauses) and max(pauses) <= high and len(set(pauses)) > 10
+
+
+async def test_a_train_keeps_its_order_and_marks_what_succeeded_when_one_fails(tmp_path: Path) -> None:
+    ran: list[int] = []
+    refuse = {2}
+
+    async def handler(job, services):
+        if job.payload["n"] in refuse:
+            raise RuntimeError("down")
+        ran.append(job.payload["n"])
+
+    async with services(tmp_path) as world:
+        jobs = Jobs(world, Kinds([Kind("k", handler, Lane("l", 2, train=5), SHORT)]))
+        await put(world, *(Job("k", "a", {"n": n}, NOW) for n in range(9)), Job("k", "b", {"n": 100}, NOW))
+        await jobs.start()
+        await wait_for(lambda: jobs.counts["k", "retried"] == 1 and jobs.counts["k", "done"] == 3)
+        assert [n for n in ran if n < 100] == [0, 1]
+        rows = {row["payload"]["n"]: (row["state"], row["attempts"]) for row in await world.store.list_jobs()}
+        assert rows[1] == ("done", 1) and rows[2] == ("open", 1)
+        assert {rows[n] for n in range(3, 9)} == {("open", 0)}, "what was not begun has no attempt"
+        refuse.clear()
+        world.clock.advance(SECOND)
+        await wait_for(lambda: jobs.counts["k", "done"] == 10)
+        assert [n for n in ran if n < 100] == list(range(9))
+        await jobs.stop()
+
+
+async def test_a_train_with_effects_commits_each_with_its_mark(tmp_path: Path) -> None:
+    async def handler(job, services):
+        return Effects(records=[Record("seen", str(job.payload["n"]), {}, only_new=True)])
+
+    async with services(tmp_path) as world:
+        jobs = Jobs(world, Kinds([Kind("k", handler, Lane("l", 2, train=5))]))
+        await put(world, *(Job("k", "a", {"n": n}, NOW) for n in range(12)))
+        await jobs.start()
+        await wait_for(lambda: jobs.counts["k", "done"] == 12)
+        await jobs.stop()
+        assert len(await world.store.records("seen")) == 12
+
+
+async def test_stop_in_the_middle_of_a_train_gives_the_rest_back(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def handler(job, services):
+        if job.payload["n"] == 1:
+            begun.set()
+            await asyncio.sleep(60)
+
+    async with services(tmp_path) as world:
+        jobs = Jobs(world, Kinds([Kind("k", handler, Lane("l", 2, train=5), timeout=90)]))
+        await put(world, *(Job("k", "a", {"n": n}, NOW) for n in range(4)))
+        await jobs.start()
+        await begun.wait()
+        await jobs.stop(grace=0.05)
+        rows = {row["payload"]["n"]: (row["state"], row["attempts"]) for row in await world.store.list_jobs()}
+        assert rows == {0: ("done", 1), 1: ("open", 1), 2: ("open", 0), 3: ("open", 0)}
+        assert len(await world.store.claim_jobs(NOW, kinds=["k"], train=10)) == 3

@@ -84,7 +84,7 @@ def test_openapi_describes_what_is_served(client):
     assert set(document["paths"]["/CarePlan"]) == {"get", "post"}
     names = {parameter.get("name") for parameter in document["paths"]["/Observation"]["get"]["parameters"]}
     assert {"code", "date", "patient"} <= names
-    references = {text for text in _references(document)}
+    references = set(_references(document))
     for reference in references:
         place = document
         for part in reference.removeprefix("#/").split("/"):

@@ -1,4 +1,7 @@
-"""Conditional create, update and delete over HTTP, also when many do it at once. https://hl7.org/fhir/R4/http.html#ccreate, #cond-update, #3.1.0.7.1"""
+"""Conditional create, update and delete over HTTP, also when many do it at once.
+
+https://hl7.org/fhir/R4/http.html#ccreate, #cond-update, #3.1.0.7.1
+"""
 
 from __future__ import annotations
 

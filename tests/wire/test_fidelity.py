@@ -28,8 +28,11 @@ JSON = {"Content-Type": "application/fhir+json"}
 )
 def test_decimals_keep_their_digits(client, digits):
     body = (
-        '{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueQuantity":{"value":%s,"unit":"kg"},'
-        '"referenceRange":[{"low":{"value":%s}}]}' % (digits, digits)
+        '{"resourceType":"Observation","status":"final","code":{"text":"x"},"valueQuantity":{"value":'
+        + digits
+        + ',"unit":"kg"},"referenceRange":[{"low":{"value":'
+        + digits
+        + "}}]}"
     )
     created = client.post("Observation", content=body.encode(), headers=JSON)
     assert created.status_code == 201, created.text

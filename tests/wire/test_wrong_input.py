@@ -6,6 +6,7 @@ import gzip
 import http.client
 import socket
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -125,7 +126,7 @@ def test_a_gzip_bomb_is_refused_in_bounded_memory(start):
     with server.client() as client:
         answer = client.post("Patient", content=bomb, headers={**JSON, "Content-Encoding": "gzip"})
         outcome(answer, 413, "too-long")
-    status = open(f"/proc/{server.process.pid}/status", encoding="ascii").read()
+    status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii")
     peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
     assert peak < 300_000, f"{peak} kB"
 

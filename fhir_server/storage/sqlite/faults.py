@@ -42,6 +42,8 @@ def translated(error: sqlite3.Error, file: str) -> FhirError | sqlite3.Error:
             "ask for fewer chained criteria, or leave out _total and _sort.",
             headers=RETRY,
         )
+    if "parser stack overflow" in str(error) or "too large" in str(error) or "too many" in str(error):
+        return FhirError.of(400, "too-costly", "The search nests more conditions than can be carried out at once; ask for less.")
     if code & 0xFF == sqlite3.SQLITE_TOOBIG:
         return FhirError.of(413, "too-long", "A value is larger than the store can keep (1 GB).")
     return error

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 REFS_COST = 8
 """Cost of following one reference forward, in rows."""
+DEEP = 3
+"""From this many chained steps on the inner set is made first, so that tests do not nest without limit."""
 
 
 def register_functions(db: sqlite3.Connection, keys: Keys) -> None:
@@ -74,7 +76,7 @@ class Chained(Node):
         return Lead(Sql(text, (*rids.args, *terms.args)), has_sort=True)
 
     def probe(self, planner: Planner, row: Row) -> Sql:
-        if planner.lead_cost * REFS_COST < self.cost:
+        if planner.lead_cost * REFS_COST < self.cost and planner.depth < DEEP:
             return self._forward(planner, row)
         lead = self.lead(planner)
         assert lead is not None
@@ -121,7 +123,7 @@ class Referred(Node):
         return Lead(Sql(text, (*rid.args, *rids.args, self.parameter, planner.type_number, planner.type)), where)
 
     def probe(self, planner: Planner, row: Row) -> Sql:
-        if planner.lead_cost * 4 > self.cost:
+        if planner.lead_cost * 4 > self.cost or planner.depth >= DEEP:
             lead = self.lead(planner)
             assert lead is not None
             return Sql(f"{row.rid} IN (SELECT d.rid FROM {lead.source.text})", lead.source.args)

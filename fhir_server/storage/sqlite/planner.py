@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
 
@@ -82,11 +82,27 @@ class Knowledge:
     fold: Callable[[str], str]
 
 
+@dataclass(slots=True)
+class Statement:
+    """What the planners of one query share: fresh names, and the sub-selects so far, named so that a statement nests no deeper
+    than SQLite's parser can."""
+
+    numbers: count[int] = field(default_factory=count)
+    tables: list[tuple[str, Sql]] = field(default_factory=list)
+
+
 class Planner:
     """Plans criteria over one resource type against one connection and snapshot."""
 
     def __init__(
-        self, db: sqlite3.Connection, keys: Keys, knowledge: Knowledge, type: str, snapshot: int = EVERY, names: count[int] | None = None
+        self,
+        db: sqlite3.Connection,
+        keys: Keys,
+        knowledge: Knowledge,
+        type: str,
+        snapshot: int = EVERY,
+        statement: Statement | None = None,
+        depth: int = 0,
     ) -> None:
         self.db = db
         self.keys = keys
@@ -97,16 +113,18 @@ class Planner:
         self.clinical = knowledge.clinical.get(type)
         self.lead_cost = 0
         """Rows of the current lead: what a probe will be multiplied by."""
-        self._names = names if names is not None else count()
+        self._statement = statement or Statement()
+        self.depth = depth
+        """How many chains lead here."""
         self._term: Term | None = None
 
     # --- names and common pieces
     def alias(self, letter: str) -> str:
-        return f"{letter}{next(self._names)}"
+        return f"{letter}{next(self._statement.numbers)}"
 
     def other(self, type: str) -> Planner:
         """A planner for another type of the same query."""
-        return Planner(self.db, self.keys, self.knowledge, type, self.snapshot, self._names)
+        return Planner(self.db, self.keys, self.knowledge, type, self.snapshot, self._statement, self.depth + 1)
 
     def visible(self, alias: str) -> Sql:
         """The snapshot sees the version."""
@@ -312,7 +330,8 @@ class Planner:
                 rest.append((target, inner))
                 continue
             rids = planner.select_rids(node)
-            ids = self.db.execute(f"SELECT w.id FROM ({rids.text}) i CROSS JOIN version w ON w.rid = i.rid", rids.args).fetchall()
+            hits = self.finished(Sql(f"SELECT w.id FROM ({rids.text}) i CROSS JOIN version w ON w.rid = i.rid", rids.args))
+            ids = self.db.execute(*hits).fetchall()
             found.extend(KeyMatch(criterion.parameter, target, id) for (id,) in ids)
         if rest:
             found.append(Chain(criterion.parameter, tuple(rest)))
@@ -387,9 +406,21 @@ class Planner:
         return lead
 
     def select_rids(self, node: Node, *, visible: bool = True) -> Sql:
-        """SELECT of the rids that match, each once."""
+        """SELECT of the rids that match, each once; good within a statement that goes through `finished`."""
         best, probes = self.order(node)
-        return self.select(self.leading(best), probes, best.cost, visible=visible)
+        name = self.alias("c")
+        self._statement.tables.append((name, self.select(self.leading(best), probes, best.cost, visible=visible)))
+        return Sql(f"SELECT rid FROM {name}")
+
+    def finished(self, sql: Sql) -> Sql:
+        """The whole statement: `sql` with the sub-selects that it names."""
+        tables = self._statement.tables
+        if not tables:
+            return sql
+        text = ", ".join(f"{name} AS ({select.text})" for name, select in tables)
+        args = tuple(arg for _, select in tables for arg in select.args)
+        tables.clear()
+        return Sql(f"WITH {text} {sql.text}", (*args, *sql.args))
 
     def select(
         self,

@@ -142,9 +142,13 @@ class Search:
         if self._several:
             extra.append(Sql("v.type = ?", (plan.planner.type_number,)))
         sql = plan.planner.select(plan.planner.leading(best), probes, best.cost, columns=columns, extra=extra)
-        text = f"{sql.text} {tail}"
-        plan.statements.append(text)
-        return self.db.execute(text, (*sql.args, *tail_args)).fetchall()
+        return self._rows(plan, Sql(f"{sql.text} {tail}", (*sql.args, *tail_args)))
+
+    def _rows(self, plan: Plan, sql: Sql) -> list[Any]:
+        """Run a whole statement."""
+        whole = plan.planner.finished(sql)
+        plan.statements.append(whole.text)
+        return self.db.execute(*whole).fetchall()
 
     def _branches(self, plan: Plan) -> list[tuple[Node, list[Node]]]:
         """The statements that together find all hits; a hit may come from more than one."""
@@ -202,16 +206,16 @@ class Search:
     def _clinical_hits(self, plan: Plan, after: Position | None, limit: int) -> list[Hit]:
         """Postings lie in this order; without a leading key the date's own ranges do. Resources without a date come last."""
         descending = self.query.sort[0].descending
-        start = (*after.values, after.rid) if after else None
+        undated = after is not None and after.values[0] is None
         dated: list[Hit] = []
-        if start is None or not start[0]:
-            bound = (start[1], start[2]) if start else None
+        if not undated:
+            bound = (after.values[0], after.rid) if after else None
             for rows in self._dated(plan, bound, limit, descending):
-                dated.extend(Hit((0, -sort if descending else sort, -rid if descending else rid), rid, (0, sort)) for rid, sort in rows)
+                dated.extend(Hit((0, -sort if descending else sort, -rid if descending else rid), rid, (sort,)) for rid, sort in rows)
             dated.sort(key=lambda hit: hit.order)
             dated = _unique(dated)[:limit]
         if len(dated) < limit:
-            behind = start[2] if start and start[0] else None
+            behind = after.rid if after and undated else None
             dated.extend(self._undated(plan, behind, limit - len(dated), descending))
         return dated
 
@@ -247,9 +251,7 @@ class Search:
             if self._several:
                 extra.append(Sql("v.type = ?", (planner.type_number,)))
             sql = planner.select(lead, plan.probes, planner.type_term.n, columns=f"d.rid AS rid, {column} AS s", extra=extra)
-            text = f"{sql.text} ORDER BY {column} {way}, d.rid {way} LIMIT ?"
-            plan.statements.append(text)
-            yield self.db.execute(text, (*sql.args, limit)).fetchall()
+            yield self._rows(plan, Sql(f"{sql.text} ORDER BY {column} {way}, d.rid {way} LIMIT ?", (*sql.args, limit)))
 
     def _undated(self, plan: Plan, behind: int | None, limit: int, descending: bool) -> list[Hit]:
         way, compare = ("DESC", "<") if descending else ("ASC", ">")
@@ -260,7 +262,7 @@ class Search:
         if behind is not None:
             extra.append(Sql(f"d.rid {compare} ?", (behind,)))
         rows = self._select(plan, plan.best, plan.probes, "d.rid AS rid", extra, f"ORDER BY d.rid {way} LIMIT ?", (limit,))
-        return [Hit((1, 0, -rid if descending else rid), rid, (1, 0)) for (rid,) in rows]
+        return [Hit((1, 0, -rid if descending else rid), rid, (None,)) for (rid,) in rows]
 
     # --- any order
     def _sorted_hits(self, plan: Plan, after: Position | None, limit: int) -> list[Hit]:
@@ -277,7 +279,7 @@ class Search:
                 join_args.extend(join.args)
                 columns.append(f"k{at}.value AS s{at}")
                 continue
-            expression = _sort_value(key)
+            expression = _sort_value(key, plan.planner.clinical)
             columns.append(f"{expression.text} AS s{at}")
             args.extend(expression.args)
         selects: list[str] = []
@@ -295,8 +297,7 @@ class Search:
         names = ", ".join(f"s{at}" for at in range(len(sort)))
         order = f"{', '.join(terms)}, rid {'DESC' if first_down else 'ASC'}"
         text = f"SELECT rid, {names} FROM ({rows}) WHERE {keyset.text} ORDER BY {order} LIMIT ?"
-        plan.statements.append(text)
-        found = self.db.execute(text, (*args, *select_args, *join_args, *keyset.args, limit)).fetchall()
+        found = self._rows(plan, Sql(text, (*args, *select_args, *join_args, *keyset.args, limit)))
         hits = [Hit((), row[0], tuple(row[1:])) for row in found]
         for hit in hits:
             hit.order = (
@@ -331,8 +332,7 @@ class Search:
                 selects.append(sql.text)
                 args.extend(sql.args)
             text = f"SELECT count(*) FROM ({' UNION '.join(selects)})"
-            plan.statements.append(text)
-            total += self.db.execute(text, args).fetchone()[0]
+            total += self._rows(plan, Sql(text, tuple(args)))[0][0]
         return total
 
     def count_cost(self) -> int:
@@ -369,14 +369,19 @@ class _Placed:
         return other.value < self.value if self.descending else self.value < other.value
 
 
-def _sort_value(key: SortKey) -> Sql:
-    """The lowest (ascending) or highest (descending) value of a sort key for version row `v`; NULL when it has none."""
+def _sort_value(key: SortKey, clinical: int | None) -> Sql:
+    """The lowest (ascending) or highest (descending) value of a sort key for version row `v`; NULL when it has none.
+
+    The clinical date sorts by its start, as it does where the rows are met in that order: a page may come either way.
+    """
     pick = "max" if key.descending else "min"
     if key.kind == "updated" or key.parameter == "_lastUpdated":
         return Sql("v.rid")
     if key.kind == "id" or key.parameter == "_id":
         return Sql("v.id")
     assert isinstance(key.parameter, int)
+    if key.kind == "range" and key.parameter == clinical:
+        return Sql("nullif(v.clinical, ?)", (NO_DATE,))
     if key.kind == "text":
         return Sql(f"(SELECT {pick}(folded) FROM text WHERE rid = v.rid AND parameter = ?)", (key.parameter,))
     low, high = parameter_bounds(key.parameter)
