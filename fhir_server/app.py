@@ -93,7 +93,10 @@ class Application:
             try:
                 while True:
                     await asyncio.sleep(seconds)
-                    action()
+                    try:
+                        action()
+                    except OSError as fault:  # a full disk passes; the action goes on when it has
+                        log().warning("a repeated action failed", error=str(fault))
             finally:
                 action()
 

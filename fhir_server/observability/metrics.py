@@ -76,7 +76,11 @@ class SharedSnapshots:
         temporary.replace(self._mine)
 
     def total(self, own: RequestMetrics) -> RequestMetrics:
-        """This worker's live values and the others' last published ones."""
+        """This worker's live values and the others' last published ones.
+
+        The own ones are published first: whichever worker answers the next scrape, no counter goes back.
+        """
+        self.publish(own)
         total = RequestMetrics()
         total.add(own.snapshot())
         for file in self._folder.glob("worker-*.json"):

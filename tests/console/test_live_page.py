@@ -7,13 +7,18 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import Server, start_server
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (scripts/setup-browser)")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (scripts/setup-browser)"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +29,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="module")
+def fed(demo: Server) -> Server:
+    """The same after its feed."""
+    answer = httpx.post(f"{demo.root}/console/demo/feed", headers={"X-Requested-With": "console"}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return demo
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +87,7 @@ def test_the_demo_feed_closes_the_loop_on_the_page(page: Callable[[str], Page]) 
         live.screenshot(path=Path(target))
 
 
-def test_a_card_opens_its_resource_and_references_lead_on(page: Callable[[str], Page]) -> None:
+def test_a_card_opens_its_resource_and_references_lead_on(page: Callable[[str], Page], fed: Server) -> None:
     live = page("en")
     live.locator("#lane-CarePlan .card").first.click()
     expect(live.locator("#detail-title")).to_contain_text("CarePlan/")
@@ -83,7 +96,7 @@ def test_a_card_opens_its_resource_and_references_lead_on(page: Callable[[str], 
     expect(live.locator("#detail-title")).to_contain_text("Patient/")
 
 
-def test_a_message_opens_with_its_segments(page: Callable[[str], Page]) -> None:
+def test_a_message_opens_with_its_segments(page: Callable[[str], Page], fed: Server) -> None:
     live = page("en")
     live.locator("#lane-messages .card").first.click()
     expect(live.locator("#detail-body")).to_contain_text("MSH|^~")
