@@ -8,6 +8,7 @@ Specification: https://www.rfc-editor.org/rfc/rfc9112, https://hl7.org/fhir/R4/h
 from __future__ import annotations
 
 import asyncio
+import re
 import types
 from collections.abc import Coroutine, Generator
 from typing import Any
@@ -22,6 +23,8 @@ HEAD_LIMIT = 65_536
 """Most bytes of a request line with its headers."""
 _LINGER_SECONDS = 2.0
 _PREFIX = b"/fhir/"
+_PLAIN_PATH = re.compile(rb"[^%$?]*(?:\?|\Z)").match
+"""An address whose path needs no decoding and names no operation."""
 _NOT_SHORT = frozenset({b"transfer-encoding", b"upgrade", b"expect"})
 _WRITES = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
 _SHORT_BODY = 1 << 20
@@ -126,8 +129,7 @@ class Protocol(HttpToolsProtocol):
             busy
             or self.pipeline
             or self.flow.write_paused
-            or b"%" in self.url
-            or b"$" in self.url
+            or not _PLAIN_PATH(self.url)
             or self.parser.get_http_version() != "1.1"
         ):
             return False
