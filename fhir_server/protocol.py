@@ -125,13 +125,7 @@ class Protocol(HttpToolsProtocol):
     def _takes_short_way(self) -> bool:
         """Answer a GET now, or begin to take in a small body; False leaves the request to uvicorn's way."""
         busy = self.cycle is not None and not self.cycle.response_complete
-        if (
-            busy
-            or self.pipeline
-            or self.flow.write_paused
-            or not _PLAIN_PATH(self.url)
-            or self.parser.get_http_version() != "1.1"
-        ):
+        if busy or self.pipeline or self.flow.write_paused or not _PLAIN_PATH(self.url) or self.parser.get_http_version() != "1.1":
             return False
         length = 0
         for name, value in self.headers:

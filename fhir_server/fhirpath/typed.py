@@ -29,11 +29,13 @@ class TypedPath(NamedTuple):
     """`type`: FHIR type of the values (None: `values` gives Items that say it themselves). `values`: resource → raw JSON values.
 
     `targets`: resource types that a Reference must point to by `where(resolve() is X)`; else empty.
+    `roots`: the JSON members of the resource without which there is no value; None where that is not known.
     """
 
     type: str | None
     values: Values
     targets: tuple[str, ...] = ()
+    roots: frozenset[str] | None = None
 
 
 class _General(Exception):
@@ -78,7 +80,15 @@ def typed_paths(expression: str, root_type: str, start: str | None = None) -> li
         except _General:
             # A part that has no static type: then the whole union goes one way, for its order and duplicates.
             return [_general(expression)]
-    return [TypedPath(kind, _function(branches), targets) for (kind, targets), branches in found.items()]
+    return [TypedPath(kind, _function(branches), targets, _roots(branches)) for (kind, targets), branches in found.items()]
+
+
+def _roots(branches: list[_Branch]) -> frozenset[str] | None:
+    """The members of the resource that the branches begin with."""
+    first = [branch.steps[0] if branch.steps else None for branch in branches]
+    if any(step is None or step.kind not in ("get", "each", "equal") for step in first):
+        return None
+    return frozenset(step.name for step in first if step is not None)
 
 
 def _operands(node: Node) -> tuple[Node, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import orjson
@@ -24,6 +25,8 @@ from fhir_server.storage.port import Page, Stored
 
 _FORM = "application/x-www-form-urlencoded"
 _NOT_OF_THE_LIST = frozenset({"_count", "_total", "_format", "_pretty", "_summary", "_elements", "_include", "_revinclude", "_explain"})
+_CLEAN = re.compile(r"[A-Za-z0-9:/,$*\-._~@!();?=&%]*\Z", re.ASCII).match
+"""A query string in the form that `encoded` gives."""
 _HABITS = {("_totalMethod", "count"): ("_total", "accurate")}
 """What clients say in another product's words (fhirpy's `count()`), and what they mean."""
 
@@ -76,6 +79,15 @@ def _list_of(place: str, parsed: ParsedSearch) -> str:
     return f"{place}?{kept}"
 
 
+def _query(request: Request, sent: list[tuple[str, str]], parsed: ParsedSearch) -> str:
+    """The query of `link self`: as it was sent where all of it was understood, else of what was."""
+    if not parsed.pairs:
+        return ""
+    if parsed.pairs == sent and request.method == "GET" and _CLEAN(request.query):
+        return "?" + request.query
+    return "?" + encoded(parsed.pairs)
+
+
 def _remarks(context: Context, request: Request, parsed: ParsedSearch, more: Sequence[Issue]) -> list[bytes]:
     """The entry that says what was left out or cut off, if anything was."""
     issues = [*parsed.ignored, *more]
@@ -103,7 +115,7 @@ async def search(context: Context, request: Request, to: Route) -> Response:
     if how.summary == "text" and parsed.includes:
         raise FhirError.of(400, "invalid", "_summary=text cannot be combined with _include or _revinclude")
     place = _place(to)
-    links = [Link("self", f"{request.base}/{place}" + (f"?{encoded(parsed.pairs)}" if parsed.pairs else ""))]
+    links = [Link("self", f"{request.base}/{place}" + _query(request, sent, parsed))]
     remarks: list[Issue] = []
     if parsed.explain:
         context.gate.require(request.principal, "explain")
@@ -112,8 +124,7 @@ async def search(context: Context, request: Request, to: Route) -> Response:
     if parsed.query.limit == 0 or how.summary == "count":
         total = await context.gate.count(request.principal, parsed.query)
         return Response(200, bundle("searchset", _remarks(context, request, parsed, remarks), links, total, context.clock()))
-    list_name = _list_of(place, parsed)
-    after = position_of(context, list_name, parsed.cursor) if parsed.cursor is not None else None
+    after = position_of(context, _list_of(place, parsed), parsed.cursor) if parsed.cursor is not None else None
     page: Page = await context.gate.search(request.principal, parsed.query, after)
     entries = _rendered(context, request, how, page.items, "match")
     if parsed.includes and page.items:
@@ -123,6 +134,6 @@ async def search(context: Context, request: Request, to: Route) -> Response:
             remarks.append(Issue("too-costly", f"Only the first {MOST} included resources are shown", severity="warning"))
     entries += _remarks(context, request, parsed, remarks)
     if page.next is not None:
-        cursor = ("_cursor", token_for(context, list_name, page.next))
+        cursor = ("_cursor", token_for(context, _list_of(place, parsed), page.next))
         links.append(Link("next", f"{request.base}/{place}?{encoded([*parsed.pairs, cursor])}"))
     return Response(200, bundle("searchset", entries, links, page.total, context.clock()))

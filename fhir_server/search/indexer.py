@@ -6,7 +6,7 @@ Specification: https://hl7.org/fhir/R4/search.html, https://hl7.org/fhir/R4/sear
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from fhir_server.fhirpath.items import Item
@@ -17,6 +17,14 @@ from fhir_server.search.parameters import Parameter, Registry
 from fhir_server.search.values import MIN_INSTANT, IndexValues, Key
 
 Step = Callable[[dict[str, Any], Collector], None]
+
+
+class _Plan(NamedTuple):
+    """The steps of a type: by the member that a resource must have for them, those with several such members, and the others."""
+
+    by_member: dict[str, tuple[Step, ...]]
+    by_members: tuple[tuple[frozenset[str], Step], ...]
+    always: tuple[Step, ...]
 
 
 def implied_system(known: Definitions, expression: str, resource_type: str) -> str | None:
@@ -48,7 +56,7 @@ class Indexer:
         self._registry = registry
         self._zone = zone
         self._own_bases = own_bases
-        self._plans: dict[str, list[Step]] = {}
+        self._plans: dict[str, _Plan] = {}
 
     def index(self, resource: dict[str, Any]) -> IndexValues:
         """All index values of a valid resource; a type that is not R4's gives none."""
@@ -57,7 +65,15 @@ class Indexer:
         if plan is None:
             plan = self._plans[kind] = self._compile(kind)
         into = Collector(self._zone, self._own_bases)
-        for step in plan:
+        by_member, by_members, always = plan
+        for member in resource:
+            if member in by_member:
+                for step in by_member[member]:
+                    step(resource, into)
+        for members, step in by_members:
+            if not members.isdisjoint(resource):
+                step(resource, into)
+        for step in always:
             step(resource, into)
         clinical = MIN_INSTANT
         number = self._registry.clinical.get(kind)
@@ -70,16 +86,28 @@ class Indexer:
             _patient_code(into, *codes)
         return IndexValues(list(into.keys), list(into.texts), list(into.ranges), clinical)
 
-    def _compile(self, kind: str) -> list[Step]:
-        return [step for parameter in self._registry.all_of(kind) if not parameter.derived for step in self._steps(parameter)]
+    def _compile(self, kind: str) -> _Plan:
+        by_member: dict[str, list[Step]] = {}
+        by_members: list[tuple[frozenset[str], Step]] = []
+        always: list[Step] = []
+        for parameter in self._registry.all_of(kind):
+            if parameter.derived:
+                continue
+            for roots, step in self._steps(parameter):
+                if roots is None:
+                    always.append(step)
+                elif len(roots) == 1:
+                    by_member.setdefault(next(iter(roots)), []).append(step)
+                else:
+                    by_members.append((roots, step))
+        return _Plan({member: tuple(steps) for member, steps in by_member.items()}, tuple(by_members), tuple(always))
 
-    def _steps(self, parameter: Parameter) -> list[Step]:
+    def _steps(self, parameter: Parameter) -> list[tuple[frozenset[str] | None, Step]]:
         extractors = BY_KIND.get(parameter.type)
         if extractors is None:
             return []
-        return [
-            step for path in typed_paths(parameter.expression, parameter.resource_type) if (step := self._step(parameter, path, extractors))
-        ]
+        paths = typed_paths(parameter.expression, parameter.resource_type)
+        return [(path.roots, step) for path in paths if (step := self._step(parameter, path, extractors))]
 
     def _step(self, parameter: Parameter, path: TypedPath, extractors: dict[str, Extractor]) -> Step | None:
         number = parameter.number

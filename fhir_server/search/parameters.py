@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from fhir_server.model.definitions import Definitions, SearchParameterDef
 
@@ -139,6 +140,8 @@ class Registry:
         self._by_number: dict[int, Parameter] = {}
         self.clinical: dict[str, int] = {}
         """type -> number of its clinical date"""
+        self.memory: dict[tuple[Any, ...], Any] = {}
+        """What the parser remembers of parameters with their values."""
         self.patient_code: dict[str, tuple[int, int, int]] = {}
         """type -> numbers of (reference to the patient, code, key of both)"""
         official = [one for one in definitions.search_parameters if one.expression]

@@ -24,6 +24,9 @@ MAX_VALUE = 20_000
 MAX_CHOICES = 2000
 """Most values that one parameter may offer with commas."""
 MAX_CHAIN = 6
+_REMEMBERED = 4096
+"""Most parameters whose criteria are remembered, and the longest value of such a one."""
+_SHORT = 200
 SUMMARIES = ("true", "text", "data", "count", "false")
 TOTALS = ("none", "estimate", "accurate")
 _NOT_YET = ("_text", "_content", "_filter", "_list", "_query", "_contained", "_containedType")
@@ -96,6 +99,7 @@ class Parser:
     def __init__(self, registry: Registry, scope: Scope) -> None:
         self._registry = registry
         self._scope = scope
+        self._memory = registry.memory
 
     # --- the whole search
 
@@ -233,11 +237,24 @@ class Parser:
     def _across(self, types: tuple[str, ...], name: str, value: str) -> Criterion:
         """One parameter over the searched types: in a system search it must be known to each of them."""
         if len(types) == 1:
-            return self.filter(types[0], name, value)
+            return self._remembered(types[0], name, value)
         base = name.partition(":")[0].partition(".")[0]
         if base not in ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source"):
             raise invalid(name, value, "a search over several types takes only parameters that all resources share")
         return union(list(dict.fromkeys(self.filter(one, name, value) for one in types)))
+
+    def _remembered(self, type: str, name: str, value: str) -> Criterion:
+        """The criterion of a parameter: clients ask with the same codes, statuses and dates again and again."""
+        at = (type, name, value, self._scope.own_bases, self._scope.zone)
+        found = self._memory.get(at)
+        if found is None:
+            found = self.filter(type, name, value)
+            # `ap` looks at the clock.
+            if len(value) <= _SHORT and "ap" not in value:
+                if len(self._memory) >= _REMEMBERED:
+                    self._memory.clear()
+                self._memory[at] = found
+        return found
 
     def filter(self, type: str, name: str, value: str, depth: int = 0) -> Criterion:
         """One parameter of one type as a criterion: AND is repetition, OR is comma."""

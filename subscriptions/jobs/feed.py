@@ -77,6 +77,7 @@ class Feed:
         """Whether the last step left jobs behind."""
         self._services, self._tail = services, tail
         self._position: int | None = None
+        self._more = False
         self._written = 0
         self._written_at = 0.0
 
@@ -84,6 +85,11 @@ class Feed:
     def position(self) -> int | None:
         """The last sequence number read; None before the first step."""
         return self._position
+
+    @property
+    def behind(self) -> bool:
+        """Whether there may be more to read now; else the bell rings when there is."""
+        return self._position is None or self._more
 
     @property
     def unwritten(self) -> bool:
@@ -110,7 +116,7 @@ class Feed:
             await self.reader.prepare(position)
             self._position = self._written = position
         changes = await self._tail.after(self._position)
-        self.made_jobs = False
+        self.made_jobs, self._more = False, len(changes) >= BATCH
         if not changes:
             return 0
         effects = await self._digest(changes)

@@ -30,7 +30,7 @@ log = logging.getLogger("fhir_server.jobs")
 
 LEASE = 3_000
 """Milliseconds of system time after which another process takes over from one that fell silent."""
-PACE = 0.005
+PACE = 0.01
 """Seconds between two looks at the store: what many commits bring in this time is taken up together."""
 POLL = 1.0
 """Longest sleep in seconds: after a kill -9 elsewhere nobody wakes us when its claims run out."""
@@ -198,9 +198,10 @@ class Jobs:
             await self._leading.wait()
             bell.clear()
             try:
-                if await feed.step():
-                    if feed.made_jobs:
-                        _ring(self._lane_bells)
+                read = await feed.step()
+                if read and feed.made_jobs:
+                    _ring(self._lane_bells)
+                if read and feed.behind:
                     continue
                 if not feed.unwritten:
                     await bell.wait()

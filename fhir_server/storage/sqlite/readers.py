@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic
@@ -35,6 +34,24 @@ class _Limit:
         return monotonic() > self.until
 
 
+class Reading:
+    """A read transaction with a time limit, as a context."""
+
+    __slots__ = ("_db", "_limit", "_seconds")
+
+    def __init__(self, db: sqlite3.Connection, limit: _Limit, seconds: float) -> None:
+        self._db, self._limit, self._seconds = db, limit, seconds
+
+    def __enter__(self) -> None:
+        self._limit.until = monotonic() + self._seconds
+        self._db.execute("BEGIN")
+
+    def __exit__(self, *_: object) -> None:
+        self._limit.until = float("inf")
+        if self._db.in_transaction:
+            self._db.rollback()
+
+
 class Readers:
     """`near` is for the event loop's thread; `in_thread` lends another connection to a worker thread."""
 
@@ -57,18 +74,9 @@ class Readers:
         db.set_progress_handler(limit.passed, STEPS)
         return db
 
-    @contextmanager
-    def reading(self, db: sqlite3.Connection) -> Iterator[None]:
+    def reading(self, db: sqlite3.Connection) -> Reading:
         """One state of the database for all statements within, and the time limit for each search."""
-        limit = self._limits[id(db)]
-        limit.until = monotonic() + self._seconds
-        db.execute("BEGIN")
-        try:
-            yield
-        finally:
-            limit.until = float("inf")
-            if db.in_transaction:
-                db.rollback()
+        return Reading(db, self._limits[id(db)], self._seconds)
 
     async def in_thread(self, work: Callable[[sqlite3.Connection, BodyCodec], Any]) -> Any:
         """The result of `work`, which gets a connection of its own."""
