@@ -135,7 +135,7 @@ async def test_reads_go_on_while_a_large_unit_is_written(store: Store) -> None:
         started = loop.time()
         assert await store.read("Patient", "a") is not None
         # The last first: the commit may come between the two reads.
-            last, first = await store.read("Observation", "o2999"), await store.read("Observation", "o0")
+        last, first = await store.read("Observation", "o2999"), await store.read("Observation", "o0")
         assert first is not None or last is None
         if first is not None:
             assert await store.read("Observation", "o2999") is not None

@@ -57,6 +57,8 @@ class Current:
 
     stored: Stored
     clinical: int
+    content: dict[str, Any] | None = None
+    """The body as it was parsed, if it was."""
 
 
 class Writer:
@@ -230,7 +232,7 @@ class Writer:
             raise ValueError(f"{write.method} of {write.type}/{write.id} without a resource")
         if write.type not in self._tools.types:
             raise FhirError.of(404, "not-supported", f"{write.type} is not a resource type of this store")
-        if live and old is not None and self._unchanged(old, resource):
+        if live and before is not None and self._unchanged(before, resource):
             return Outcome("unchanged", old), None, None
         version = old.version + 1 if old else 1
         canonical = with_meta(resource, write.type, write.id, version, self.updated)
@@ -239,12 +241,13 @@ class Writer:
         stored = Stored(rid, write.type, write.id, version, self.updated, write.method, body)
         return Outcome("updated" if live else "created", stored), Current(stored, entries.clinical), entries
 
-    def _unchanged(self, old: Stored, resource: dict[str, Any]) -> bool:
+    def _unchanged(self, before: Current, resource: dict[str, Any]) -> bool:
         """Whether the content equals the current one, `meta.versionId` and `meta.lastUpdated` aside."""
+        old = before.stored
         same = with_meta(resource, old.type, old.id, old.version, old.updated)
         if self._tools.dumps(same) == old.body:
             return True
-        content = self._tools.loads(old.body)
+        content = before.content = self._tools.loads(old.body)
         return content == same and same_content(content, same)
 
     # --- rows
@@ -268,7 +271,7 @@ class Writer:
             self._old.append((type_number, old.id, old.version, old.rid))
             if not old.deleted:
                 self._superseded.append((old.rid, stored.rid, stored.updated))
-                self.count(self.entries_of_stored(old), -1)
+                self.count(self.entries_of_stored(old, before.content), -1)
         blob = self._tools.codec.pack(stored.body)
         method = METHOD_NUMBER[stored.method]
         self._versions.append((stored.rid, type_number, stored.id, stored.version, stored.updated, method, after.clinical, refs, blob))
@@ -311,9 +314,9 @@ class Writer:
         """A resource was erased in this transaction."""
         self._fresh.pop((type, id), None)
 
-    def entries_of_stored(self, stored: Stored) -> Entries:
-        """The index entries of a version, computed again from its body."""
-        resource = self._tools.loads(stored.body)
+    def entries_of_stored(self, stored: Stored, content: dict[str, Any] | None = None) -> Entries:
+        """The index entries of a version, computed again from its body (`content`: as it was parsed before)."""
+        resource = content if content is not None else self._tools.loads(stored.body)
         return entries_of(stored.type, self._tools.index(resource), self._tools.clinical.get(stored.type))
 
 
