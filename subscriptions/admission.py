@@ -36,8 +36,6 @@ def check_subscription(resource: Resource, parser: Any, types: tuple[str, ...], 
 
 
 def _issues(resource: Resource, parser: Any, types: tuple[str, ...], policy: EndpointPolicy) -> Iterator[Issue]:
-    if resource.get("status") == "error":
-        yield _issue("business-rule", "status", "'error' is set by the server; ask for 'requested' to switch deliveries on again")
     try:
         compile_criteria(str(resource.get("criteria", "")), parser, types)
     except FhirError as fault:

@@ -87,7 +87,7 @@ class Subscriptions:
         payload = {"id": stored.id, "version": stored.version}
         if subscription.get("status") == "requested":
             jobs.append(Job(ACTIVATE, stored.id, payload, now))
-        if subscription.get("end") and subscription.get("status") in IN_FORCE:
+        if subscription.get("end") and subscription.get("status") in IN_FORCE and not _past(subscription, stored):
             jobs.append(Job(EXPIRE, stored.id, payload, end_of(subscription), f"{stored.id}/{stored.version}"))
         return jobs
 
@@ -150,6 +150,11 @@ class Subscriptions:
 
         log.warning("Subscription/%s: deliveries fail, its status is error", id)
         await services.gate.transact(services.principal, _changed(id, change))
+
+
+def _past(subscription: Resource, stored: Stored) -> bool:
+    """Whether a Subscription came in as the record of one that had failed and ended: it stays as it was sent and delivers nothing."""
+    return subscription.get("status") == "error" and end_of(subscription) <= stored.updated
 
 
 def end_of(subscription: Resource) -> int:

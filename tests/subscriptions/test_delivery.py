@@ -135,6 +135,18 @@ async def test_end_switches_off(tmp_path: Path) -> None:
         assert (await w.read("Subscription", "s1"))["status"] == "off"
 
 
+async def test_the_record_of_a_failed_and_ended_subscription_stays_as_it_was_sent(tmp_path: Path) -> None:
+    async with receiver() as there, world(tmp_path, clock=VirtualClock(NOW)) as w:
+        sent = subscription(there.url, status="error", error="Socket Error 10060", end="2021-01-01T00:00:00Z")
+        await w.put(sent)
+        await w.put(observation("o1"))
+        await w.settle()
+        found = await w.read("Subscription", "s1")
+        assert {name: value for name, value in found.items() if name != "meta"} == sent
+        assert found["meta"]["versionId"] == "1"
+        assert not there.hits
+
+
 async def test_an_end_that_was_moved_counts(tmp_path: Path) -> None:
     clock = VirtualClock(NOW)
     async with receiver() as there, world(tmp_path, clock=clock) as w:
