@@ -33,17 +33,20 @@ ATTRIBUTES = frozenset(
 _XML_BLANKS = " \t\r\n"
 """txt-2 is given in XPath too (`normalize-space(.) != ''`, `h:img[@src]`): these blanks count, a no-break space is content."""
 
+_LINKING = frozenset({"cite", "href", "longdesc", "src", "usemap"})
+
 # Most short narratives are plain text in one div; they need no parser.
 _TEXT = r"[^<&\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]*"
 _PLAIN = re.compile(rf'<div xmlns="http://www\.w3\.org/1999/xhtml">(?={_TEXT}[^<&\s]){_TEXT}</div>\Z')
 _ROOT = f'<div xmlns="{_NAMESPACE}"'
 _TAGS = re.compile(r"<([^\s/>]+)").findall
 _NAMES = re.compile(r"""\s([^\s=<>"'/]+)\s*=\s*["']""").findall
-_LINKS = re.compile(r"""\s(?:href|src)\s*=\s*["'](?!https?:|mailto:|tel:|#|[\w./-]*["'#?])""").search
+_LINKS = re.compile(r"""\s(?:cite|href|longdesc|src|usemap)\s*=\s*["'](?!https?:|mailto:|tel:|#|[\w./-]*["'#?])""").search
 _CONTENT = re.compile(r">[ \t\r\n]*[^<& \t\r\n]|<img\s+(?:[a-z]+=\"[^\"]*\"\s+)*src=").search
 _PRINTED_EMPTY = re.compile(r"<div[^<>]*>[ \t\r]*\n[ \t\r\n]*</div>\s*\Z").match
 _NAMED_ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)[A-Za-z][A-Za-z0-9]*;")
-_ACTIVE = re.compile(r"[\s\x00-\x20]*(?:javascript|vbscript|data)\s*:", re.I)
+_ACTIVE = re.compile(r"(?:javascript|vbscript|data):", re.I)
+_BLANKS_IN_URL = re.compile(r"[\x00-\x20]+")  # browsers drop some of them, so that "java&#9;script:" would run
 _IMAGE = re.compile(r"data:image/", re.I)
 
 
@@ -81,7 +84,7 @@ class _Reader:
                 self._refuse(f"must not hold the attribute {attribute[:40]} on <{name}>", f"<{name}> 不得有 {attribute[:40]} 属性")
             elif attribute == "xmlns" and value != _NAMESPACE and self.depth > 1:
                 self._refuse(f"must not leave the XHTML namespace at <{name}>", f"<{name}> 不得离开 XHTML 命名空间")
-            elif attribute in ("href", "src") and _ACTIVE.match(value) and not (attribute == "src" and _IMAGE.match(value)):
+            elif attribute in _LINKING and _is_active(attribute, value):
                 self._refuse(f"must not hold active content in {attribute} of <{name}>", f"<{name}> 的 {attribute} 不得含活动内容")
 
     def _root(self, name: str, attributes: dict[str, str]) -> None:
@@ -100,6 +103,12 @@ class _Reader:
     def characters(self, data: str) -> None:
         if not self.content:
             self.content = bool(data.strip(_XML_BLANKS))
+
+
+def _is_active(attribute: str, value: str) -> bool:
+    """Whether a link would run something: scripts, and data other than an image that is shown."""
+    target = _BLANKS_IN_URL.sub("", value)
+    return _ACTIVE.match(target) is not None and not (attribute == "src" and _IMAGE.match(target))
 
 
 def _surely_allowed(div: str) -> bool:

@@ -145,8 +145,8 @@ class Validator:
                 if given & (given - 1) or not given and element.min:  # noqa: RUF021
                     _report_choice(element, value, path, report)
             if is_extension:
-                _check_extension(seen & needs.content, needs.choices[0][0], "extension" in value, path, report)
-            elif not seen & needs.content and not may_be_empty:
+                _check_extension(seen & needs.content, needs.choices[0][0], value, rules, path, report)
+            elif not seen & needs.content and not may_be_empty and rules.keys() >= value.keys():
                 report.broken(
                     path, "ele-1", "an element must have a value or children, but the object has none", "元素必须有值或子元素，但对象为空"
                 )
@@ -246,12 +246,12 @@ def _bundle(check: ObjectCheck) -> ObjectCheck:
     return bundle
 
 
-def _check_extension(content: int, value_mask: int, has_extensions: bool, path: Path, report: Report) -> None:
-    """ext-1: must have either extensions or value[x], not both."""
-    has_value = content & value_mask
+def _check_extension(content: int, value_mask: int, value: dict[str, Any], known: dict[str, Rule], path: Path, report: Report) -> None:
+    """ext-1: must have either extensions or value[x], not both. An unknown element beside it is told already."""
+    has_value, has_extensions = content & value_mask, "extension" in value
     if has_value and has_extensions:
         report.broken(path, "ext-1", "an extension must have either a value or extensions, not both", "扩展只能有 value 或 extension 之一")
-    elif not has_value and not has_extensions:
+    elif not has_value and not has_extensions and known.keys() >= value.keys():
         report.broken(path, "ext-1", "an extension must have a value or extensions", "扩展必须有 value 或 extension")
 
 
