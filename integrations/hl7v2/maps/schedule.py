@@ -8,8 +8,8 @@ from __future__ import annotations
 from integrations.hl7v2.datatypes import concept, decimal, number, present
 from integrations.hl7v2.errors import REQUIRED, Refusal
 from integrations.hl7v2.mapping import Handler, Mapping, stable_id
-from integrations.hl7v2.maps import results as reports
 from integrations.hl7v2.maps.persons import patient, practitioner
+from integrations.hl7v2.maps.results import number as order_number
 from integrations.hl7v2.times import fhir_instant
 
 
@@ -22,8 +22,8 @@ def appointment(status: str) -> Handler:
         segment = mapping.message.first("SCH")
         if segment is None:
             raise Refusal("AE", REQUIRED, "SIU needs an SCH segment", "SCH")
-        placer = reports.number([segment.field(1)], mapping, "PLAC")
-        filler = reports.number([segment.field(2)], mapping, "FILL")
+        placer = order_number([segment.field(1)], mapping, "PLAC")
+        filler = order_number([segment.field(2)], mapping, "FILL")
         main = placer or filler
         if main is None:
             raise Refusal("AE", REQUIRED, "An appointment needs a number (SCH-1 or SCH-2)", "SCH-1")
