@@ -64,6 +64,16 @@ def unlinked_decisions() -> list[str]:
     ]
 
 
+def missing_pages() -> list[str]:
+    """Pages that the code names and that are not there."""
+    named: dict[str, Path] = {}
+    for room in ("fhir_server", "integrations", "subscriptions", "scripts", "tests", "benchmarks"):
+        for file in (ROOT / room).rglob("*.py"):
+            for page in re.findall(r"docs/[a-z0-9/-]+\.md", file.read_text(encoding="utf-8")):
+                named.setdefault(page, file.relative_to(ROOT))
+    return [f"{file} names {page}, which is not there" for page, file in sorted(named.items()) if not (ROOT / page).exists()]
+
+
 def unknown_commands() -> list[str]:
     """`make` targets in README and docs that the Makefile does not have."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
@@ -84,7 +94,7 @@ def main() -> int:
             page.write_text(wanted, encoding="utf-8")
         elif not page.exists() or page.read_text(encoding="utf-8") != wanted:
             faults.append(f"{name} is out of date: run make docs")
-    faults += broken_links() + unlinked_decisions() + unknown_commands()
+    faults += broken_links() + unlinked_decisions() + missing_pages() + unknown_commands()
     print("\n".join(faults) if faults else "docs: current")
     return 1 if faults else 0
 
