@@ -38,6 +38,8 @@ _OID = re.compile(r"urn:oid:[0-2](?:\.(?:0|[1-9][0-9]*))+\Z")
 _UUID = re.compile(r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 
+_WHOLE = re.compile(r"(?:0|-?[1-9][0-9]*)\Z")
+
 _EMPTY: Fault = ("is empty", "为空")
 
 
@@ -90,7 +92,7 @@ def base64_fault(value: str) -> Fault:
 
 def _integer_fault(low: int, high: int) -> Callable[[Any], Fault]:
     def fault(value: Any) -> Fault:
-        if type(value) is not int and not (isinstance(value, Number) and value.text.lstrip("-").isdigit()):
+        if type(value) is not int and not (isinstance(value, Number) and _WHOLE.match(value.text)):
             return ("must be a whole number, without decimal point or exponent", "必须是整数，不带小数点和指数")
         if not low <= value <= high:
             return (f"must be between {low} and {high}", f"必须在 {low} 与 {high} 之间")
