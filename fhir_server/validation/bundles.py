@@ -18,6 +18,7 @@ _RESPONSES = frozenset({"batch-response", "transaction-response", "history"})
 def check_bundle(bundle: dict[str, Any], path: Path, report: Report) -> None:
     """All bdl invariants of one Bundle."""
     kind = bundle.get("type")
+    kind = kind if isinstance(kind, str) else None
     if "total" in bundle and kind not in ("searchset", "history"):
         english = f"total is only allowed in a searchset or history, not in a {kind}"
         report.broken((path, "total", -1), "bdl-1", english, "total 只允许出现在 searchset 或 history 中")
@@ -34,7 +35,7 @@ def check_bundle(bundle: dict[str, Any], path: Path, report: Report) -> None:
         _check_first(entries, kind, path, report)
 
 
-def _check_entry(entry: dict[str, Any], kind: Any, path: Path, report: Report) -> None:
+def _check_entry(entry: dict[str, Any], kind: str | None, path: Path, report: Report) -> None:
     if "search" in entry and kind != "searchset":
         report.broken(
             (path, "search", -1), "bdl-2", f"search is only allowed in a searchset, not in a {kind}", "search 只允许出现在 searchset 中"

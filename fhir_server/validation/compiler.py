@@ -100,8 +100,8 @@ class Validator:
         made = self._checks.get(key)
         if made is None:
             made = self._checks[key] = self._object(self._known.types[type_name], key[1])
-            if type_name == "Bundle":
-                made = self._checks[key] = _bundle(made)
+            if type_name in _WHOLE:
+                made = self._checks[key] = _WHOLE[type_name](made)
         return made
 
     def _object(self, definition: TypeDef, targets: tuple[str, ...]) -> ObjectCheck:
@@ -244,6 +244,26 @@ def _bundle(check: ObjectCheck) -> ObjectCheck:
         check_bundle(value, path, report)
 
     return bundle
+
+
+def _parameter(check: ObjectCheck) -> ObjectCheck:
+    """A parameter or part with inv-1: a value, a resource or parts."""
+
+    def parameter(value: Any, path: Path, report: Report) -> None:
+        check(value, path, report)
+        if type(value) is not dict:
+            return
+        given = [name for name in value if name in ("resource", "part") or name.startswith(("value", "_value"))]
+        if len(given) != 1 and (not given or "resource" in given or "part" in given):
+            have = f"this one has {', '.join(given)}" if given else "this one has none"
+            english = f"a parameter must have one and only one of value, resource and part; {have}"
+            report.broken(path, "inv-1", english, "参数必须且只能有 value、resource、part 之一")
+
+    return parameter
+
+
+_WHOLE: dict[str, Callable[[ObjectCheck], ObjectCheck]] = {"Bundle": _bundle, "Parameters.parameter": _parameter}
+"""Types with rules of the object as a whole."""
 
 
 def _check_extension(content: int, value_mask: int, value: dict[str, Any], known: dict[str, Rule], path: Path, report: Report) -> None:

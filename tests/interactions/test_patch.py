@@ -112,7 +112,7 @@ def test_digits_of_decimals_survive_a_patch_elsewhere(client: httpx.Client) -> N
         ([{"op": "fly", "path": "/a"}], JSON_PATCH, 400),
         ([1], MERGE_PATCH, 400),
         ({"active": True}, "application/fhir+json", 400),
-        ({"resourceType": "Parameters", "parameter": [{"name": "x"}]}, "application/fhir+json", 400),
+        ({"resourceType": "Parameters", "parameter": [{"name": "x", "valueCode": "y"}]}, "application/fhir+json", 400),
         ("<diff/>", "application/xml-patch+xml", 415),
         ("x", "text/plain", 415),
     ],
