@@ -31,28 +31,9 @@ from fhir_server.search.query import (
 from fhir_server.storage.sqlite.entries import CLASSES, SEPARATOR, SEVERAL, SPAN_SHIFT
 from fhir_server.storage.sqlite.joins import REFS_COST, Chained, Referred
 from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, UNCOUNTED, Keys, Term, parameter_bounds
-from fhir_server.storage.sqlite.nodes import (
-    SAMPLE,
-    All,
-    Any_,
-    AnyRange,
-    AnyValue,
-    Everybody,
-    Lead,
-    Nobody,
-    Node,
-    PostingRange,
-    Postings,
-    RangeKey,
-    Ranges,
-    Rids,
-    Row,
-    Sql,
-    Texts,
-    WithIds,
-    Without,
-    joined,
-)
+from fhir_server.storage.sqlite.node_postings import PostingRange, Postings, Texts
+from fhir_server.storage.sqlite.node_ranges import AnyRange, RangeKey, Ranges
+from fhir_server.storage.sqlite.nodes import SAMPLE, All, Any_, Everybody, Lead, Nobody, Node, Rids, Row, Sql, WithIds, Without, joined
 
 EVERY = 1 << 62
 """Snapshot that sees all committed versions."""
@@ -239,7 +220,7 @@ class Planner:
             not parts and one("SELECT 1 FROM term WHERE key BETWEEN ? AND ? LIMIT 1", (low, high)).fetchone()
         ):
             parts.append(AnyRange(parameter, self.type_term.n, self.type_term.n))
-        return AnyValue(tuple(parts)) if parts else Nobody()
+        return Any_(tuple(parts)) if parts else Nobody()
 
     # --- ranges
     def range_keys(self, parameter: int, space: str | None, value: str | None) -> tuple[RangeKey, ...]:

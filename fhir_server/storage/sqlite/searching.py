@@ -17,7 +17,9 @@ from fhir_server.storage.body import BodyCodec
 from fhir_server.storage.port import Page, Position, Stored
 from fhir_server.storage.sqlite.entries import NO_DATE
 from fhir_server.storage.sqlite.keys import Keys, parameter_bounds
-from fhir_server.storage.sqlite.nodes import All, Everybody, Lead, Nobody, Node, Postings, Ranges, Sql, joined, marks
+from fhir_server.storage.sqlite.node_postings import Postings
+from fhir_server.storage.sqlite.node_ranges import Ranges
+from fhir_server.storage.sqlite.nodes import All, Everybody, Lead, Nobody, Node, Sql, joined, marks
 from fhir_server.storage.sqlite.planner import EVERY, Knowledge, Planner, last_version
 from fhir_server.storage.sqlite.schema import METHODS
 

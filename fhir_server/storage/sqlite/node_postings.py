@@ -1,0 +1,144 @@
+"""Nodes over the tables `posting` and `text`: values of token, reference, uri and string parameters.
+
+Decision: docs/decisions/0040-postings-and-collisions.md
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from fhir_server.storage.sqlite.entries import SEPARATOR
+from fhir_server.storage.sqlite.nodes import MANY, SAMPLE, Lead, Node, Row, Sql, marks
+
+if TYPE_CHECKING:
+    from fhir_server.storage.sqlite.planner import Planner
+
+TOP = "\U0010ffff"
+
+
+@dataclass
+class Postings(Node):
+    """Resources that post under any of `keys`."""
+
+    keys: tuple[int, ...]
+    n: int
+    cost: int = 0
+    bounds: tuple[int | None, int | None] = (None, None)
+    """Limits of the sort value that hold for every match (from a date criterion beside it)."""
+    exact: bool = False
+    """`n` is the exact number of live resources, given that there is one key."""
+
+    def __post_init__(self) -> None:
+        self.cost = self.n
+
+    def _limits(self, alias: str) -> Sql:
+        low, high = self.bounds
+        parts, args = "", []
+        if low is not None:
+            parts += f" AND {alias}sort >= ?"
+            args.append(low)
+        if high is not None:
+            parts += f" AND {alias}sort <= ?"
+            args.append(high)
+        return Sql(parts, tuple(args))
+
+    def lead(self, planner: Planner) -> Lead | None:
+        if len(self.keys) == 1:
+            limits = self._limits("d.")
+            return Lead(Sql("posting d"), Sql(f"d.key = ?{limits.text}", (self.keys[0], *limits.args)), True, self.keys[0])
+        keys, limits = marks(self.keys), self._limits("")
+        source = f"(SELECT DISTINCT rid, sort FROM posting WHERE key IN ({keys.text}){limits.text}) d"
+        return Lead(Sql(source, (*keys.args, *limits.args)), has_sort=True)
+
+    def probe(self, planner: Planner, row: Row) -> Sql:
+        keys = marks(self.keys)
+        if len(self.keys) > MANY:
+            return Sql(f"{row.rid} IN (SELECT rid FROM posting WHERE key IN ({keys.text}))", keys.args)
+        return Sql(
+            f"EXISTS (SELECT 1 FROM posting q WHERE q.key IN ({keys.text}) AND q.sort = {row.sort} AND q.rid = {row.rid})", keys.args
+        )
+
+    def describe(self) -> str:
+        return f"postings of {len(self.keys)} key(s), {self.n} resource(s)"
+
+
+@dataclass
+class PostingRange(Node):
+    """Resources that post under any key of a parameter, or of one space of it."""
+
+    low: int
+    high: int
+    space: str | None
+    n: int
+    cost: int = 0
+
+    def __post_init__(self) -> None:
+        self.cost = self.n
+
+    def _select(self, columns: str) -> Sql:
+        if self.space is None:
+            return Sql(f"SELECT {columns} FROM posting q WHERE q.key BETWEEN ? AND ?", (self.low, self.high))
+        text = f"SELECT {columns} FROM posting q CROSS JOIN term t ON t.key = q.key WHERE q.key BETWEEN ? AND ? AND t.space = ?"
+        return Sql(text, (self.low, self.high, self.space))
+
+    def lead(self, planner: Planner) -> Lead | None:
+        inner = self._select("DISTINCT q.rid, q.sort")
+        return Lead(Sql(f"({inner.text}) d", inner.args), has_sort=True)
+
+    def probe(self, planner: Planner, row: Row) -> Sql:
+        inner = self._select("q.rid")
+        return Sql(f"{row.rid} IN ({inner.text})", inner.args)
+
+    def describe(self) -> str:
+        return f"all postings of a {'parameter' if self.space is None else 'system'}, about {self.n}"
+
+
+class Texts(Node):
+    """Resources with a string value of the parameter."""
+
+    def __init__(self, planner: Planner, parameter: int, text: str, folded: str, mode: str) -> None:
+        self._planner = planner
+        self.parameter, self.text, self.folded, self.mode = parameter, text, folded, mode
+
+    @cached_property
+    def n(self) -> int:  # type: ignore[override]
+        """A count of a sample; 'contains' is a guess."""
+        total = self._planner.type_term.n
+        if self.mode == "contains":
+            return max(1, total // 20)
+        where = self._where("")
+        sample = f"SELECT count(*) FROM (SELECT 1 FROM text WHERE {where.text} LIMIT {SAMPLE})"
+        count: int = self._planner.db.execute(sample, where.args).fetchone()[0]
+        return count if count < SAMPLE else max(SAMPLE, total // 10)
+
+    @property
+    def cost(self) -> int:  # type: ignore[override]
+        """'contains' must look at each value of the parameter."""
+        return self._planner.type_term.n if self.mode == "contains" else self.n
+
+    def _where(self, alias: str) -> Sql:
+        if self.mode == "contains":
+            return Sql(f"{alias}parameter = ? AND instr({alias}folded, ?) > 0", (self.parameter, self.folded))
+        if self.mode == "exact":
+            text = (
+                f"{alias}parameter = ? AND {alias}folded = ? AND (({alias}exact = '' AND {alias}folded = ?) "
+                f"OR instr(? || {alias}exact || ?, ?) > 0)"
+            )
+            wrapped = f"{SEPARATOR}{self.text}{SEPARATOR}"
+            return Sql(text, (self.parameter, self.folded, self.text, SEPARATOR, SEPARATOR, wrapped))
+        if not self.folded:
+            return Sql(f"{alias}parameter = ?", (self.parameter,))
+        return Sql(f"{alias}parameter = ? AND {alias}folded >= ? AND {alias}folded < ?", (self.parameter, self.folded, self.folded + TOP))
+
+    def lead(self, planner: Planner) -> Lead | None:
+        where = self._where("")
+        return Lead(Sql(f"(SELECT DISTINCT rid FROM text WHERE {where.text}) d", where.args))
+
+    def probe(self, planner: Planner, row: Row) -> Sql:
+        where = self._where("q.")
+        return Sql(f"EXISTS (SELECT 1 FROM text q WHERE q.rid = {row.rid} AND {where.text})", where.args)
+
+    def describe(self) -> str:
+        return f"text of parameter {self.parameter} ({self.mode}), about {self.n}"
