@@ -11,6 +11,7 @@ import contextlib
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ class RequestMetrics:
         self.buckets: dict[str, list[int]] = {}
         self.seconds: dict[str, float] = {}
         self.events: dict[str, int] = {}
+        self.messages: dict[tuple[str, str], int] = {}
+        self.message_buckets = [0] * (len(BOUNDS) + 1)
+        self.message_seconds = 0.0
 
     def observe(self, interaction: str, type: str, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -45,10 +49,25 @@ class RequestMetrics:
         """Count something that happened (`unexpected_errors`, `slow_clients` ...)."""
         self.events[name] = self.events.get(name, 0) + 1
 
+    def message(self, type: str, outcome: str, seconds: float) -> None:
+        """Count one answered HL7 v2 message: its type ('ADT^A01'), and AA, AE, AR or duplicate."""
+        self.messages[type, outcome] = self.messages.get((type, outcome), 0) + 1
+        self.message_buckets[bisect_left(BOUNDS, seconds)] += 1
+        self.message_seconds += seconds
+
     def snapshot(self) -> dict[str, Any]:
         """All values as JSON."""
         counts = [[*key, number] for key, number in self.counts.items()]
-        return {"counts": counts, "buckets": self.buckets, "seconds": self.seconds, "events": self.events}
+        messages = [[*key, number] for key, number in self.messages.items()]
+        durations = {"message_buckets": self.message_buckets, "message_seconds": self.message_seconds}
+        return {
+            "counts": counts,
+            "buckets": self.buckets,
+            "seconds": self.seconds,
+            "events": self.events,
+            "messages": messages,
+            **durations,
+        }
 
     def add(self, snapshot: dict[str, Any]) -> None:
         """Add the values of another process's snapshot."""
@@ -61,6 +80,10 @@ class RequestMetrics:
             self.seconds[interaction] = self.seconds.get(interaction, 0.0) + snapshot["seconds"][interaction]
         for name, number in snapshot["events"].items():
             self.events[name] = self.events.get(name, 0) + number
+        for type, outcome, number in snapshot["messages"]:
+            self.messages[type, outcome] = self.messages.get((type, outcome), 0) + number
+        self.message_buckets = [a + b for a, b in zip(self.message_buckets, snapshot["message_buckets"], strict=True)]
+        self.message_seconds += snapshot["message_seconds"]
 
 
 class SharedSnapshots:
@@ -91,6 +114,11 @@ class SharedSnapshots:
         return total
 
 
+def _cumulated(numbers: list[int]) -> list[tuple[str, float]]:
+    """Buckets as Prometheus wants them: (upper bound, number up to it)."""
+    return list(zip((*map(str, BOUNDS), "+Inf"), map(float, accumulate(numbers)), strict=True))
+
+
 def exposition(metrics: RequestMetrics, gauges: Iterable[tuple[str, str, float]] = ()) -> bytes:
     """Prometheus text of the metrics, of further gauges (name, help, value), and of this process."""
     from prometheus_client import CollectorRegistry, generate_latest
@@ -105,12 +133,15 @@ def exposition(metrics: RequestMetrics, gauges: Iterable[tuple[str, str, float]]
             yield requests
             durations = HistogramMetricFamily("fhir_request_duration_seconds", "Time from request to answer", labels=["interaction"])
             for interaction, numbers in sorted(metrics.buckets.items()):
-                cumulated, rows = 0, []
-                for bound, number in zip((*map(str, BOUNDS), "+Inf"), numbers, strict=True):
-                    cumulated += number
-                    rows.append((bound, float(cumulated)))
-                durations.add_metric([interaction], rows, metrics.seconds[interaction])
+                durations.add_metric([interaction], _cumulated(numbers), metrics.seconds[interaction])
             yield durations
+            messages = CounterMetricFamily("hl7v2_messages", "Answered HL7 v2 messages", labels=["type", "outcome"])
+            for (type, outcome), number in sorted(metrics.messages.items()):
+                messages.add_metric([type, outcome], number)
+            yield messages
+            rows = _cumulated(metrics.message_buckets)
+            help = "Time from an HL7 v2 message to its acknowledgement"
+            yield HistogramMetricFamily("hl7v2_message_duration_seconds", help, buckets=rows, sum_value=metrics.message_seconds)
             events = CounterMetricFamily("fhir_server_events", "Things that happened", labels=["event"])
             for name, number in sorted(metrics.events.items()):
                 events.add_metric([name], number)

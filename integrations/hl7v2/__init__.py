@@ -27,14 +27,13 @@ class Running:
 
 
 async def start(context: Any, store: Store) -> Running:
-    """Finish what a crash interrupted, then listen on the settings' MLLP address; raises OSError where it is taken.
+    """Listen on the settings' MLLP address; raises OSError where it is taken.
 
     `context`: `fhir_server.interactions.context.Context`; `store` keeps the journal.
     """
     settings = context.settings
-    pipeline = Pipeline(context.gate, store, context.search, context.zone)
+    pipeline = Pipeline(context.gate, store, context.search, context.zone, metrics=context.parts.get("metrics"))
     server = MllpServer(settings.mllp_host, int(settings.mllp_port), pipeline.handle)
-    await pipeline.recover()
     await server.start()
     context.parts["hl7v2"] = pipeline
     return Running(pipeline, server)

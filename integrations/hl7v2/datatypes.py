@@ -23,12 +23,13 @@ _WHO_ICD10 = re.compile(r"[A-Z]\d\d(?:\.\d{1,2})?\Z", re.ASCII)
 _CHINESE_ICD10 = "urn:oid:2.16.156.10011.2.3.3.11"
 _OID = re.compile(r"[0-2](?:\.\d+)+\Z", re.ASCII)
 _CJK = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]")
+_PLAIN = re.compile(r"(?:0|[1-9]\d*)(?:\.\d+)?\Z", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)\Z", re.ASCII)
 
 
 def present(**elements: Any) -> Element:
     """The elements that have a value."""
-    return {name: value for name, value in elements.items() if value not in (None, "", [], {})}
+    return {name: value for name, value in elements.items() if value or (value is not None and value not in ("", [], {}))}
 
 
 class Source:
@@ -75,9 +76,7 @@ def identifier(field: Field, source: Source, warnings: list[str], default_type: 
             warnings.append("PID-3: the resident identity number has a wrong check character or date; it is kept without a system")
             return present(type=concept, value=value)
         return present(use="official", type=concept, system=codes.tables()["identifier_system"]["NI"], value=good)
-    authority = field.whole(4).split("&")
-    namespace, universal, form = (*authority, "", "")[:3] if len(authority) < 3 else authority[:3]
-    return present(type=concept, system=authority_system(namespace, universal, form, source), value=value)
+    return present(type=concept, system=authority_system(*field.subparts(4), source), value=value)
 
 
 def name(field: Field) -> Element | None:
@@ -177,6 +176,8 @@ _COMPARATORS = (("<=", "<="), (">=", ">="), ("≤", "<="), ("≥", ">="), ("＜"
 
 def number(text: str) -> tuple[str, str] | None:
     """(comparator, digits as sent) of '7.80', '<0.5', '≤ 3' or full-width digits; None for what is no number."""
+    if _PLAIN.match(text):
+        return "", text
     text = unicodedata.normalize("NFKC", text.strip())
     comparator = ""
     for sign, meaning in _COMPARATORS:

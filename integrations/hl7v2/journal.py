@@ -1,7 +1,8 @@
-"""The message journal: raw bytes before anything else, the state of each message, and the claim that makes it happen once.
+"""The message journal: raw bytes and outcome of each message, and the claim that makes it happen once.
 
-A claim (sender, control id → content hash and answer) is written in the same unit as the resources, so copies that race on several
-connections have one effect and one answer.
+A claim (sender, control id → content hash and answer) is written in the same unit as the journal's line and the resources, so copies that
+race on several connections have one effect and one answer.
+Decision: docs/decisions/0080-one-commit-per-message.md
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from integrations.hl7v2.message import Message
 
 COLLECTION = "hl7v2"
 CLAIMS = "hl7v2-claim"
+LATEST = "hl7v2-latest"
+_LATEST = 50
+"""Resources of a patient whose latest event is kept."""
 
 
 @dataclass(slots=True)
@@ -31,11 +35,13 @@ class Entry:
     control_id: str = ""
     source: str = ""
     claim: str = ""
+    outcome: str = "AE"
+    """AA, AE, AR or duplicate: for the counters."""
 
-    def describe(self, message: Message, charset: str, source: str) -> None:
+    def describe(self, message: Message, source: str) -> None:
         """What the header says."""
         application, facility = message.sender
-        self.charset, self.source = charset, source
+        self.source = source
         self.type = f"{message.type}^{message.event}" if message.event else message.type
         self.control_id = message.control_id
         self.claim = hashlib.sha256("\x1f".join((application, facility, message.control_id)).encode()).hexdigest()
@@ -46,7 +52,7 @@ class Entry:
         return hashlib.sha256(self.raw).hexdigest()
 
     def record(self, status: str, *, ack: str = "", **more: Any) -> Record:
-        """The journal's line in a state: received, processed, duplicate, error or dead."""
+        """The journal's line in a state: processed, duplicate or dead."""
         data = {
             "raw": self.raw,
             "sha256": self.digest,
@@ -83,12 +89,13 @@ async def claim_of(store: Store, entry: Entry) -> StoredRecord | None:
     return await store.record(CLAIMS, entry.claim) if entry.claim else None
 
 
-async def interrupted(store: Store) -> list[Entry]:
-    """Messages that were journaled, but whose end a crash left open, in the order in which they came."""
-    found, after = [], 0
-    while batch := await store.records(COLLECTION, {"status": "received"}, after=after, limit=200):
-        for record in batch:
-            after = record.seq
-            data = record.data
-            found.append(Entry(data["raw"], data.get("peer", ""), data.get("received_at", 0), record.key))
-    return found
+def latest_record(source: str, patient_id: str, times: dict[str, int]) -> Record:
+    """The times of the latest events of a patient's resources ('Patient', 'Encounter/id') that a source told of."""
+    kept = dict(sorted(times.items(), key=lambda one: one[1])[-_LATEST:])
+    return Record(LATEST, f"{source}|{patient_id}", {"at": kept})
+
+
+async def latest_of(store: Store, source: str, patient_id: str) -> dict[str, int]:
+    """What `latest_record` kept: milliseconds since 1970 by resource."""
+    found = await store.record(LATEST, f"{source}|{patient_id}")
+    return dict(found.data["at"]) if found is not None else {}

@@ -7,34 +7,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from zoneinfo import ZoneInfo
 
 from integrations.hl7v2.errors import REQUIRED, SEQUENCE, VERSION, Refusal
+from integrations.hl7v2.times import fhir_time, parse_moment
 
 _VERSION = re.compile(r"2\.(?:1|2|3(?:\.1)?|4|5(?:\.1)?|6|7(?:\.1)?|8(?:\.[12])?)\Z")
+_SEGMENT = re.compile(r"[A-Za-z][A-Za-z0-9]{2}\Z", re.ASCII)
 DELETE = '""'
 """The value that deletes: as opposed to an empty one, which leaves what is there."""
+
+
+def _usable(sign: str) -> bool:
+    """Whether a sign may be a delimiter: ASCII, printable, neither letter, digit nor blank."""
+    return "!" <= sign <= "~" and not sign.isalnum()
 
 
 class Delimiters:
     """Separators of one message: field, component, repetition, escape, subcomponent."""
 
-    __slots__ = ("component", "escape", "field", "pattern", "repetition", "subcomponent")
+    __slots__ = ("component", "escape", "field", "inside", "pattern", "repetition", "subcomponent")
 
     def __init__(self, header: str) -> None:
-        if len(header) < 8 or header[:3] != "MSH":
+        if header[:3] != "MSH":
             raise Refusal("AR", SEQUENCE, "The message does not begin with an MSH segment", "MSH")
-        self.field = header[3]
-        marks = header[4:].split(self.field, 1)[0]
+        self.field = header[3:4]
+        marks = header[4:].split(self.field, 1)[0] if self.field else ""
+        if not _usable(self.field):
+            raise Refusal("AR", REQUIRED, f"MSH-1 must be a sign that is neither letter, digit nor blank, not '{self.field}'", "MSH-1")
         signs = [self.field, *marks]
-        if (
-            not 4 <= len(marks) <= 5
-            or len(set(signs)) != len(signs)
-            or any(one.isalnum() or not one.isascii() or one.isspace() for one in signs)
-        ):
-            raise Refusal("AR", REQUIRED, f"MSH-1 and MSH-2 must be five distinct delimiters, not '{header[3 : 4 + len(marks)]}'", "MSH-2")
+        if not 4 <= len(marks) <= 5 or len(set(signs)) != len(signs) or not all(map(_usable, marks)):
+            raise Refusal(
+                "AR", REQUIRED, f"MSH-2 must be four or five distinct delimiters that differ from MSH-1, not '{marks[:20]}'", "MSH-2"
+            )
         self.component, self.repetition, self.escape, self.subcomponent = list(marks[:4])
         mark = re.escape(self.escape)
         self.pattern = re.compile(f"{mark}([^{mark}]*){mark}")
+        self.inside = re.compile("[" + re.escape(marks[:4]) + "]").search
+        """Finds a delimiter inside a field; a field without one is its own only component."""
 
     def unescape(self, text: str) -> str:
         """Resolve \\F\\ \\S\\ \\T\\ \\R\\ \\E\\ \\Xdd..\\ \\.br\\ \\.sp\\; \\H\\ and \\N\\ vanish; unknown ones stay as they are."""
@@ -60,10 +70,11 @@ class Delimiters:
 class Field:
     """One repetition of a field."""
 
-    __slots__ = ("_marks", "raw")
+    __slots__ = ("_marks", "_parts", "raw")
 
     def __init__(self, raw: str, marks: Delimiters) -> None:
         self.raw, self._marks = raw, marks
+        self._parts: list[str] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.raw)
@@ -79,10 +90,14 @@ class Field:
 
     def part(self, component: int, subcomponent: int = 1) -> str:
         """A component (from 1), by default its first subcomponent; '' where it is absent."""
-        parts = self.raw.split(self._marks.component)
+        parts = self._parts
+        if parts is None:
+            parts = self._parts = self.raw.split(self._marks.component)
         if component > len(parts):
             return ""
         text = parts[component - 1]
+        if not text:
+            return ""
         if self._marks.subcomponent in text:
             pieces = text.split(self._marks.subcomponent)
             text = pieces[subcomponent - 1] if subcomponent <= len(pieces) else ""
@@ -90,19 +105,18 @@ class Field:
             return ""
         return "" if text == DELETE else self._marks.unescape(text)
 
-    def whole(self, component: int) -> str:
-        """A component with its subcomponents, unescaped."""
-        parts = self.raw.split(self._marks.component)
-        return self._marks.unescape(parts[component - 1]) if component <= len(parts) else ""
+    def subparts(self, component: int) -> tuple[str, str, str]:
+        """The first three subcomponents of a component: a name, a universal id and its type (HD inside CX, XCN, EI)."""
+        return self.part(component, 1), self.part(component, 2), self.part(component, 3)
 
 
 class Segment:
     """One segment; fields are numbered as in the standard (MSH-1 is the separator itself)."""
 
-    __slots__ = ("_fields", "_marks", "_offset", "name", "raw")
+    __slots__ = ("_fields", "_marks", "_offset", "name", "position", "raw")
 
-    def __init__(self, raw: str, marks: Delimiters) -> None:
-        self.raw, self._marks = raw, marks
+    def __init__(self, raw: str, marks: Delimiters, position: int = 1) -> None:
+        self.raw, self._marks, self.position = raw, marks, position
         self.name = raw[:3]
         self._fields: list[str] | None = None
         self._offset = 1 if self.name in ("MSH", "FHS", "BHS") else 0
@@ -130,10 +144,17 @@ class Segment:
 
     def value(self, number: int, component: int = 1) -> str:
         """A component of the first repetition, unescaped."""
+        raw = self.raw_field(number)
+        if not self._marks.inside(raw):
+            return "" if component > 1 or raw == DELETE else raw
         return self.field(number).part(component)
 
     def deletes(self, number: int) -> bool:
         return self.raw_field(number) == DELETE
+
+    def place(self, number: int) -> str:
+        """Where a field is, for an ERR segment: 'PID-3', 'OBX[2]-5' for the second OBX."""
+        return f"{self.name}[{self.position}]-{number}"
 
 
 class Message:
@@ -145,8 +166,23 @@ class Message:
             raise Refusal("AR", SEQUENCE, "The message is empty", "MSH")
         lines[0] = lines[0].lstrip()
         self.marks = Delimiters(lines[0])
-        self.segments = [Segment(line, self.marks) for line in lines]
+        counts: dict[str, int] = {}
+        self.segments: list[Segment] = []
+        for line in lines:
+            name = line[:3]
+            counts[name] = position = counts.get(name, 0) + 1
+            self.segments.append(Segment(line, self.marks, position))
         self.header = self.segments[0]
+
+    @classmethod
+    def header_of(cls, text: str) -> Message | None:
+        """What an acknowledgement can be addressed by when the message itself cannot be read: its header, with the usual MSH-2; or None."""
+        line = text.lstrip().split("\r", 1)[0].split("\n", 1)[0]
+        sign = line[3:4]
+        if line[:3] != "MSH" or not _usable(sign) or sign in "^~\\&":
+            return None
+        _, _, rest = line[4:].partition(sign)
+        return cls(f"MSH{sign}^~\\&{sign}{rest}")
 
     def __iter__(self) -> Iterator[Segment]:
         return iter(self.segments)
@@ -179,11 +215,22 @@ class Message:
         """MSH-3 and MSH-4."""
         return self.header.value(3), self.header.value(4)
 
+    def event_time(self, zone: ZoneInfo) -> int | None:
+        """When that happened of which the message tells: EVN-6, EVN-2 or MSH-7 in milliseconds since 1970; None for dates alone."""
+        event = self.first("EVN")
+        for text in (event.value(6) if event else "", event.value(2) if event else "", self.header.value(7)):
+            if moment := parse_moment(fhir_time(text, zone)):
+                return int(moment.timestamp() * 1000)
+        return None
+
     def check_header(self) -> None:
-        """Raise Refusal for a header that lacks MSH-9 or MSH-10, or names a version that is not 2.1 to 2.8."""
+        """Raise Refusal for a header that lacks MSH-9 or MSH-10, a version that is not 2.1 to 2.8, or a line that is no segment."""
         if not self.type:
             raise Refusal("AR", REQUIRED, "MSH-9 (message type) is missing", "MSH-9")
         if not self.control_id:
             raise Refusal("AE", REQUIRED, "MSH-10 (message control id) is missing", "MSH-10")
+        for number, segment in enumerate(self.segments, 1):
+            if not _SEGMENT.match(segment.name) or segment.raw[3:4] not in ("", self.marks.field):
+                raise Refusal("AE", SEQUENCE, f"Line {number} does not begin with a segment's name and '{self.marks.field}'", segment.name)
         if self.version and not _VERSION.match(self.version):
             raise Refusal("AR", VERSION, f"MSH-12: version '{self.version}' is not 2.1 to 2.8", "MSH-12")

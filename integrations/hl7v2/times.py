@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 _FORM = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6}))?)?)?)?)?)?([+-]\d{4})?\Z", re.ASCII)
 _DASHED = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d))?)?\Z", re.ASCII)
 
 
+@lru_cache(maxsize=2048)
 def fhir_time(text: str, zone: ZoneInfo) -> str | None:
     """A FHIR dateTime of a v2 one ('20260110' stays a date; '202601100845' gets seconds and zone); None for what is none."""
     text = text.strip()
@@ -38,7 +40,7 @@ def fhir_time(text: str, zone: ZoneInfo) -> str | None:
     else:
         local = moment.replace(tzinfo=zone).strftime("%z")
         suffix = f"{local[:3]}:{local[3:5]}"
-    return moment.strftime("%Y-%m-%dT%H:%M:%S") + (f".{fraction}" if fraction else "") + suffix
+    return f"{year}-{month}-{day}T{hour}:{minute or '00'}:{moment.second:02d}" + (f".{fraction}" if fraction else "") + suffix
 
 
 def fhir_date(text: str) -> str | None:

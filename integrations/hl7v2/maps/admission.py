@@ -40,34 +40,29 @@ def visit(status: str | None, *, reopened: bool = False) -> Handler:
     return handle
 
 
-def visit_key(segment: Segment, mapping: Mapping) -> tuple[str, str] | None:
-    """(system, number) of the visit: PV1-19, else the patient with class and day of admission, else None."""
-    number = segment.value(19)
+def visit_id(segment: Segment, mapping: Mapping) -> str | None:
+    """The id of the Encounter that PV1 tells of: by the patient and PV1-19, else by class and day of admission; None without either.
+
+    The number's authority is not part of it: laboratories often leave it out where the HIS names it.
+    """
+    number, admitted = segment.value(19).strip(), segment.value(44)[:8]
     if number:
-        namespace, universal, form = [*segment.field(19).whole(4).split("&"), "", "", ""][:3]
-        return authority_system(namespace, universal, form, mapping.source) + ":visit", number
-    admitted = segment.value(44)[:8]
+        return stable_id("Encounter", mapping.patient_id, number)
     if admitted:
-        return "urn:visit", f"{mapping.patient_key}|{segment.value(2)}|{admitted}"
+        return stable_id("Encounter", mapping.patient_id, segment.value(2), admitted)
     return None
-
-
-def encounter_id(key: tuple[str, str]) -> str:
-    return stable_id("Encounter", *key)
 
 
 def encounter(segment: Segment, mapping: Mapping, status: str | None, *, reopened: bool) -> Resource | None:
     """The Encounter of PV1, joined with what is there; None where the visit cannot be told apart."""
-    key = visit_key(segment, mapping)
-    if key is None:
+    id = visit_id(segment, mapping)
+    if id is None:
         mapping.warnings.append("PV1-19: no visit number and no day of admission; no Encounter is made")
         return None
-    id = encounter_id(key)
     before = mapping.current("Encounter", id) or {}
+    late = mapping.late("Encounter", id) and status not in ("finished", "cancelled") and not reopened
     resource: Resource = {**before, "resourceType": "Encounter", "id": id}
-    if segment.value(19):
-        kind = {"coding": [{"system": f"{_TERMINOLOGY}v2-0203", "code": "VN"}]}
-        resource["identifier"] = [{"type": kind, "system": key[0], "value": key[1]}]
+    _identify(segment, mapping, resource)
     resource["status"] = status or before.get("status") or ("finished" if segment.value(45) else "in-progress")
     coding = codes.coding("encounter_class", segment.value(2).upper())
     if coding is None and segment.value(2):
@@ -78,7 +73,23 @@ def encounter(segment: Segment, mapping: Mapping, status: str | None, *, reopene
     _people(segment, mapping, resource)
     _place(segment, mapping, resource)
     _stay(segment, mapping, resource, reopened=reopened)
+    if late:
+        period = {**resource.get("period", {}), **before.get("period", {})}
+        return {**resource, **before, **({"period": period} if period else {})}
     return resource
+
+
+def _identify(segment: Segment, mapping: Mapping, resource: Resource) -> None:
+    """PV1-19 as the visit number; one that was told with its authority is kept."""
+    number = segment.value(19).strip()
+    if not number:
+        return
+    namespace, universal, form = segment.field(19).subparts(4)
+    known = any(one.get("value") == number for one in resource.get("identifier", []))
+    if not known or namespace or universal:
+        kind = {"coding": [{"system": f"{_TERMINOLOGY}v2-0203", "code": "VN"}]}
+        system = authority_system(namespace, universal, form, mapping.source) + ":visit"
+        resource["identifier"] = [{"type": kind, "system": system, "value": number}]
 
 
 def _period(segment: Segment, mapping: Mapping, resource: Resource, *, reopened: bool) -> None:
@@ -155,7 +166,7 @@ def _diagnoses(mapping: Mapping, found: Resource | None) -> list[tuple[Element, 
         if code is None:
             continue
         key = code["coding"][0]["code"] if code.get("coding") else code.get("text", "")
-        id = stable_id("Condition", mapping.patient_key, found["id"] if found else "", key)
+        id = stable_id("Condition", mapping.patient_id, found["id"] if found else "", key)
         if segment.value(4) and "text" not in code:
             code["text"] = segment.value(4)
         when = fhir_time(segment.value(5), mapping.source.zone) if segment.value(5) else None
@@ -199,7 +210,7 @@ def _allergies(mapping: Mapping) -> None:
         mapping.put(
             present(
                 resourceType="AllergyIntolerance",
-                id=stable_id("AllergyIntolerance", mapping.patient_key, key),
+                id=stable_id("AllergyIntolerance", mapping.patient_id, key),
                 clinicalStatus={"coding": [{"system": f"{_TERMINOLOGY}allergyintolerance-clinical", "code": "active"}]},
                 type="allergy",
                 category=[category] if category else None,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from integrations.hl7v2.datatypes import concept, present
 from integrations.hl7v2.errors import REQUIRED, Refusal
-from integrations.hl7v2.mapping import Mapping, stable_id
+from integrations.hl7v2.mapping import Mapping
 from integrations.hl7v2.maps.persons import patient, practitioner
-from integrations.hl7v2.maps.results import number
+from integrations.hl7v2.maps.results import number, order_id
 from integrations.hl7v2.message import Segment
 from integrations.hl7v2.times import fhir_time
 
@@ -47,7 +47,7 @@ def _pairs(mapping: Mapping) -> list[tuple[Segment | None, Segment]]:
 
 def orders(mapping: Mapping) -> None:
     """All orders of the message; the patient only if nobody has told of him before."""
-    if mapping.current("Patient", mapping.patient_id) is None:
+    if not mapping.known("Patient", mapping.patient_id):
         mapping.put(patient(mapping))
     for order, request in _pairs(mapping):
         _order(order, request, mapping)
@@ -73,7 +73,7 @@ def _order(order: Segment | None, request: Segment, mapping: Mapping) -> None:
     mapping.put(
         present(
             resourceType="ServiceRequest",
-            id=stable_id("ServiceRequest", *main[:2]),
+            id=order_id(main, mapping),
             identifier=[one[2] for one in (placer, filler) if one],
             requisition=group[2] if group else None,
             status=_ORDER_STATUS.get(state) or _CONTROL.get(control, "active"),

@@ -87,6 +87,8 @@ def patient(mapping: Mapping) -> Resource:
     contacts = [one for row in mapping.message.all("NK1") if (one := _contact(row, mapping.source))]
     if contacts:
         resource["contact"] = contacts
+    if mapping.message.type == "ADT" and mapping.late("Patient", mapping.patient_id):
+        return {**resource, **before, "identifier": resource["identifier"]}
     return resource
 
 
@@ -150,9 +152,7 @@ def practitioner(field: Field, mapping: Mapping) -> Element | None:
     who = name(_shifted(field, mapping))
     if not number and who is None:
         return None
-    authority = field.whole(9).split("&")
-    namespace, universal, form = [*authority, "", "", ""][:3]
-    system = authority_system(namespace, universal, form, mapping.source)
+    system = authority_system(*field.subparts(9), mapping.source)
     id = stable_id("Practitioner", system, number or (who or {}).get("text", ""))
     resource = present(
         resourceType="Practitioner",

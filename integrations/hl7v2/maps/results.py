@@ -12,7 +12,7 @@ from integrations.hl7v2 import codes
 from integrations.hl7v2.datatypes import Element, authority_system, concept, present
 from integrations.hl7v2.errors import REQUIRED, SEQUENCE, TABLE_VALUE, Refusal
 from integrations.hl7v2.mapping import Mapping, stable_id
-from integrations.hl7v2.maps.admission import encounter_id, visit_key
+from integrations.hl7v2.maps.admission import visit_id
 from integrations.hl7v2.maps.persons import patient, practitioner
 from integrations.hl7v2.message import Field, Segment
 from integrations.hl7v2.results import absent, interpretations, reference_ranges, value
@@ -56,7 +56,7 @@ def groups(mapping: Mapping) -> list[Group]:
 
 def results(mapping: Mapping) -> None:
     """All reports of the message; the patient only if nobody has told of him before."""
-    if mapping.current("Patient", mapping.patient_id) is None:
+    if not mapping.known("Patient", mapping.patient_id):
         mapping.put(patient(mapping))
     encounter = _encounter(mapping)
     for group in groups(mapping):
@@ -66,11 +66,8 @@ def results(mapping: Mapping) -> None:
 def _encounter(mapping: Mapping) -> Element | None:
     """The visit that PV1 names, if it is known."""
     segment = mapping.message.first("PV1")
-    key = visit_key(segment, mapping) if segment is not None else None
-    if key is None:
-        return None
-    id = encounter_id(key)
-    return {"reference": f"Encounter/{id}"} if mapping.current("Encounter", id) else None
+    id = visit_id(segment, mapping) if segment is not None else None
+    return {"reference": f"Encounter/{id}"} if id is not None and mapping.known("Encounter", id) else None
 
 
 def number(candidates: list[Field], mapping: Mapping, kind: str) -> tuple[str, str, Element] | None:
@@ -81,6 +78,13 @@ def number(candidates: list[Field], mapping: Mapping, kind: str) -> tuple[str, s
             system = authority_system(one.part(2), one.part(3), one.part(4), mapping.source)
             return system, text, {"type": {"coding": [{"system": _TYPES, "code": kind}]}, "system": system, "value": text}
     return None
+
+
+def order_id(number: tuple[str, str, Element], mapping: Mapping) -> str:
+    """The id of the ServiceRequest with a placer or filler number; one without an authority is the patient's own."""
+    system, value, _ = number
+    own = system == authority_system("", "", "", mapping.source)
+    return stable_id("ServiceRequest", *((mapping.patient_id, value) if own else (system, value)))
 
 
 def _numbers(group: Group, mapping: Mapping) -> tuple[Any, Any]:
@@ -95,7 +99,9 @@ def _report(group: Group, mapping: Mapping, encounter: Element | None) -> None:
     placer, filler = _numbers(group, mapping)
     main = filler or placer
     key = main[:2] if main else (mapping.message.sender[1], f"{request.value(4)}|{request.value(7)}")
-    report_key = ("DiagnosticReport", mapping.patient_key, *key)
+    report_key = ("DiagnosticReport", mapping.patient_id, *key)
+    report_id = stable_id(*report_key)
+    before = mapping.current("DiagnosticReport", report_id) or {}
     effective = fhir_time(request.value(7), zone) if request.value(7) else None
     issued = fhir_instant(request.value(22), zone) if request.value(22) else None
     code = concept(request.field(4), mapping.source, "lis") or {"text": "?"}
@@ -108,7 +114,7 @@ def _report(group: Group, mapping: Mapping, encounter: Element | None) -> None:
     mapping.put(
         present(
             resourceType="DiagnosticReport",
-            id=stable_id(*report_key),
+            id=report_id,
             identifier=[one[2] for one in (filler, placer) if one],
             basedOn=[_order(group, mapping, placer, code, status, encounter)] if placer else None,
             status=status,
@@ -119,10 +125,15 @@ def _report(group: Group, mapping: Mapping, encounter: Element | None) -> None:
             effectiveDateTime=effective,
             issued=issued,
             resultsInterpreter=performers,
-            result=observed,
+            result=_together(before.get("result", []), observed),
             conclusion="\n".join(text for note in group.notes if (text := _note(note))),
         )
     )
+
+
+def _together(before: list[Element], observed: list[Element]) -> list[Element]:
+    """The results of a report in their first order; a later message that leaves some out (a correction) does not take them away."""
+    return [*before, *(one for one in observed if one not in before)]
 
 
 def _report_status(request: Segment, mapping: Mapping) -> str:
@@ -142,7 +153,7 @@ def _order(group: Group, mapping: Mapping, placer: Any, code: Element, status: s
     return mapping.once(
         present(
             resourceType="ServiceRequest",
-            id=stable_id("ServiceRequest", *placer[:2]),
+            id=order_id(placer, mapping),
             identifier=[placer[2]],
             status="completed" if status in ("final", "corrected") else "active",
             intent="order",

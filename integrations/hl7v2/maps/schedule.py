@@ -17,7 +17,7 @@ def appointment(status: str) -> Handler:
     """A message that gives an appointment this status."""
 
     def handle(mapping: Mapping) -> None:
-        if mapping.current("Patient", mapping.patient_id) is None:
+        if not mapping.known("Patient", mapping.patient_id):
             mapping.put(patient(mapping))
         segment = mapping.message.first("SCH")
         if segment is None:
