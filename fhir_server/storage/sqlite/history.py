@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fhir_server.storage.port import Page, Position, Stored
-from fhir_server.storage.sqlite.planner import first_rid
+from fhir_server.storage.sqlite.versions import first_rid
 
 COLUMNS = "v.rid, v.type, v.id, v.version, v.updated, v.method, v.body"
 MakeStored = Callable[[tuple[Any, ...]], Stored]

@@ -28,12 +28,14 @@ from fhir_server.search.query import (
     TextMatch,
     Updated,
 )
+from fhir_server.storage.sqlite.algebra import flattened, key_values, range_alternatives, storable
 from fhir_server.storage.sqlite.entries import CLASSES, SEPARATOR, SEVERAL, SPAN_SHIFT
 from fhir_server.storage.sqlite.joins import REFS_COST, Chained, Referred
 from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, UNCOUNTED, Keys, Term, parameter_bounds
 from fhir_server.storage.sqlite.node_postings import PostingRange, Postings, Texts
 from fhir_server.storage.sqlite.node_ranges import AnyRange, RangeKey, Ranges
 from fhir_server.storage.sqlite.nodes import SAMPLE, All, Any_, Everybody, Lead, Nobody, Node, Rids, Row, Sql, WithIds, Without, joined
+from fhir_server.storage.sqlite.versions import first_rid, last_version
 
 EVERY = 1 << 62
 """Snapshot that sees all committed versions."""
@@ -246,12 +248,12 @@ class Planner:
 
     # --- and, or
     def _all(self, parts: Iterable[Criterion]) -> Node:
-        flat = list(_flattened(And, parts))
+        flat = list(flattened(And, parts))
         flat = self._patient_code([self._shortened(part) for part in flat])
         groups: dict[tuple[int, str | None, str | None], list[tuple[RangeMatch, ...]]] = {}
         nodes: list[Node] = []
         for part in flat:
-            alternatives = _range_alternatives(part)
+            alternatives = range_alternatives(part)
             if alternatives:
                 first = alternatives[0]
                 groups.setdefault((first.parameter, first.space, first.value), []).append(alternatives)
@@ -266,9 +268,9 @@ class Planner:
         return nodes[0] if len(nodes) == 1 else All(self, tuple(nodes))
 
     def _any(self, parts: Iterable[Criterion]) -> Node:
-        flat = [self._shortened(part) for part in _flattened(Or, parts)]
-        flat = list(_flattened(Or, flat))
-        whole = _range_alternatives(Or(tuple(flat)))
+        flat = [self._shortened(part) for part in flattened(Or, parts)]
+        flat = list(flattened(Or, flat))
+        whole = range_alternatives(Or(tuple(flat)))
         if whole:
             return Ranges(self, (whole,))
         matches = [part for part in flat if isinstance(part, KeyMatch) and part.value is not None]
@@ -289,8 +291,8 @@ class Planner:
         known = self.knowledge.patient_code.get(self.type)
         if known is None:
             return parts
-        patients = next(((at, found) for at, part in enumerate(parts) if (found := _key_values(part, known.subject, "Patient"))), None)
-        codes = next(((at, found) for at, part in enumerate(parts) if (found := _key_values(part, known.code, None))), None)
+        patients = next(((at, found) for at, part in enumerate(parts) if (found := key_values(part, known.subject, "Patient"))), None)
+        codes = next(((at, found) for at, part in enumerate(parts) if (found := key_values(part, known.code, None))), None)
         if patients is None or codes is None or len(patients[1]) * len(codes[1]) > COMPOSITES:
             return parts
         both = tuple(KeyMatch(known.both, id, f"{system}|{code}") for _, id in patients[1] for system, code in codes[1])
@@ -349,9 +351,9 @@ class Planner:
         return Referred(has.parameter, source, inner, composite, size, inner.cost + inner.n * REFS_COST)
 
     def _has_composite(self, source: Planner, part: Criterion, known: PatientCode) -> tuple[int, str, Node] | None:
-        parts = list(_flattened(And, [part]))
+        parts = list(flattened(And, [part]))
         for at, criterion in enumerate(parts):
-            values = _key_values(criterion, known.code, None)
+            values = key_values(criterion, known.code, None)
             if values and len(values) == 1:
                 rest = source.node(And(tuple(parts[:at] + parts[at + 1 :])))
                 return known.both, f"{values[0][0]}|{values[0][1]}", rest
@@ -466,72 +468,7 @@ class Planner:
         return narrow, Ranges(self, dates.tests, tuple(outside)) if outside else None
 
 
-def storable(text: str) -> bool:
-    """Whether a text can be in the store at all: lone surrogates are no Unicode text."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _probe_order(node: Node) -> int:
     """Cheap tests first."""
     kinds: tuple[type[Node], ...] = (Rids, Postings, Ranges, Texts, WithIds)
     return next((at for at, kind in enumerate(kinds) if isinstance(node, kind)), len(kinds))
-
-
-def _flattened(kind: type[And] | type[Or], parts: Iterable[Criterion]) -> Iterable[Criterion]:
-    for part in parts:
-        if isinstance(part, kind):
-            yield from _flattened(kind, part.parts)
-        else:
-            yield part
-
-
-def _range_alternatives(criterion: Criterion) -> tuple[RangeMatch, ...] | None:
-    """The alternatives of a criterion that is a range test on one parameter and unit."""
-    if isinstance(criterion, RangeMatch):
-        return (criterion,)
-    if not isinstance(criterion, Or):
-        return None
-    flat = list(_flattened(Or, criterion.parts))
-    ranges = [part for part in flat if isinstance(part, RangeMatch)]
-    if not ranges or len(ranges) != len(flat):
-        return None
-    same = {(part.parameter, part.space, part.value) for part in ranges}
-    return tuple(ranges) if len(same) == 1 else None
-
-
-def _key_values(criterion: Criterion, parameter: int, space: str | None) -> list[tuple[str, str]] | None:
-    """(space, value) of each alternative, when the criterion is whole keys of the parameter (in that space)."""
-    parts = list(_flattened(Or, [criterion]))
-    found: list[tuple[str, str]] = []
-    for part in parts:
-        if not isinstance(part, KeyMatch) or part.parameter != parameter or part.value is None or part.space is None:
-            return None
-        if space is not None and part.space != space:
-            return None
-        found.append((part.space, part.value))
-    return found or None
-
-
-# --- lastUpdated
-def last_version(db: sqlite3.Connection) -> int:
-    """The highest rid."""
-    return db.execute("SELECT max(rid) FROM version").fetchone()[0] or 0
-
-
-def first_rid(db: sqlite3.Connection, updated: int) -> int:
-    """The first version of that time or later; `updated` never falls from one rid to the next, so halving finds it."""
-    low, high = 1, last_version(db) + 1
-    while low < high:
-        middle = (low + high) // 2
-        rid, at = db.execute("SELECT rid, updated FROM version WHERE rid >= ? ORDER BY rid LIMIT 1", (middle,)).fetchone()
-        if at < updated:
-            low = rid + 1
-        else:
-            high = middle
-    return low

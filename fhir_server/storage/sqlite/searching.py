@@ -9,19 +9,18 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import merge
-from time import perf_counter
 from typing import Any
 
 from fhir_server.search.query import Query, SortKey
-from fhir_server.storage.body import BodyCodec
-from fhir_server.storage.port import Page, Position, Stored
+from fhir_server.storage.port import Position
 from fhir_server.storage.sqlite.entries import NO_DATE
-from fhir_server.storage.sqlite.keys import Keys, parameter_bounds
+from fhir_server.storage.sqlite.keys import Keys
 from fhir_server.storage.sqlite.node_postings import Postings
 from fhir_server.storage.sqlite.node_ranges import Ranges
-from fhir_server.storage.sqlite.nodes import All, Everybody, Lead, Nobody, Node, Sql, joined, marks
-from fhir_server.storage.sqlite.planner import EVERY, Knowledge, Planner, last_version
-from fhir_server.storage.sqlite.schema import METHODS
+from fhir_server.storage.sqlite.nodes import All, Everybody, Lead, Nobody, Node, Sql
+from fhir_server.storage.sqlite.planner import EVERY, Knowledge, Planner
+from fhir_server.storage.sqlite.sorting import Placed, behind, key_values, sort_value
+from fhir_server.storage.sqlite.versions import last_version
 
 HEAVY = 4000
 """Rows from which on a search is left to a thread."""
@@ -276,12 +275,12 @@ class Search:
         join_args: list[Any] = []
         for at, key in enumerate(sort):
             if key.kind == "key":
-                join = _key_values(key, at)
+                join = key_values(key, at)
                 joins += join.text
                 join_args.extend(join.args)
                 columns.append(f"k{at}.value AS s{at}")
                 continue
-            expression = _sort_value(key, plan.planner.clinical)
+            expression = sort_value(key, plan.planner.clinical)
             columns.append(f"{expression.text} AS s{at}")
             args.extend(expression.args)
         selects: list[str] = []
@@ -295,7 +294,7 @@ class Search:
         rows = f"SELECT v.rid AS rid, {', '.join(columns)} FROM ({' UNION '.join(selects)}) d CROSS JOIN version v ON v.rid = d.rid{joins}"
         first_down = sort[0].descending
         terms = [f"s{at} IS NULL, s{at} {'DESC' if key.descending else 'ASC'}" for at, key in enumerate(sort)]
-        keyset = _behind(sort, after, first_down) if after else Sql("1")
+        keyset = behind(sort, after, first_down) if after else Sql("1")
         names = ", ".join(f"s{at}" for at in range(len(sort)))
         order = f"{', '.join(terms)}, rid {'DESC' if first_down else 'ASC'}"
         text = f"SELECT rid, {names} FROM ({rows}) WHERE {keyset.text} ORDER BY {order} LIMIT ?"
@@ -303,7 +302,7 @@ class Search:
         hits = [Hit((), row[0], tuple(row[1:])) for row in found]
         for hit in hits:
             hit.order = (
-                *(_Placed(value, key.descending) for value, key in zip(hit.values, sort, strict=True)),
+                *(Placed(value, key.descending) for value, key in zip(hit.values, sort, strict=True)),
                 -hit.rid if first_down else hit.rid,
             )
         return hits
@@ -348,126 +347,3 @@ def _is_all(node: Node) -> bool:
 def _unique(hits: list[Hit]) -> list[Hit]:
     seen: set[int] = set()
     return [hit for hit in hits if not (hit.rid in seen or seen.add(hit.rid))]  # type: ignore[func-returns-value]
-
-
-class _Placed:
-    """A sort value in the order of a page: missing last, else by value and direction. Texts compare as SQLite does, by their UTF-8."""
-
-    __slots__ = ("descending", "value")
-
-    def __init__(self, value: Any, descending: bool) -> None:
-        self.value = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
-        self.descending = descending
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Placed) and self.value == other.value
-
-    def __hash__(self) -> int:
-        return hash(self.value)
-
-    def __lt__(self, other: _Placed) -> bool:
-        if self.value is None or other.value is None:
-            return self.value is not None and other.value is None
-        return other.value < self.value if self.descending else self.value < other.value
-
-
-def _sort_value(key: SortKey, clinical: int | None) -> Sql:
-    """The lowest (ascending) or highest (descending) value of a sort key for version row `v`; NULL when it has none.
-
-    The clinical date sorts by its start, as it does where the rows are met in that order: a page may come either way.
-    """
-    pick = "max" if key.descending else "min"
-    if key.kind == "updated" or key.parameter == "_lastUpdated":
-        return Sql("v.rid")
-    if key.kind == "id" or key.parameter == "_id":
-        return Sql("v.id")
-    assert isinstance(key.parameter, int)
-    if key.kind == "range" and key.parameter == clinical:
-        return Sql("nullif(v.clinical, ?)", (NO_DATE,))
-    if key.kind == "text":
-        return Sql(f"(SELECT {pick}(folded) FROM text WHERE rid = v.rid AND parameter = ?)", (key.parameter,))
-    low, high = parameter_bounds(key.parameter)
-    small = key.parameter << 3
-    middle = "CASE typeof(low) WHEN 'integer' THEN low ELSE (max(low, -1e300) + min(high, 1e300)) / 2 END"
-    value = f"(SELECT {pick}({middle}) FROM range WHERE rid = v.rid AND (key BETWEEN ? AND ? OR key BETWEEN ? AND ?))"
-    return Sql(value, (small, small | 7, low, high))
-
-
-def _key_values(key: SortKey, at: int) -> Sql:
-    """The lowest or highest code (id, uri) of each resource, as joined rows `k<at>`."""
-    assert isinstance(key.parameter, int)
-    value = f"{'max' if key.descending else 'min'}(CASE t.value WHEN '' THEN t.space ELSE t.value END)"
-    text = (
-        f" LEFT JOIN (SELECT q.rid AS rid, {value} AS value FROM posting q CROSS JOIN term t ON t.key = q.key "
-        f"WHERE q.key BETWEEN ? AND ? GROUP BY q.rid) k{at} ON k{at}.rid = v.rid"
-    )
-    return Sql(text, parameter_bounds(key.parameter))
-
-
-def _behind(sort: Sequence[SortKey], after: Position, first_down: bool) -> Sql:
-    """Rows strictly behind a position, in lexical order of the keys with missing values last."""
-    alternatives: list[Sql] = []
-    equal: list[Sql] = []
-    for at, (key, value) in enumerate(zip(sort, after.values, strict=True)):
-        if value is not None:
-            compare = "<" if key.descending else ">"
-            alternatives.append(joined([*equal, Sql(f"(s{at} {compare} ? OR s{at} IS NULL)", (value,))], "AND"))
-            equal.append(Sql(f"s{at} = ?", (value,)))
-        else:
-            equal.append(Sql(f"s{at} IS NULL"))
-    alternatives.append(joined([*equal, Sql(f"rid {'<' if first_down else '>'} ?", (after.rid,))], "AND"))
-    return joined(alternatives, "OR")
-
-
-# --- bodies
-def fetch(db: sqlite3.Connection, codec: BodyCodec, names: Sequence[str], rids: Sequence[int]) -> list[Stored]:
-    """The versions of these rids, in their order. `names`: type names by number."""
-    if not rids:
-        return []
-    unpack = codec.unpack
-    wanted = marks(rids)
-    text = f"SELECT rid, type, id, version, updated, method, body FROM version WHERE rid IN ({wanted.text})"
-    rows = db.execute(text, wanted.args).fetchall()
-    found = {row[0]: Stored(row[0], names[row[1]], row[2], row[3], row[4], METHODS[row[5]], unpack(row[6])) for row in rows}
-    return [found[rid] for rid in rids if rid in found]
-
-
-def run_page(search: Search, codec: BodyCodec, names: Sequence[str], after: Position | None) -> Page:
-    """One page with its continuation and, where free or asked for, the total."""
-    query = search.query
-    hits = search.hits(after, query.limit + 1) if query.limit else []
-    more, hits = len(hits) > query.limit, hits[: query.limit]
-    if after is not None:
-        total = after.total
-    else:
-        total = len(hits) if not more and query.limit else search.free_total()
-    if total is None and query.total == "accurate":
-        total = search.count()
-    items = fetch(search.db, codec, names, [hit.rid for hit in hits])
-    following = Position(search.snapshot, hits[-1].rid, hits[-1].values, total) if more and hits else None
-    return Page(items, following, total)
-
-
-def explained(search: Search) -> dict[str, Any]:
-    """Runs the first page and tells how."""
-    started = perf_counter()
-    hits = search.hits(None, search.query.limit + 1)
-    seconds = perf_counter() - started
-    types = []
-    for plan in search.plans:
-        types.append(
-            {
-                "type": plan.planner.type,
-                "leads": plan.best.describe(),
-                "probes": [probe.describe() for probe in plan.probes],
-                "estimate": plan.node.n,
-                "cost": plan.cost,
-                "statements": plan.statements,
-            }
-        )
-    return {
-        "snapshot": search.snapshot,
-        "plan": types,
-        "rows": min(len(hits), search.query.limit),
-        "milliseconds": round(seconds * 1000, 3),
-    }

@@ -1,0 +1,81 @@
+"""Orders that no table lies in: sort values as SQL, and what lies behind a position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fhir_server.search.query import SortKey
+from fhir_server.storage.port import Position
+from fhir_server.storage.sqlite.entries import NO_DATE
+from fhir_server.storage.sqlite.keys import parameter_bounds
+from fhir_server.storage.sqlite.nodes import Sql, joined
+
+
+class Placed:
+    """A sort value in the order of a page: missing last, else by value and direction. Texts compare as SQLite does, by their UTF-8."""
+
+    __slots__ = ("descending", "value")
+
+    def __init__(self, value: Any, descending: bool) -> None:
+        self.value = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        self.descending = descending
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Placed) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __lt__(self, other: Placed) -> bool:
+        if self.value is None or other.value is None:
+            return self.value is not None and other.value is None
+        return other.value < self.value if self.descending else self.value < other.value
+
+
+def sort_value(key: SortKey, clinical: int | None) -> Sql:
+    """The lowest (ascending) or highest (descending) value of a sort key for version row `v`; NULL when it has none.
+
+    The clinical date sorts by its start, as it does where the rows are met in that order: a page may come either way.
+    """
+    pick = "max" if key.descending else "min"
+    if key.kind == "updated" or key.parameter == "_lastUpdated":
+        return Sql("v.rid")
+    if key.kind == "id" or key.parameter == "_id":
+        return Sql("v.id")
+    assert isinstance(key.parameter, int)
+    if key.kind == "range" and key.parameter == clinical:
+        return Sql("nullif(v.clinical, ?)", (NO_DATE,))
+    if key.kind == "text":
+        return Sql(f"(SELECT {pick}(folded) FROM text WHERE rid = v.rid AND parameter = ?)", (key.parameter,))
+    low, high = parameter_bounds(key.parameter)
+    small = key.parameter << 3
+    middle = "CASE typeof(low) WHEN 'integer' THEN low ELSE (max(low, -1e300) + min(high, 1e300)) / 2 END"
+    value = f"(SELECT {pick}({middle}) FROM range WHERE rid = v.rid AND (key BETWEEN ? AND ? OR key BETWEEN ? AND ?))"
+    return Sql(value, (small, small | 7, low, high))
+
+
+def key_values(key: SortKey, at: int) -> Sql:
+    """The lowest or highest code (id, uri) of each resource, as joined rows `k<at>`."""
+    assert isinstance(key.parameter, int)
+    value = f"{'max' if key.descending else 'min'}(CASE t.value WHEN '' THEN t.space ELSE t.value END)"
+    text = (
+        f" LEFT JOIN (SELECT q.rid AS rid, {value} AS value FROM posting q CROSS JOIN term t ON t.key = q.key "
+        f"WHERE q.key BETWEEN ? AND ? GROUP BY q.rid) k{at} ON k{at}.rid = v.rid"
+    )
+    return Sql(text, parameter_bounds(key.parameter))
+
+
+def behind(sort: Sequence[SortKey], after: Position, first_down: bool) -> Sql:
+    """Rows strictly behind a position, in lexical order of the keys with missing values last."""
+    alternatives: list[Sql] = []
+    equal: list[Sql] = []
+    for at, (key, value) in enumerate(zip(sort, after.values, strict=True)):
+        if value is not None:
+            compare = "<" if key.descending else ">"
+            alternatives.append(joined([*equal, Sql(f"(s{at} {compare} ? OR s{at} IS NULL)", (value,))], "AND"))
+            equal.append(Sql(f"s{at} = ?", (value,)))
+        else:
+            equal.append(Sql(f"s{at} IS NULL"))
+    alternatives.append(joined([*equal, Sql(f"rid {'<' if first_down else '>'} ?", (after.rid,))], "AND"))
+    return joined(alternatives, "OR")
