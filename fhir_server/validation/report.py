@@ -5,6 +5,7 @@ Specification: https://hl7.org/fhir/R4/operationoutcome.html, https://hl7.org/fh
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import Any
 
@@ -46,6 +47,17 @@ def shown(value: Any) -> str:
     return "'" + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text) + "'"
 
 
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def _identifier(name: str) -> str:
+    """A name as a FHIRPath identifier: delimited where it is no plain one (https://hl7.org/fhirpath/N1/#identifiers)."""
+    if _PLAIN_NAME.match(name):
+        return name
+    shown_name = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in name.replace("\\", "\\\\").replace("`", "\\`"))
+    return f"`{shown_name}`"
+
+
 _KIND_ZH = {"a string": "字符串", "a number": "数字", "a boolean": "布尔值", "an object": "对象", "an array": "数组"}
 
 
@@ -84,7 +96,13 @@ class Report:
         near = get_close_matches(name, list(known), n=1)
         hint, hint_zh = (f"; did you mean '{near[0]}'?", f"，是否应为“{near[0]}”？") if near else ("", "")
         shown_name = shown(name)
-        self.add("structure", (path, name[:80], -1), f"unknown element {shown_name}{hint}", f"未知元素 {shown_name}{hint_zh}", syntax=True)
+        self.add(
+            "structure",
+            (path, _identifier(name[:80]), -1),
+            f"unknown element {shown_name}{hint}",
+            f"未知元素 {shown_name}{hint_zh}",
+            syntax=True,
+        )
 
     def wrong_kind(self, path: Path, value: Any, due: str) -> None:
         """The JSON kind is not `due` ('a string', 'a number', 'a boolean', 'an object', 'an array')."""

@@ -97,7 +97,7 @@ def array_or_not(root: dict[str, Any], site: Site, chance: random.Random) -> str
 def unknown_name(root: dict[str, Any], site: Site, chance: random.Random) -> str | None:
     name = chance.choice([site.name + "X", site.name.title() + "s", "x" + site.name, site.name + "[x]"])
     site.holder(root)[name] = site.holder(root).pop(site.name)
-    return f"{site.at}.{name}"
+    return f"{site.at}.`{name}`" if "[" in name else f"{site.at}.{name}"
 
 
 def bad_code(root: dict[str, Any], site: Site, chance: random.Random) -> str | None:

@@ -34,7 +34,8 @@ def test_each_type_of_a_choice_is_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["valueDecimal", "valueReference", "valueQuantityy", "valuequantity", "value", "value[x]", "valueInstant"])
 def test_an_unknown_suffix_is_an_unknown_element(name: str) -> None:
-    assert verdict(observation(**{name: "x"})) == (400, [("structure", f"Observation.{name}")])
+    identifier = f"`{name}`" if "[" in name else name
+    assert verdict(observation(**{name: "x"})) == (400, [("structure", f"Observation.{identifier}")])
 
 
 def test_open_choices_take_every_data_type_of_the_list() -> None:
