@@ -1,6 +1,6 @@
 """Every official example instance by HTTP: the valid ones are stored and come back unchanged, the flawed ones are refused with a reason.
 
-https://hl7.org/fhir/R4/downloads.html (examples), issue 3 "It is done when"
+https://hl7.org/fhir/R4/downloads.html (examples)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Health, metrics and logs: item 14 of issue 3. https://prometheus.io/docs/instrumenting/exposition_formats/"""
+"""Health, metrics and logs, without personal data. https://prometheus.io/docs/instrumenting/exposition_formats/"""
 
 from __future__ import annotations
 

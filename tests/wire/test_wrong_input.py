@@ -1,4 +1,4 @@
-"""Wrong input is answered clearly, leaves nothing behind, and the server lives: known failure 25 and issue 3's last line."""
+"""Wrong input is answered clearly, leaves nothing behind, and the server lives. Known failure 25: an error without an OperationOutcome, or with a stack trace."""
 
 from __future__ import annotations
 
