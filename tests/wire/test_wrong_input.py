@@ -1,4 +1,7 @@
-"""Wrong input is answered clearly, leaves nothing behind, and the server lives. Known failure 25: an error without an OperationOutcome, or with a stack trace."""
+"""Wrong input is answered clearly, leaves nothing behind, and the server lives.
+
+Known failure 25: an error without an OperationOutcome, or with a stack trace.
+"""
 
 from __future__ import annotations
 
