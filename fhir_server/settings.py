@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         description="Port of the MLLP listener; 0 takes a free one, `off` starts none.",
         validation_alias=AliasChoices("FHIR_SERVER_MLLP_PORT", "HL7V2_MLLP_PORT", "mllp_port"),
     )
+    mllp_max_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=1024,
+        description="Largest HL7 v2 message; a larger one is refused (AR) and its connection closed.",
+        validation_alias=AliasChoices("FHIR_SERVER_MLLP_MAX_BYTES", "HL7V2_MLLP_MAX_BYTES", "mllp_max_bytes"),
+    )
 
 
 @lru_cache(maxsize=1)

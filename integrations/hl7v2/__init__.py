@@ -33,7 +33,7 @@ async def start(context: Any, store: Store) -> Running:
     """
     settings = context.settings
     pipeline = Pipeline(context.gate, store, context.search, context.zone, metrics=context.parts.get("metrics"))
-    server = MllpServer(settings.mllp_host, int(settings.mllp_port), pipeline.handle)
+    server = MllpServer(settings.mllp_host, int(settings.mllp_port), pipeline.handle, max_frame=settings.mllp_max_bytes)
     await server.start()
     context.parts["hl7v2"] = pipeline
     return Running(pipeline, server)

@@ -6,12 +6,23 @@ Specification: HL7 v2.5.1 chapter 2.9.2, segments MSA (2.15.8) and ERR (2.15.5)
 from __future__ import annotations
 
 import datetime as dt
+import re
 import secrets
 
 from integrations.hl7v2.errors import TEXTS, Refusal
 from integrations.hl7v2.message import Message
 
 _ESCAPES = (("\\", "\\E\\"), ("|", "\\F\\"), ("^", "\\S\\"), ("&", "\\T\\"), ("~", "\\R\\"), ("\r", " "), ("\n", " "))
+
+
+_LOCATION = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d+)\])?(?:-(\d+))?")
+_WARNINGS = 10
+"""Most warnings of one acknowledgement; the journal has all."""
+
+
+def addressed(head: bytes) -> Message | None:
+    """The header in the first bytes of what cannot be read as a message, or None: an answer can be addressed by it."""
+    return Message.header_of(head.decode("ascii", errors="ignore"))
 
 
 def _plain(text: str) -> str:
@@ -55,12 +66,21 @@ def _reencoded(message: Message, number: int) -> str:
     return "^".join(_plain(message.marks.unescape(part)) for part in parts)
 
 
+def _place(location: str) -> str:
+    """ERR-2 of 'PID', 'PID-3' or 'OBX[2]-5' (the second OBX): segment, its number, field."""
+    found = _LOCATION.match(location)
+    if found is None:
+        return ""
+    segment, number, field = found.groups()
+    return "^".join((segment, number or "1", *((field,) if field else ())))
+
+
 def _err(version: str, severity: str, error: str, text: str, location: str) -> str:
-    segment, _, number = location.partition("-")
+    told = f"{error}^{TEXTS.get(error, '')}^HL70357"
     if _old(version):
-        return f"ERR|{segment}^1^{number}^{error}&{TEXTS.get(error, '')}&HL70357"
-    place = f"{segment}^1^{number}" if number else f"{segment}^1" if segment else ""
-    return f"ERR||{place}|{error}^{TEXTS.get(error, '')}^HL70357|{severity}||||{_plain(text)}"
+        segment, number, field = [*_place(location).split("^"), "", ""][:3]
+        return f"ERR|{segment}^{number}^{field}^{told.replace('^', '&')}"
+    return f"ERR||{_place(location)}|{told}|{severity}||||{_plain(text)}"
 
 
 def acknowledge(message: Message, warnings: list[str], now: dt.datetime) -> str:
@@ -68,7 +88,7 @@ def acknowledge(message: Message, warnings: list[str], now: dt.datetime) -> str:
     header, version = _header(message, now)
     lines = [header, f"MSA|AA|{_plain(message.control_id)}"]
     if not _old(version):
-        lines += [f"ERR|||0^Message accepted^HL70357|W||||{_plain(text)}" for text in warnings[:10]]
+        lines += [_err(version, "W", "0", text, text) for text in warnings[:_WARNINGS]]
     return "\r".join(lines) + "\r"
 
 

@@ -6,7 +6,7 @@ Specification: HL7 v2.5.1 table 0211; docs of Chinese senders
 
 from __future__ import annotations
 
-from integrations.hl7v2.errors import DATA_TYPE, Refusal
+from integrations.hl7v2.errors import DATA_TYPE, TABLE_VALUE, Refusal
 
 _NAMES = {
     "UNICODE UTF-8": "utf-8",
@@ -22,8 +22,10 @@ _NAMES = {
     "BIG-5": "big5hkscs",
     "BIG5": "big5hkscs",
     "ASCII": "utf-8",
+    "ISO IR6": "utf-8",
     "CNS 11643-1992": "big5hkscs",
-    "ISO IR159": "iso2022_jp",
+    "ISO IR87": "iso2022_jp",
+    "ISO IR159": "iso2022_jp_1",
     **{f"8859/{n}": f"iso8859-{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 15)},
 }
 
@@ -43,30 +45,37 @@ def _try(raw: bytes, codec: str) -> str | None:
 def _declared(text: str) -> str:
     """MSH-18 of a decoded message (its first repetition)."""
     separator = text[3:4]
+    if not separator:
+        return ""
     fields = text.split("\r", 1)[0].split("\n", 1)[0].split(separator)
     return fields[17].split(text[5:6] or "~")[0] if len(fields) > 17 else ""
 
 
 def decode(raw: bytes, default: str | None = None) -> tuple[str, str, list[str]]:
-    """(text, codec, warnings). Raises Refusal AE 102 when no character set fits.
+    """(text, codec, warnings). Raises Refusal AE 102 when no character set fits, AE 103 when an unknown one is declared.
 
     Declared and fitting wins; declared but not fitting gives way to the other of UTF-8 and GB18030, with a warning.
-    Nothing declared: `default`, else strict UTF-8, else GB18030.
+    Nothing declared: `default`, else strict UTF-8, else GB18030. An unknown name is passed over only where the content is strict UTF-8,
+    which nothing else is by chance; GB18030 would make characters of almost any bytes.
     """
-    guess = "utf-8" if _try(raw, "utf-8") is not None else "gb18030"
-    text = _try(raw, guess)
-    head = text if text is not None else raw.decode("latin-1")
-    name = _declared(head)
+    if b"\0" in raw[:8]:
+        raise Refusal("AE", DATA_TYPE, "The message is in UTF-16 or UTF-32, or not text at all; send UTF-8 or GB18030", "MSH-18")
+    unicode = _try(raw, "utf-8")
+    head = unicode if unicode is not None else raw.decode("latin-1")
+    name = _declared(head.lstrip("\ufeff\r\n\t "))
     wanted = codec_of(name) if name else default
-    warnings = [f"MSH-18: the character set '{name}' is not known; read as {guess}"] if name and wanted is None else []
-    if wanted and wanted != guess:
+    if name and wanted is None:
+        if unicode is None:
+            raise Refusal("AE", TABLE_VALUE, f"MSH-18: the character set '{name}' is not known, and the content is not UTF-8", "MSH-18")
+        return _clean(unicode), "utf-8", [f"MSH-18: the character set '{name}' is not known; read as UTF-8"]
+    if wanted and wanted != "utf-8":
         chosen = _try(raw, wanted)
         if chosen is not None:
-            return _clean(chosen), wanted, warnings
-        if text is not None:
-            warnings.append(f"MSH-18 says {name or wanted}, but the content is {guess}")
+            return _clean(chosen), wanted, []
+    guess, text = ("utf-8", unicode) if unicode is not None else ("gb18030", _try(raw, "gb18030"))
     if text is None:
         raise Refusal("AE", DATA_TYPE, f"The content is neither {name or 'UTF-8'} nor GB18030", "MSH-18")
+    warnings = [f"MSH-18: it says {name or wanted}, but the content is {guess}"] if wanted and wanted != guess else []
     return _clean(text), guess, warnings
 
 

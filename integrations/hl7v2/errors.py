@@ -8,6 +8,7 @@ from __future__ import annotations
 SEQUENCE, REQUIRED, DATA_TYPE, TABLE_VALUE = "100", "101", "102", "103"
 TYPE, EVENT, PROCESSING_ID, VERSION, UNKNOWN_KEY, DUPLICATE_KEY, LOCKED, INTERNAL = "200", "201", "202", "203", "204", "205", "206", "207"
 TEXTS = {
+    "0": "Message accepted",
     "100": "Segment sequence error",
     "101": "Required field missing",
     "102": "Data type error",
@@ -24,7 +25,10 @@ TEXTS = {
 
 
 class Refusal(Exception):
-    """`code`: AE (content, may be corrected and resent) or AR (cannot be processed). `error`: table 0357. `location`: 'PID-3'."""
+    """`code`: AE (content, may be corrected and resent) or AR (cannot be processed). `error`: table 0357.
+
+    `location`: 'PID', 'PID-3', or 'OBX[2]-5' for the second OBX.
+    """
 
     def __init__(self, code: str, error: str, text: str, location: str = "") -> None:
         super().__init__(text)

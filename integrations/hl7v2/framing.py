@@ -6,6 +6,7 @@ Specification: HL7 v2 transport specification, MLLP release 1
 from __future__ import annotations
 
 START, END = b"\x0b", b"\x1c\r"
+_AGAIN = START + b"MSH"
 MAX_FRAME = 64 * 1024 * 1024
 
 
@@ -32,6 +33,13 @@ class Frames:
         """Bytes of a frame that has begun."""
         return len(self._buffer)
 
+    def drop(self) -> bytes:
+        """Forget the frame that has begun; gives its first bytes, which hold the header."""
+        head = bytes(self._buffer[:2048])
+        self._buffer.clear()
+        self._inside = False
+        return head
+
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete now; raises FrameTooLarge."""
         self._buffer += data
@@ -47,11 +55,17 @@ class Frames:
             end = self._buffer.find(END, max(0, self._scanned - 1))
             if end < 0:
                 self._scanned = len(self._buffer)
+                again = self._buffer.rfind(_AGAIN, max(0, self._scanned - len(data) - 3))
+                if again >= 0:
+                    del self._buffer[: again + 1]
+                    self._scanned = len(self._buffer)
                 if len(self._buffer) > self._limit:
                     raise FrameTooLarge
                 return found
             if end > self._limit:
                 raise FrameTooLarge
-            found.append(bytes(self._buffer[:end]))
+            # A sender that broke off begins its message anew: what stands before the last beginning was cut.
+            again = self._buffer.rfind(_AGAIN, 0, end)
+            found.append(bytes(self._buffer[again + 1 if again >= 0 else 0 : end]))
             del self._buffer[: end + 2]
             self._inside = False

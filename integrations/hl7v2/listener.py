@@ -13,11 +13,15 @@ from collections.abc import Awaitable, Callable
 
 from fhir_server.observability.logs import log
 from integrations.hl7v2 import ack
-from integrations.hl7v2.errors import REQUIRED, Refusal
+from integrations.hl7v2.errors import INTERNAL, REQUIRED, Refusal
 from integrations.hl7v2.framing import MAX_FRAME, Frames, FrameTooLarge, frame
 
 _READ = 64 * 1024
 GRACE_SECONDS = 5.0
+LINGER_SECONDS = 5.0
+"""How long a peer whose frame was too large is listened to after the answer: closing at once would reset the connection under it."""
+ALL_FRAMES = 4
+"""Largest frames that may be on their way at the same time, over all connections."""
 Handle = Callable[[bytes, str], Awaitable[bytes]]
 
 
@@ -29,6 +33,7 @@ class MllpServer:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
+        self._pending = 0
         self._ending = False
 
     @property
@@ -64,10 +69,11 @@ class MllpServer:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        frames = Frames(self._max_frame)
         try:
             _keep_alive(writer)
             peer = writer.get_extra_info("peername")
-            await self._serve(reader, writer, f"{peer[0]}:{peer[1]}" if peer else "", task)
+            await self._serve(frames, reader, writer, f"{peer[0]}:{peer[1]}" if peer else "", task)
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
             log().info("an MLLP connection broke off")
         except asyncio.CancelledError:
@@ -76,20 +82,26 @@ class MllpServer:
         finally:
             self._tasks.discard(task)
             self._busy.discard(task)
+            self._pending -= frames.pending
             writer.close()
             with contextlib.suppress(Exception):
                 await writer.wait_closed()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str, task: asyncio.Task[None]) -> None:
-        frames = Frames(self._max_frame)
+    async def _serve(
+        self, frames: Frames, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str, task: asyncio.Task[None]
+    ) -> None:
         while data := await reader.read(_READ):
+            before = frames.pending
             try:
                 messages = frames.feed(data)
             except FrameTooLarge:
-                refusal = Refusal("AR", REQUIRED, f"The frame is larger than {self._max_frame} bytes")
-                writer.write(frame(ack.refuse(None, refusal, dt.datetime.now().astimezone()).encode()))
-                await writer.drain()
-                return
+                self._pending += frames.pending - before
+                refusal = Refusal("AR", REQUIRED, f"The frame is larger than {self._max_frame} bytes; nothing of it was kept")
+                return await self._give_up(refusal, frames, reader, writer)
+            self._pending += frames.pending - before
+            if self._pending > self._max_frame * ALL_FRAMES:
+                refusal = Refusal("AE", INTERNAL, "Too many large messages are on their way at the same time; send it again later")
+                return await self._give_up(refusal, frames, reader, writer)
             for message in messages:
                 self._busy.add(task)
                 try:
@@ -98,7 +110,23 @@ class MllpServer:
                 finally:
                     self._busy.discard(task)
                 if self._ending:
-                    return
+                    return None
+        if frames.pending:
+            log().info("an MLLP connection ended inside a frame; nothing of it was kept", bytes=frames.pending)
+        return None
+
+    async def _give_up(self, refusal: Refusal, frames: Frames, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer, and close so that the peer can read the answer: what it still sends is read and thrown away for a while."""
+        self._pending -= frames.pending
+        header = frames.drop()
+        writer.write(frame(ack.refuse(ack.addressed(header), refusal, dt.datetime.now().astimezone()).encode()))
+        await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while await reader.read(_READ):
+                    pass
 
 
 def _keep_alive(writer: asyncio.StreamWriter) -> None:

@@ -41,6 +41,8 @@ _ATTEMPTS = 8
 """How often a message is mapped anew because the store was not as believed; twice is usual after a start."""
 _MATCHED = 6
 """Identifiers of a message by which its patient is looked up."""
+_HEADER = 2048
+"""Bytes of a message that cannot be decoded in which its header is looked for."""
 _SEGMENTS = {
     "Patient": "PID",
     "Encounter": "PV1",
@@ -114,7 +116,7 @@ class Pipeline:
             message.check_header()
             answer = await self._file(entry, message, source, warnings)
         except Refusal as refusal:
-            answer = await self._refused(entry, message or Message.header_of(text), refusal)
+            answer = await self._refused(entry, message or Message.header_of(text) or ack.addressed(raw[:_HEADER]), refusal)
         except FhirError as fault:
             answer = await self._faulty(entry, message, fault)
         except Exception as fault:

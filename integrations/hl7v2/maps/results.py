@@ -140,7 +140,7 @@ def _report_status(request: Segment, mapping: Mapping) -> str:
     sent = request.value(25).upper()
     status = codes.code("report_status", sent)
     if sent in ("Y", "Z"):
-        raise Refusal("AE", TABLE_VALUE, f"OBR-25: '{sent}' is for queries, not for results", "OBR-25")
+        raise Refusal("AE", TABLE_VALUE, f"OBR-25: '{sent}' is for queries, not for results", request.place(25))
     if status is None:
         if sent:
             mapping.warnings.append(f"OBR-25: the status '{sent}' is not known")
@@ -182,7 +182,7 @@ def _observation(
     source, zone = mapping.source, mapping.source.zone
     code = concept(row.field(3), source, "lis")
     if code is None:
-        raise Refusal("AE", REQUIRED, f"OBX-3 of OBX {row.value(1) or position + 1} is missing: what was observed", "OBX-3")
+        raise Refusal("AE", REQUIRED, "OBX-3 is missing: what was observed", row.place(3))
     first = code["coding"][0] if code.get("coding") else {"code": code.get("text", "")}
     id = stable_id("Observation", *report_key, first.get("system", ""), first["code"], row.value(4))
     when = fhir_time(row.value(14), zone) if row.value(14) else None
