@@ -112,6 +112,7 @@ def test_an_empty_div_printed_over_two_lines_is_a_warning() -> None:
         '<div xmlns="http://www.w3.org/1999/xhtml"><b><i>x</b></i></div>',
         '<div xmlns="http://www.w3.org/1999/xhtml">a & b</div>',
         '<div xmlns="http://www.w3.org/1999/xhtml">a < b</div>',
+        '<div xmlns="http://www.w3.org/1999/xhtml">a ]]> b</div>',
         '<div xmlns="http://www.w3.org/1999/xhtml"><p class=x>x</p></div>',
         '<div xmlns="http://www.w3.org/1999/xhtml"><br>x</div>',
         '<div xmlns="http://www.w3.org/1999/xhtml">a&nbsp;b</div>',
