@@ -43,6 +43,7 @@ _TAGS = re.compile(r"<([^\s/>]+)").findall
 _NAMES = re.compile(r"""\s([^\s=<>"'/]+)\s*=\s*["']""").findall
 _LINKS = re.compile(r"""\s(?:cite|href|longdesc|src|usemap)\s*=\s*["'](?!https?:|mailto:|tel:|#|[\w./-]*["'#?])""").search
 _CONTENT = re.compile(r">[ \t\r\n]*[^<& \t\r\n]|<img\s+(?:[a-z]+=\"[^\"]*\"\s+)*src=").search
+_GREATER_IN_VALUE = re.compile(r"""=\s*(?:"[^"<]*>|'[^'<]*>)""").search
 _PRINTED_EMPTY = re.compile(r"<div[^<>]*>[ \t\r]*\n[ \t\r\n]*</div>\s*\Z").match
 _NAMED_ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)[A-Za-z][A-Za-z0-9]*;")
 _ACTIVE = re.compile(r"(?:javascript|vbscript|data):", re.I)
@@ -122,6 +123,7 @@ def _surely_allowed(div: str) -> bool:
         and ATTRIBUTES.issuperset(_NAMES(div))
         and not _LINKS(div)
         and _CONTENT(div) is not None
+        and not _GREATER_IN_VALUE(div)
     )
 
 
