@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from fastapi import FastAPI
-
 import subscriptions
-from fhir_server import beside
 from fhir_server.auth.gate import ALL_SEEING, Gate
-from fhir_server.console import views as console
+from fhir_server.deferred import Asgi, Deferred
+from fhir_server.health import LIVE, READY, Health
 from fhir_server.interactions.asgi import PREFIX, FhirApplication
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.origin import Origins
@@ -62,8 +60,9 @@ class Application:
     `background`: (name, start) of parts to start after the store; `start()` gives an object with `async stop()`.
     """
 
-    def __init__(self, context: Context, store: Store, fhir: FhirApplication, others: FastAPI) -> None:
+    def __init__(self, context: Context, store: Store, fhir: FhirApplication, others: Deferred) -> None:
         self.context, self.store, self.fhir, self.others = context, store, fhir, others
+        self._health = Health(store.check)
         self.background: list[tuple[str, Callable[[], Awaitable[Any]]]] = []
         self.mllp_address = ""
         self._running: list[tuple[str, Any]] = []
@@ -74,6 +73,8 @@ class Application:
         path = scope.get("path", "")
         if path.startswith(PREFIX) and scope["type"] == "http" and (len(path) == len(PREFIX) or path[len(PREFIX)] == "/"):
             await self.fhir(scope, receive, send)
+        elif path in (LIVE, READY) and scope["type"] == "http":
+            await self._health(scope, receive, send)
         else:
             await self.others(scope, receive, send)
 
@@ -148,10 +149,17 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     folder = os.environ.get("FHIR_SERVER_METRICS_FOLDER", "") if settings.workers > 1 else ""
     snapshots = SharedSnapshots(Path(folder), worker) if folder else None
     fhir = FhirApplication(context, origins, metrics, access)
-    others = beside.build(context, metrics, snapshots, store.check, settings.data_dir)
-    others.include_router(console.router(gate, store, ALL_SEEING, settings.time_zone, lambda: context.parts.get("demo_feed")))
-    others.mount("/console/static", console.static_files())
-    app = Application(context, store, fhir, others)
+
+    def others() -> Asgi:
+        from fhir_server import beside
+        from fhir_server.console import views as console
+
+        built = beside.build(context, metrics, snapshots, settings.data_dir)
+        built.include_router(console.router(gate, store, ALL_SEEING, settings.time_zone, lambda: context.parts.get("demo_feed")))
+        built.mount("/console/static", console.static_files())
+        return built
+
+    app = Application(context, store, fhir, Deferred(others))
     app.every(_PUBLISH_SECONDS, access.flush)
     if snapshots is not None:
         app.every(_PUBLISH_SECONDS, lambda: snapshots.publish(metrics))

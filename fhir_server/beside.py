@@ -1,19 +1,16 @@
-"""What is served beside /fhir: health, metrics and the documentation page, as a FastAPI application that the console joins."""
+"""What is served beside /fhir and /health: metrics and the documentation page, as a FastAPI application that the console joins."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Awaitable, Callable
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 
 from fhir_server import __version__
-from fhir_server.errors import FhirError
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.registration import INTERACTIONS
 from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots, exposition
@@ -52,27 +49,9 @@ def documentation(context: Context) -> str:
     )
 
 
-def build(
-    context: Context,
-    metrics: RequestMetrics,
-    snapshots: SharedSnapshots | None,
-    check: Callable[[], Awaitable[dict[str, Any]]],
-    data_dir: Path,
-) -> FastAPI:
-    """The FastAPI application. `check` is the store's own readiness."""
+def build(context: Context, metrics: RequestMetrics, snapshots: SharedSnapshots | None, data_dir: Path) -> FastAPI:
+    """The FastAPI application."""
     app = FastAPI(title="fhir-server", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.get("/health/live")
-    async def live() -> Response:
-        return JSONResponse({"status": "live"}, headers=_NO_STORE)
-
-    @app.get("/health/ready")
-    async def ready() -> Response:
-        try:
-            facts = await check()
-        except FhirError as fault:
-            return JSONResponse({"status": "not ready", "reason": str(fault)}, 503, headers=_NO_STORE)
-        return JSONResponse({"status": "ready", "version": __version__, "store": facts}, headers=_NO_STORE)
 
     @app.get("/metrics")
     async def prometheus() -> Response:

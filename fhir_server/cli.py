@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -28,10 +29,11 @@ COMMANDS = {
 
 
 def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+    """Whether a module's file is there. The packages above it are not imported, which `find_spec` of a nested name would do."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    places = spec.submodule_search_locations if spec else None
+    return any(Path(place, *rest).with_suffix(".py").exists() for place in places or ())
 
 
 class LazyGroup(TyperGroup):

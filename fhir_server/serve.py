@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fhir_server.settings import Settings
 
@@ -31,6 +31,7 @@ GRACE_SECONDS = 7
 """For requests in flight after SIGTERM; the store's end follows within the 10 seconds that are promised."""
 _BACKLOG = 2048
 _RESTART_PAUSE = 1.0
+_WARM_SECONDS = 1.0
 Prepare = Callable[["Application"], None]
 
 
@@ -83,6 +84,7 @@ async def _run_worker(
     settings: Settings, listener: socket.socket, worker: int, prepare: Prepare | None, ready: Callable[[str], None]
 ) -> None:
     """One worker from start to orderly end. `ready` gets the address of the MLLP listener ('' = none) once all is up."""
+    gc.disable()  # what is made while starting stays: walking it again and again costs a fifth of the start
     import uvicorn
 
     from fhir_server.app import compose
@@ -128,12 +130,20 @@ async def _run_worker(
     gc.collect()
     gc.freeze()  # definitions and compiled tables live as long as the process; the collector need not look at them again
     gc.set_threshold(20_000, 20, 50)
+    gc.enable()
+    watchers.append(asyncio.create_task(_warm(app)))
     try:
         await server.serve([listener])
     finally:
         for watcher in watchers:
             watcher.cancel()
         await app.stop()
+
+
+async def _warm(app: Any) -> None:
+    """Build what few requests need, before the first of them comes."""
+    await asyncio.sleep(_WARM_SECONDS)
+    await app.others.ready()
 
 
 async def _end_with_parent(server: uvicorn.Server) -> None:
@@ -247,6 +257,8 @@ class _Children:
 
 
 def _serve_workers(settings: Settings, listener: socket.socket, prepare: Prepare | None) -> int:
+    import fhir_server.app  # noqa: F401 - once for all workers, which share its memory
+
     children = _Children(settings, listener, prepare)
     signal.signal(signal.SIGTERM, children.end)
     signal.signal(signal.SIGINT, children.end)
