@@ -1,0 +1,204 @@
+"""`fhir-server validate`: is the content of files R4, and which rules of structure does it break? Nothing is stored.
+
+Specification: https://hl7.org/fhir/R4/validation.html
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Annotated, Any, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fhir_server.errors import FhirError, Issue, operation_outcome
+from fhir_server.loading.sources import Item, LoadError, Source, find_sources, open_items
+from fhir_server.model import json_codec
+from fhir_server.validation import structure
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+WRONG, STOPPED = 1, 2
+SHOWN = 100
+_REFUSING = ("fatal", "error")
+
+
+class Language(StrEnum):
+    """Languages of the messages."""
+
+    en = "en"
+    zh = "zh"
+
+
+class Words(NamedTuple):
+    """What is printed around the issues, in one language."""
+
+    title: str
+    columns: tuple[str, str, str, str]
+    more: str
+    total: str
+    ignored: str
+    stopped: str
+
+
+WORDS = {
+    Language.en: Words(
+        "Issues",
+        ("place", "severity", "rule", "text"),
+        "... and {} more; --report FILE lists all",
+        "{resources} resources in {seconds:.1f} s: {valid} valid, {wrong} refused, {warned} with warnings",
+        "Files without FHIR content, ignored: {} (such as {})",
+        "The validation stopped:",
+    ),
+    Language.zh: Words(
+        "问题",
+        ("位置", "级别", "规则", "说明"),
+        "……另有 {} 个问题；用 --report FILE 查看全部",
+        "共 {resources} 个资源，用时 {seconds:.1f} 秒：{valid} 个有效，{wrong} 个被拒绝，{warned} 个有警告",
+        "已忽略 {} 个没有 FHIR 内容的文件（例如 {}）",
+        "校验中止：",
+    ),
+}
+SEVERITIES_ZH = {"fatal": "致命", "error": "错误", "warning": "警告", "information": "提示"}
+
+
+@dataclass(slots=True)
+class Result:
+    """What a validation came to. `listed` holds the first SHOWN issues with their places; `issues` counts all."""
+
+    resources: int = 0
+    wrong: int = 0
+    warned: int = 0
+    issues: int = 0
+    types: Counter[str] = field(default_factory=Counter)
+    listed: list[tuple[str, Issue]] = field(default_factory=list)
+
+    def add(self, place: str, type: str, issues: list[Issue]) -> None:
+        """Count one resource."""
+        self.resources += 1
+        self.types[type] += 1
+        self.issues += len(issues)
+        if any(issue.severity in _REFUSING for issue in issues):
+            self.wrong += 1
+        elif any(issue.severity == "warning" for issue in issues):
+            self.warned += 1
+        self.listed += [(place, issue) for issue in issues[: SHOWN - len(self.listed)]]
+
+
+@app.command()
+def validate(
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders: .ndjson, .json, Bundles; plain, .gz, .tar.gz, .tgz.")],
+    language: Annotated[Language, typer.Option(help="Language of the messages.")] = Language.en,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an OperationOutcome for each resource with issues to this file (NDJSON).")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Check files against the structure of FHIR R4, as every write to the server is.
+
+    Exit status: 0 all is valid (there may be warnings), 1 something would be refused, 2 a file cannot be read.
+    """
+    console, words = Console(), WORDS[language]
+    started = time.monotonic()
+    try:
+        sources, ignored = find_sources(paths)
+        result = _all(sources, report, language, quiet)
+    except (LoadError, OSError) as problem:
+        Console(stderr=True).print(f"{words.stopped} {problem}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(STOPPED) from None
+    show(result, time.monotonic() - started, language, console)
+    if ignored:
+        console.print(words.ignored.format(len(ignored), ignored[0]), markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(WRONG if result.wrong else 0)
+
+
+def judged(item: Item) -> tuple[dict[str, Any], list[Issue]]:
+    """The resource of an item ({} where it cannot be read) and its issues."""
+    try:
+        resource = json_codec.loads(item.body)
+    except FhirError as fault:
+        return {}, fault.issues
+    return resource, structure.validate(resource)
+
+
+def _all(sources: list[Source], report: Path | None, language: Language, quiet: bool) -> Result:
+    result, out = Result(), report.open("w", encoding="utf-8") if report else None
+    try:
+        with _progress(quiet) as progress:
+            task = progress.add_task("", total=sum(source.size for source in sources), items=0)
+            before = 0
+            for source in sources:
+                for item, read in _items(source):
+                    resource, issues = judged(item)
+                    place = f"{item.source}:{item.line}" if item.line else item.source
+                    result.add(place, str(resource.get("resourceType", "")), issues)
+                    if out and issues:
+                        _write(out, item, resource, issues, language)
+                    progress.update(task, completed=before + read(), items=result.resources, description=source.name[-40:])
+                before += source.size
+                progress.update(task, completed=before)
+    finally:
+        if out:
+            out.close()
+    return result
+
+
+def _items(source: Source) -> Iterator[tuple[Item, Callable[[], int]]]:
+    items, progress = open_items(source)
+    for item in items:
+        yield item, progress.read
+
+
+def _progress(quiet: bool) -> Progress:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[items]} resources"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, disable=quiet or not console.is_terminal, refresh_per_second=4)
+
+
+def _write(out: IO[str], item: Item, resource: dict[str, Any], issues: list[Issue], language: Language) -> None:
+    line = {
+        "file": item.source,
+        "line": item.line,
+        "type": resource.get("resourceType"),
+        "id": resource.get("id"),
+        "outcome": operation_outcome(issues, chinese=language is Language.zh),
+    }
+    out.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def show(result: Result, seconds: float, language: Language, console: Console) -> None:
+    """Print the issues and the totals."""
+    words, chinese = WORDS[language], language is Language.zh
+    if result.listed:
+        table = Table(title=words.title)
+        for name in words.columns:
+            table.add_column(name, overflow="fold")
+        for place, issue in result.listed:
+            severity = SEVERITIES_ZH[issue.severity] if chinese else issue.severity
+            table.add_row(place, severity, issue.code, _plain(issue.zh if chinese and issue.zh else issue.diagnostics))
+        console.print(table)
+    if result.issues > len(result.listed):
+        console.print(words.more.format(result.issues - len(result.listed)), highlight=False)
+    valid = result.resources - result.wrong
+    total = words.total.format(resources=result.resources, seconds=seconds, valid=valid, wrong=result.wrong, warned=result.warned)
+    console.print(total, highlight=False)
+
+
+def _plain(text: str) -> str:
+    """Text as it is: `[0]` is no markup."""
+    return text.replace("[", "\\[")
