@@ -28,6 +28,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 WRONG, STOPPED = 1, 2
 SHOWN = 100
+PER_RESOURCE = 10
+"""Issues printed at most: in all, and of one resource."""
 _REFUSING = ("fatal", "error")
 
 
@@ -72,7 +74,7 @@ SEVERITIES_ZH = {"fatal": "致命", "error": "错误", "warning": "警告", "inf
 
 @dataclass(slots=True)
 class Result:
-    """What a validation came to. `listed` holds the first SHOWN issues with their places; `issues` counts all."""
+    """What a validation came to. `listed` holds the first issues with their places; `issues` counts all."""
 
     resources: int = 0
     wrong: int = 0
@@ -90,7 +92,7 @@ class Result:
             self.wrong += 1
         elif any(issue.severity == "warning" for issue in issues):
             self.warned += 1
-        self.listed += [(place, issue) for issue in issues[: SHOWN - len(self.listed)]]
+        self.listed += [(place, issue) for issue in issues[: min(PER_RESOURCE, SHOWN - len(self.listed))]]
 
 
 @app.command()

@@ -76,6 +76,13 @@ def test_compressed_files_are_read(tmp_path):
     assert run(tmp_path / "a.ndjson.gz").exit_code == 1
 
 
+def test_one_resource_does_not_fill_the_table(tmp_path):
+    wild = {"resourceType": "Patient", **{f"unknown{number}": 1 for number in range(90)}}
+    ended = run(write(tmp_path / "b.ndjson", wild, BAD))
+    assert "Patient.unknown9:" in ended.stdout and "Patient.unknown10:" not in ended.stdout
+    assert "Patient.gender" in ended.stdout and "80 more" in ended.stdout
+
+
 def test_warnings_do_not_fail(tmp_path):
     entry = {"fullUrl": "http://x/Patient/a", "resource": {**GOOD, "id": "b"}}
     ended = run(write(tmp_path / "a.json", {"resourceType": "Bundle", "type": "collection", "entry": [entry]}))
