@@ -30,6 +30,10 @@ _NAMES = {
 }
 
 
+_HEADER = 4096
+"""Bytes in which the header is looked for."""
+
+
 def codec_of(name: str) -> str | None:
     """The codec of a name in MSH-18, or None for one that is not known."""
     return _NAMES.get(name.strip().upper())
@@ -44,11 +48,20 @@ def _try(raw: bytes, codec: str) -> str | None:
 
 def _declared(text: str) -> str:
     """MSH-18 of a decoded message (its first repetition)."""
+    text = text.lstrip("\ufeff\r\n\t ")
     separator = text[3:4]
     if not separator:
         return ""
     fields = text.split("\r", 1)[0].split("\n", 1)[0].split(separator)
     return fields[17].split(text[5:6] or "~")[0] if len(fields) > 17 else ""
+
+
+def _named(raw: bytes) -> str:
+    """MSH-18 of what is not UTF-8: as it reads in the character set that it names itself, because in others a character before it may
+    swallow a separator."""
+    line = raw[:_HEADER].lstrip().split(b"\r", 1)[0].split(b"\n", 1)[0]
+    names = [(codec, _declared(line.decode(codec, errors="replace"))) for codec in ("gb18030", "big5hkscs", "iso2022_jp", "latin-1")]
+    return next((name for codec, name in names if codec_of(name) == codec), names[-1][1])
 
 
 def decode(raw: bytes, default: str | None = None) -> tuple[str, str, list[str]]:
@@ -61,8 +74,7 @@ def decode(raw: bytes, default: str | None = None) -> tuple[str, str, list[str]]
     if b"\0" in raw[:8]:
         raise Refusal("AE", DATA_TYPE, "The message is in UTF-16 or UTF-32, or not text at all; send UTF-8 or GB18030", "MSH-18")
     unicode = _try(raw, "utf-8")
-    head = unicode if unicode is not None else raw.decode("latin-1")
-    name = _declared(head.lstrip("\ufeff\r\n\t "))
+    name = _declared(unicode) if unicode is not None else _named(raw)
     wanted = codec_of(name) if name else default
     if name and wanted is None:
         if unicode is None:

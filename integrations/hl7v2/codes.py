@@ -29,5 +29,6 @@ def coding(table: str, value: str) -> dict[str, Any] | None:
     if target is None:
         return None
     if isinstance(target, list):
-        return {"system": entry["system"], "code": target[0], "display": target[1]}
+        code, display, *own = target
+        return {"system": own[0] if own else entry["system"], "code": code, "display": display}
     return {"system": entry["system"], "code": target}

@@ -124,6 +124,8 @@ def telecom(field: Field, default_use: str | None = None) -> Element | None:
         )
     use = codes.code("telecom_use", field.part(2)) or default_use
     system = codes.code("telecom_system", field.part(3))
+    if field.part(3) == "CP":
+        use = "mobile"
     if email and not value:
         return present(system="email", value=email, use=use)
     if not value:

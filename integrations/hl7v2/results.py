@@ -5,17 +5,19 @@ Specification: HL7 v2.5.1 chapter 7.4.2; v2-to-FHIR guide, segment OBX to Observ
 
 from __future__ import annotations
 
+import base64
 import re
 import unicodedata
 from typing import Any
 
 from integrations.hl7v2 import codes
 from integrations.hl7v2.datatypes import Element, Source, concept, decimal, number, present, unit
-from integrations.hl7v2.message import Segment
+from integrations.hl7v2.message import Field, Segment
 from integrations.hl7v2.times import fhir_time
 
 _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 _RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:-{1,2}|~|—|–|to|至)\s*(-?\d+(?:\.\d+)?)\Z", re.ASCII | re.I)
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z", re.ASCII)
 _EDGE = re.compile(r"(<=|>=|≤|≥|<|>)\s*(-?\d+(?:\.\d+)?)\Z")
 _SEXES = re.compile(r"(男|女)(?:性)?\s*[:：]?\s*([^;；,，男女]+)")
 
@@ -25,52 +27,96 @@ def absent(reason: str) -> Element:
     return {"dataAbsentReason": {"coding": [{"system": _ABSENT, "code": reason}]}}
 
 
+_TEXTS = ("", "ST", "TX", "FT")
+
+
 def value(segment: Segment, source: Source, warnings: list[str]) -> Element:
-    """value[x] (or dataAbsentReason) of an OBX after OBX-2."""
-    kind = segment.value(2).strip().upper()
+    """value[x] (or dataAbsentReason) of an OBX after OBX-2; several values of another type than text become components."""
     repeats = segment.fields(5)
+    kind = segment.value(2).strip().upper()
     if not repeats or repeats[0].deletes:
         return absent("unknown")
-    first = repeats[0]
+    if kind in _TEXTS:
+        text = "\n".join(one.text for one in repeats)
+        return {"valueString": text} if text.strip() else absent("unknown")
+    if len(repeats) == 1 or kind in ("ED", "RP"):
+        return _one(kind, repeats[0], segment, source, warnings)
+    code = concept(segment.field(3), source, "lis") or {"text": "?"}
+    return {"component": [{"code": code, **_one(kind, one, segment, source, warnings)} for one in repeats]}
+
+
+def _one(kind: str, item: Field, segment: Segment, source: Source, warnings: list[str]) -> Element:
+    """One value after OBX-2; what cannot be read as its type says is kept as text, with a warning."""
+    found: Element | None
     if kind == "NM":
-        return _numeric(first.text, segment, warnings)
-    if kind == "SN":
-        return _structured([first.part(k) for k in (1, 2, 3, 4)], segment, warnings)
-    if kind in ("CE", "CWE", "CF", "CNE", "IS", "ID"):
-        found = concept(first, source, "lis")
-        return {"valueCodeableConcept": found} if found else absent("unknown")
-    if kind in ("DT", "TS", "DTM"):
-        when = fhir_time(first.part(1), source.zone)
-        if when is None:
-            warnings.append(f"OBX-5: '{first.text}' is no date; it is kept as text")
-            return {"valueString": first.text}
-        return {"valueDateTime": when}
-    if kind == "TM":
-        return _time(first.text)
-    text = "\n".join(one.text for one in repeats)
-    return {"valueString": text} if text.strip() else absent("unknown")
+        parsed = number(item.text)
+        found = {"valueQuantity": _quantity(*parsed, segment)} if parsed else None
+    elif kind == "SN":
+        found = _structured([item.part(k) for k in (1, 2, 3, 4)], segment)
+    elif kind in ("CE", "CWE", "CF", "CNE", "IS", "ID"):
+        coded = concept(item, source, "lis")
+        found = {"valueCodeableConcept": coded} if coded else None
+    elif kind in ("DT", "TS", "DTM"):
+        when = fhir_time(item.part(1), source.zone)
+        found = {"valueDateTime": when} if when else None
+    elif kind == "TM":
+        found = _time(item.text)
+    elif kind == "DR":
+        ends = {"start": fhir_time(item.part(1), source.zone), "end": fhir_time(item.part(2), source.zone)}
+        found = {"valuePeriod": present(**ends)} if any(ends.values()) else None
+    elif kind == "NR":
+        bounds = {side: number(item.part(at)) for side, at in (("low", 1), ("high", 2))}
+        found = (
+            {"valueRange": {side: _quantity("", one[1], segment) for side, one in bounds.items() if one}} if any(bounds.values()) else None
+        )
+    elif kind in ("ED", "RP"):
+        return {"valueString": "see DiagnosticReport.presentedForm"}
+    else:
+        return {"valueString": item.text}
+    if found is None:
+        warnings.append(f"{segment.place(5)}: it is no {kind}; it is kept as text")
+        return {"valueString": item.text}
+    return found
 
 
-def _time(text: str) -> Element:
+_MEDIA = {"ap": "application", "application": "application", "au": "audio", "audio": "audio", "im": "image", "image": "image"}
+_MEDIA |= {"ft": "text", "text": "text", "video": "video"}
+"""Table 0191 and media types as they are written."""
+
+
+def attachment(segment: Segment, warnings: list[str]) -> Element | None:
+    """The document in an OBX of type ED or RP as an Attachment, or None (also for one whose content is not base64)."""
+    kind = segment.value(2).strip().upper()
+    item = segment.field(5)
+    if kind == "RP" and item.part(1):
+        return {"url": item.part(1), "title": segment.value(3, 2) or segment.value(3)}
+    if kind != "ED":
+        return None
+    media, subtype, encoding, data = (item.part(k) for k in (2, 3, 4, 5))
+    form = f"{_MEDIA.get(media.lower(), 'application')}/{subtype.lower() or 'octet-stream'}" if media or subtype else None
+    if encoding.lower() == "base64":
+        content = "".join(data.split())
+        if not _BASE64.match(content) or len(content) % 4:
+            warnings.append(f"{segment.place(5)}: the document is not base64; it is left out")
+            return None
+    else:
+        content = base64.b64encode(data.encode()).decode()
+    return present(contentType=form, data=content, title=segment.value(3, 2) or segment.value(3))
+
+
+def _time(text: str) -> Element | None:
     found = re.match(r"(\d\d)(\d\d)(\d\d)?", text, re.ASCII)
-    if found and int(found[1]) < 24 and int(found[2]) < 60:
+    if found and int(found[1]) < 24 and int(found[2]) < 60 and int(found[3] or 0) < 60:
         return {"valueTime": f"{found[1]}:{found[2]}:{found[3] or '00'}"}
-    return {"valueString": text}
+    return None
 
 
 def _quantity(comparator: str, digits: str, segment: Segment) -> Element:
     return present(value=decimal(digits), comparator=comparator) | unit(segment.field(6))
 
 
-def _numeric(text: str, segment: Segment, warnings: list[str]) -> Element:
-    found = number(text)
-    if found is None:
-        warnings.append("OBX-5: the value of an NM is no number; it is kept as text")
-        return {"valueString": text}
-    return {"valueQuantity": _quantity(*found, segment)}
-
-
-def _structured(parts: list[str], segment: Segment, warnings: list[str]) -> Element:
+def _structured(parts: list[str], segment: Segment) -> Element | None:
+    """SN: comparator, number, separator, number."""
     comparator, first, separator, second = parts
     one, two = number(first), number(second) if second else None
     text = "".join(parts)
@@ -82,8 +128,9 @@ def _structured(parts: list[str], segment: Segment, warnings: list[str]) -> Elem
         return {"valueRatio": {"numerator": {"value": decimal(one[1])}, "denominator": {"value": decimal(two[1])}}}
     if separator or second:
         return {"valueString": text}
-    sign = {"<": "<", ">": ">", "<=": "<=", ">=": ">="}.get(comparator, one[0])
-    return {"valueQuantity": _quantity(sign, one[1], segment)}
+    if comparator and comparator not in ("<", ">", "<=", ">=", "="):
+        return {"valueString": text}
+    return {"valueQuantity": _quantity((comparator.replace("=", "") and comparator) or one[0], one[1], segment)}
 
 
 def _bounds(text: str, measure: Element) -> Element:

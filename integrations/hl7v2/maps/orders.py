@@ -5,6 +5,7 @@ Specification: v2-to-FHIR guide, messages ORM_O01 and OML_O21; segments ORC and 
 
 from __future__ import annotations
 
+from integrations.hl7v2 import codes
 from integrations.hl7v2.datatypes import concept, present
 from integrations.hl7v2.errors import REQUIRED, Refusal
 from integrations.hl7v2.mapping import Mapping
@@ -12,24 +13,6 @@ from integrations.hl7v2.maps.persons import patient, practitioner
 from integrations.hl7v2.maps.results import number, order_id
 from integrations.hl7v2.message import Segment
 from integrations.hl7v2.times import fhir_time
-
-_CONTROL = {
-    **dict.fromkeys(("NW", "XO", "SN", "RP", "RO", "CA", "PA", "RL", "SC", "OK", "NA"), "active"),
-    **dict.fromkeys(("OC", "CR", "DC", "OD", "DR"), "revoked"),
-    **dict.fromkeys(("HD", "OH", "HR"), "on-hold"),
-}
-"""ORC-1 → status. CA only asks for cancellation: the order stays active until the filler agrees (OC)."""
-_ORDER_STATUS = {
-    "CM": "completed",
-    "CA": "revoked",
-    "DC": "revoked",
-    "HD": "on-hold",
-    "IP": "active",
-    "SC": "active",
-    "A": "active",
-    "RP": "revoked",
-}
-_PRIORITY = {"S": "stat", "A": "asap", "R": "routine", "T": "urgent"}
 
 
 def _pairs(mapping: Mapping) -> list[tuple[Segment | None, Segment]]:
@@ -76,9 +59,9 @@ def _order(order: Segment | None, request: Segment, mapping: Mapping) -> None:
             id=order_id(main, mapping),
             identifier=[one[2] for one in (placer, filler) if one],
             requisition=group[2] if group else None,
-            status=_ORDER_STATUS.get(state) or _CONTROL.get(control, "active"),
+            status=codes.code("order_status", state) or codes.code("order_control", control) or "active",
             intent="order",
-            priority=_PRIORITY.get(request.value(5).upper()),
+            priority=codes.code("priority", request.value(5).upper()),
             code=code,
             subject=mapping.subject,
             occurrenceDateTime=fhir_time(request.value(6), zone) if request.value(6) else None,

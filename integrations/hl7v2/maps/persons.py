@@ -135,9 +135,9 @@ def _set(resource: Resource, element: str, values: list[Any], deleted: bool) -> 
 
 def _contact(segment: Segment, source: Source) -> Element | None:
     relation = concept(segment.field(3), source, "nk1")
-    mapped = codes.code("contact_relation", segment.value(3))
+    mapped = codes.coding("contact_relation", segment.value(3).strip())
     if relation is not None and mapped:
-        relation["coding"] = [{"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": mapped}, *relation.get("coding", [])]
+        relation["coding"] = [mapped, *relation.get("coding", [])]
     phones = [one for number in (5, 6) for field in segment.fields(number) if (one := telecom(field))]
     who = name(segment.field(2))
     where = address(segment.field(4))

@@ -15,7 +15,7 @@ from integrations.hl7v2.mapping import Mapping, stable_id
 from integrations.hl7v2.maps.admission import visit_id
 from integrations.hl7v2.maps.persons import patient, practitioner
 from integrations.hl7v2.message import Field, Segment
-from integrations.hl7v2.results import absent, interpretations, reference_ranges, value
+from integrations.hl7v2.results import absent, attachment, interpretations, reference_ranges, value
 from integrations.hl7v2.times import fhir_instant, fhir_time
 
 _TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
@@ -126,6 +126,7 @@ def _report(group: Group, mapping: Mapping, encounter: Element | None) -> None:
             issued=issued,
             resultsInterpreter=performers,
             result=_together(before.get("result", []), observed),
+            presentedForm=[one for row, _ in group.results if (one := attachment(row, mapping.warnings))],
             conclusion="\n".join(text for note in group.notes if (text := _note(note))),
         )
     )
@@ -192,8 +193,14 @@ def _observation(
         status = "unknown"
         mapping.warnings.append(f"OBX-11: the status '{sent}' is not known" if sent else "OBX-11: the status is missing")
     content = value(row, source, mapping.warnings)
+    before = mapping.current("Observation", id) if sent == "U" and not row.raw_field(5) else None
+    if before is not None:
+        # U changes the status alone; the result was sent before.
+        return mapping.put({**before, "status": status})
     if sent == "N":
         content = absent("not-asked")
+    elif sent == "X" and "dataAbsentReason" in content:
+        content = absent("not-performed")
     method = concept(row.field(17), source, "method")
     performers = [one for item in row.fields(16) if (one := practitioner(item, mapping))]
     return mapping.put(
