@@ -82,6 +82,9 @@ class Chained(Node):
         assert lead is not None
         return Sql(f"{row.rid} IN (SELECT d.rid FROM {lead.source.text})", lead.source.args)
 
+    def gathered(self, lead: int) -> int:
+        return min(self.cost, lead * REFS_COST)
+
     def _forward(self, planner: Planner, row: Row) -> Sql:
         """From the row to its targets, each tested."""
         rid = target_rid(planner)
@@ -146,6 +149,9 @@ class Referred(Node):
             f"EXISTS (SELECT 1 FROM term t CROSS JOIN posting {alias} ON {alias}.key = t.key{version} WHERE {terms.text} AND {tests.text})"
         )
         return Sql(text, (*terms.args, *tests.args))
+
+    def gathered(self, lead: int) -> int:
+        return min(self.cost, lead * 4)
 
     def describe(self) -> str:
         how = "patient-code key" if self.composite else f"reference {self.parameter}"

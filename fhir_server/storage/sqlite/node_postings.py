@@ -60,6 +60,9 @@ class Postings(Node):
             f"EXISTS (SELECT 1 FROM posting q WHERE q.key IN ({keys.text}) AND q.sort = {row.sort} AND q.rid = {row.rid})", keys.args
         )
 
+    def gathered(self, lead: int) -> int:
+        return self.n if len(self.keys) > MANY else 0
+
     def describe(self) -> str:
         return f"postings of {len(self.keys)} key(s), {self.n} resource(s)"
 
@@ -90,6 +93,9 @@ class PostingRange(Node):
     def probe(self, planner: Planner, row: Row) -> Sql:
         inner = self._select("q.rid")
         return Sql(f"{row.rid} IN ({inner.text})", inner.args)
+
+    def gathered(self, lead: int) -> int:
+        return self.n
 
     def describe(self) -> str:
         return f"all postings of a {'parameter' if self.space is None else 'system'}, about {self.n}"

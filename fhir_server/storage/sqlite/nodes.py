@@ -82,6 +82,10 @@ class Node:
     n: int = 0
     cost: int = 0
 
+    def gathered(self, lead: int) -> int:
+        """Rows touched beside the probes themselves when it probes `lead` rows: a set that is made once, or joins from each row."""
+        return 0
+
     def lead(self, planner: Planner) -> Lead | None:
         """How it delivers rows, or None when it cannot."""
         return None
@@ -211,6 +215,9 @@ class All(Node):
     def describe(self) -> str:
         return "all of: " + "; ".join(part.describe() for part in self.parts)
 
+    def gathered(self, lead: int) -> int:
+        return sum(part.gathered(lead) for part in self.parts)
+
 
 @dataclass
 class Any_(Node):
@@ -232,6 +239,9 @@ class Any_(Node):
 
     def describe(self) -> str:
         return "any of: " + "; ".join(part.describe() for part in self.parts)
+
+    def gathered(self, lead: int) -> int:
+        return sum(part.gathered(lead) for part in self.parts)
 
 
 class Without(Node):
@@ -255,3 +265,6 @@ class Without(Node):
 
     def describe(self) -> str:
         return f"not: {self.part.describe()}"
+
+    def gathered(self, lead: int) -> int:
+        return self.part.gathered(lead)

@@ -89,11 +89,12 @@ class Search:
     def _cost(self, plan: Plan) -> int:
         """Rows that the first page will touch, roughly."""
         weight = 1 + len(plan.probes)
+        gathered = sum(probe.gathered(plan.best.cost) for probe in plan.probes)
         rows = plan.best.cost + (plan.beside.cost if plan.beside else 0)
         if self._streams(plan):
             share = max(1.0, rows / max(1, plan.node.n))
-            return int(min(rows, self.query.limit * share) * weight)
-        return rows * weight
+            return int(min(rows, self.query.limit * share) * weight) + gathered
+        return rows * weight + gathered
 
     # --- order
     def _by_rid(self) -> bool | None:

@@ -150,3 +150,26 @@ async def test_swept_versions_leave_no_entries(tmp_path: Path) -> None:
     await opened.transact(Unit.of(s.put(s.patient("p1", "New"))))
     await opened.close()
     assert faults(tmp_path / "store" / "fhir.db") == []
+
+
+async def test_a_set_that_a_probe_needs_counts_as_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One patient of a rare name, but all have a number of the system: gathering these must not hold up the event loop."""
+    opened = s.sqlite_store(tmp_path / "store")
+    await opened.open()
+    await s.save(opened, *(s.patient(f"p{n}", f"Name{n}", identifier=[("urn:mrn", str(n))]) for n in range(500)))
+    rare = q.TextMatch(s.PAT_FAMILY, "name77", "prefix")
+    both = q.And((rare, q.KeyMatch(s.PAT_IDENTIFIER, "urn:mrn", None)))
+    threads: list[object] = []
+    lend = opened._readers.in_thread
+
+    async def noted(work: object) -> object:
+        threads.append(work)
+        return await lend(work)
+
+    monkeypatch.setattr(opened._readers, "in_thread", noted)
+    monkeypatch.setattr(store, "HEAVY", 100)
+    assert s.ids((await opened.search(q.Query(("Patient",), rare))).items) == ["p77"]
+    assert threads == []
+    assert s.ids((await opened.search(q.Query(("Patient",), both))).items) == ["p77"]
+    assert len(threads) == 1
+    await opened.close()
