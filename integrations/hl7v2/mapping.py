@@ -108,7 +108,8 @@ def handler_of(message: Message) -> Handler:
     events = HANDLERS.get(message.type)
     if events is None:
         raise Refusal("AR", TYPE, f"Messages of type '{message.type}' are not accepted; accepted: {', '.join(sorted(HANDLERS))}", "MSH-9")
-    handler = events.get(message.event)
+    # Version 2.1 writes ORU alone where there is but one event.
+    handler = events.get(message.event or (next(iter(events)) if len(events) == 1 else ""))
     if handler is None:
         raise Refusal(
             "AR", EVENT, f"{message.type}^{message.event or '?'} is not accepted; accepted events: {', '.join(sorted(events))}", "MSH-9"

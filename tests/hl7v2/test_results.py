@@ -227,6 +227,28 @@ def test_the_same_test_in_two_sub_ids_is_two_observations_and_an_id_follows_from
     assert ids == [key for key in again.resources if key[0] == "Observation"]
 
 
+def test_a_narrative_with_a_line_in_each_obx_is_one_result() -> None:
+    mapping = mapped(result("P1", "C1", "TX|REP^Report^L||first||||||F", "TX|REP^Report^L||second||||||F", "TX|REP^Report^L||||||||F"))
+    assert only(mapping, "Observation")["valueString"] == "first\nsecond\n"
+    assert len(only(mapping, "DiagnosticReport")["result"]) == 1
+
+
+def test_the_same_test_twice_without_a_sub_id_loses_neither_value() -> None:
+    mapping = mapped(result("P1", "C1", "NM|X^Y^L||5||||||F", "NM|X^Y^L||6||||||F"))
+    rows = [one for (kind, _), one in mapping.resources.items() if kind == "Observation"]
+    assert [str(one["valueQuantity"]["value"]) for one in rows] == ["5", "6"]
+    assert len(only(mapping, "DiagnosticReport")["result"]) == 2
+
+
+def test_two_panels_under_one_filler_number_are_two_reports() -> None:
+    head, _, rest = result("P1", "C1", filler="F1").partition("OBR")
+    second = rest.replace("CHEM^Chemistry", "LIP^Lipids").replace("2823-3^Potassium", "2093-3^Cholesterol")
+    mapping = mapped(f"{head}OBR{rest}OBR{second}")
+    reports = [one for (kind, _), one in mapping.resources.items() if kind == "DiagnosticReport"]
+    assert [one["code"]["coding"][0]["code"] for one in reports] == ["CHEM", "LIP"]
+    assert [len(one["result"]) for one in reports] == [1, 1]
+
+
 def test_performers_and_times() -> None:
     found, _ = observation("NM|X^Y^L||5||||||F|||20260120093000||1501^Kraft^Ute")
     assert found["effectiveDateTime"] == "2026-01-20T09:30:00+08:00"

@@ -126,7 +126,7 @@ def _people(segment: Segment, mapping: Mapping, resource: Resource) -> None:
 def _place(segment: Segment, mapping: Mapping, resource: Resource) -> None:
     parts = [segment.value(3, k) for k in (1, 2, 3, 4)]
     if any(parts):
-        text = " ".join(part for part in parts[:3] if part)
+        text = " ".join(part for part in parts[:3] if part) or parts[3]
         id = stable_id("Location", mapping.source.name, *parts)
         identifier = {"system": mapping.source.local_system("location"), "value": "^".join(parts).rstrip("^")}
         reference = mapping.once({"resourceType": "Location", "id": id, "identifier": [identifier], "status": "active", "name": text})

@@ -5,6 +5,7 @@ Specification: v2-to-FHIR guide, message ORU_R01; segments OBR, OBX, NTE, ORC
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,17 @@ class Group:
     order: Segment | None
     notes: list[Segment] = field(default_factory=list)
     results: list[tuple[Segment, list[Segment]]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Panel:
+    """What the Observations of a report have in common; `seen` counts the ids of the whole message."""
+
+    key: tuple[str, ...]
+    effective: str | None
+    issued: str | None
+    encounter: Element | None
+    seen: Counter[str]
 
 
 def groups(mapping: Mapping) -> list[Group]:
@@ -59,8 +71,9 @@ def results(mapping: Mapping) -> None:
     if not mapping.known("Patient", mapping.patient_id):
         mapping.put(patient(mapping))
     encounter = _encounter(mapping)
+    seen: Counter[str] = Counter()
     for group in groups(mapping):
-        _report(group, mapping, encounter)
+        _report(group, mapping, encounter, seen)
 
 
 def _encounter(mapping: Mapping) -> Element | None:
@@ -94,20 +107,18 @@ def _numbers(group: Group, mapping: Mapping) -> tuple[Any, Any]:
     return number(placers, mapping, "PLAC"), number(fillers, mapping, "FILL")
 
 
-def _report(group: Group, mapping: Mapping, encounter: Element | None) -> None:
+def _report(group: Group, mapping: Mapping, encounter: Element | None, seen: Counter[str]) -> None:
     request, zone = group.request, mapping.source.zone
     placer, filler = _numbers(group, mapping)
     main = filler or placer
     key = main[:2] if main else (mapping.message.sender[1], f"{request.value(4)}|{request.value(7)}")
-    report_key = ("DiagnosticReport", mapping.patient_id, *key)
-    report_id = stable_id(*report_key)
+    code = concept(request.field(4), mapping.source, "lis") or {"text": "?"}
+    report_id = stable_id("DiagnosticReport", mapping.patient_id, *key, request.value(4) or request.value(4, 2))
     before = mapping.current("DiagnosticReport", report_id) or {}
     effective = fhir_time(request.value(7), zone) if request.value(7) else None
     issued = fhir_instant(request.value(22), zone) if request.value(22) else None
-    code = concept(request.field(4), mapping.source, "lis") or {"text": "?"}
-    observed = [
-        _observation(row, notes, mapping, report_key, effective, issued, encounter, at) for at, (row, notes) in enumerate(group.results)
-    ]
+    panel = Panel(("Observation", mapping.patient_id, *key), effective, issued, encounter, seen)
+    observed = [one for row, notes in group.results if (one := _observation(row, notes, mapping, panel))]
     status = _report_status(request, mapping)
     performers = [one for number in (32, 34) for item in request.fields(number) if (one := practitioner(item, mapping))]
     section = request.value(24)
@@ -170,22 +181,33 @@ def _note(segment: Segment) -> str:
     return "\n".join(item.text for item in segment.fields(3))
 
 
-def _observation(
-    row: Segment,
-    notes: list[Segment],
-    mapping: Mapping,
-    report_key: tuple[str, ...],
-    effective: str | None,
-    issued: str | None,
-    encounter: Element | None,
-    position: int,
-) -> Element:
+def _continued(row: Segment, notes: list[Segment], mapping: Mapping, id: str) -> bool:
+    """Append an OBX of text to the one before it with the same OBX-3 and OBX-4: narratives come with a line in each OBX."""
+    before = mapping.resources.get(("Observation", id), {})
+    if row.value(2).upper() not in ("ST", "TX", "FT") or "valueString" not in before:
+        return False
+    lines = [before["valueString"], *(item.text for item in row.fields(5))] if row.fields(5) else [before["valueString"], ""]
+    before["valueString"] = "\n".join(lines)
+    if texts := [{"text": text} for note in notes if (text := _note(note))]:
+        before["note"] = [*before.get("note", []), *texts]
+    return True
+
+
+def _observation(row: Segment, notes: list[Segment], mapping: Mapping, panel: Panel) -> Element | None:
+    """The Observation of an OBX; None where it is a further line of a text that began before."""
     source, zone = mapping.source, mapping.source.zone
     code = concept(row.field(3), source, "lis")
     if code is None:
         raise Refusal("AE", REQUIRED, "OBX-3 is missing: what was observed", row.place(3))
     first = code["coding"][0] if code.get("coding") else {"code": code.get("text", "")}
-    id = stable_id("Observation", *report_key, first.get("system", ""), first["code"], row.value(4))
+    keys = [*panel.key, first.get("system", ""), first["code"], row.value(4)]
+    id = stable_id(*keys)
+    panel.seen[id] += 1
+    if panel.seen[id] > 1:
+        if _continued(row, notes, mapping, id):
+            return None
+        # The same test again without a sub-id: a result of its own, told apart by its place.
+        id = stable_id(*keys, str(panel.seen[id]))
     when = fhir_time(row.value(14), zone) if row.value(14) else None
     sent = row.value(11).upper()
     status = codes.code("result_status", sent)
@@ -211,9 +233,9 @@ def _observation(
             category=[{"coding": [{"system": _CATEGORY, "code": "laboratory"}]}],
             code=code,
             subject=mapping.subject,
-            encounter=encounter,
-            effectiveDateTime=when or effective,
-            issued=issued,
+            encounter=panel.encounter,
+            effectiveDateTime=when or panel.effective,
+            issued=panel.issued,
             performer=performers,
             interpretation=interpretations(row, mapping.warnings),
             note=[{"text": text} for note in notes if (text := _note(note))],
