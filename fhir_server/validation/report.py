@@ -12,14 +12,14 @@ from typing import Any
 from fhir_server.errors import Issue
 
 MAX_ISSUES = 100
-"""More issues than this are not listed one by one."""
+"""More errors than this are not listed one by one, nor more warnings; warnings never keep an error from being found."""
 
 Path = tuple[Any, str, int]
 """Where a check stands: (path of the parent or None, element name, index or -1). Cheap to make, rendered only for an issue."""
 
 
 class Enough(Exception):
-    """The limit of issues is reached; ends the validation."""
+    """The limit of errors is reached; ends the validation."""
 
 
 def expression(path: Path | None) -> str:
@@ -77,23 +77,28 @@ class Fragment:
 class Report:
     """The state of one validation. `fragments` belong to the resource being checked; `conditional` allows `Type?criteria` references."""
 
-    __slots__ = ("conditional", "fragments", "holder", "issues")
+    __slots__ = ("_errors", "conditional", "fragments", "holder", "issues")
 
     def __init__(self, conditional: bool = False) -> None:
         self.issues: list[Issue] = []
+        self._errors = 0
         self.fragments: list[Fragment] = []
         self.holder = -1
         self.conditional = conditional
 
     def add(self, code: str, path: Path, english: str, chinese: str, *, syntax: bool = False, severity: str = "error") -> None:
         """One issue; both texts get the element's expression in front."""
+        refusing = severity == "error"
+        if not refusing and len(self.issues) - self._errors >= MAX_ISSUES:
+            return
         where = expression(path)
         self.issues.append(Issue(code, f"{where}: {english}", (where,), severity, f"{where}：{chinese}", syntax))
-        if len(self.issues) >= MAX_ISSUES:
+        self._errors += refusing
+        if self._errors >= MAX_ISSUES:
             raise Enough
 
     def unknown_element(self, path: Path, name: str, known: Any) -> None:
-        near = get_close_matches(name, list(known), n=1)
+        near = get_close_matches(name, list(known), n=1) if len(name) <= 64 else []
         hint, hint_zh = (f"; did you mean '{near[0]}'?", f"，是否应为“{near[0]}”？") if near else ("", "")
         shown_name = shown(name)
         self.add(

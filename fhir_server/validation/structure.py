@@ -18,7 +18,7 @@ __all__ = ["MAX_ISSUES", "check", "status_of", "validate"]
 
 
 def validate(resource: Any, *, bundle_entry: bool = False) -> list[Issue]:
-    """All structural issues of a resource (at most MAX_ISSUES and a note that there are more); errors refuse it, warnings do not.
+    """All structural issues of a resource (at most MAX_ISSUES errors and a note that there are more); errors refuse it, warnings do not.
 
     `bundle_entry`: the resource comes from a transaction or batch, where conditional references (`Patient?identifier=…`) may stand.
     """
@@ -26,8 +26,8 @@ def validate(resource: Any, *, bundle_entry: bool = False) -> list[Issue]:
     try:
         _validator().resource(resource, None, report)
     except Enough:
-        more = f"There are {MAX_ISSUES} issues or more; the others are not listed"
-        report.issues.append(Issue("too-costly", more, severity="information", zh=f"问题达到 {MAX_ISSUES} 个，其余未列出"))
+        more = f"There are {MAX_ISSUES} errors or more; the others are not listed"
+        report.issues.append(Issue("too-costly", more, severity="information", zh=f"错误达到 {MAX_ISSUES} 个，其余未列出"))
     return report.issues
 
 

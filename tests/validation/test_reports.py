@@ -142,6 +142,17 @@ def test_the_list_of_issues_has_an_end() -> None:
     assert status_of(issues) == 400
 
 
+def test_many_warnings_do_not_hide_an_error() -> None:
+    entries = [{"fullUrl": f"http://x/Patient/a{number}", "resource": patient(id="b")} for number in range(MAX_ISSUES * 2)]
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [*entries, entries[0]], "total": 1}
+    assert {"Bundle.entry[200].fullUrl", "Bundle.total"} <= {issue.expression[0] for issue in validate(bundle) if issue.severity == "error"}
+    assert sum(issue.severity == "warning" for issue in validate(bundle)) == MAX_ISSUES
+    empty = {"status": "generated", "div": '<div xmlns="http://www.w3.org/1999/xhtml">\n</div>'}
+    told = [{"resource": patient(text=empty)} for _ in range(MAX_ISSUES * 2)]
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [*told, {"resource": patient(gender="maleX")}]}
+    assert verdict(bundle) == (422, [("code-invalid", "Bundle.entry[200].resource.gender")])
+
+
 def test_one_validation_does_not_show_in_the_next() -> None:
     """The checks are compiled once and shared; what one finds is its own."""
     with pytest.raises(FhirError):
