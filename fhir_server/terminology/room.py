@@ -1,0 +1,68 @@
+"""The code systems and value sets that are known here, worked out when they are first asked for.
+
+Specification: https://hl7.org/fhir/R4/terminology-service.html
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fhir_server.terminology.code_systems import CodeSystem
+from fhir_server.terminology.value_sets import Content, NotEnumerable, content_of
+
+KEPT = 200
+"""Code systems, and value sets, that stay worked out."""
+Source = Callable[[str], Mapping[str, Any] | None]
+"""Canonical (perhaps with |version) -> the resource, or None."""
+
+
+class Terminology:
+    """Answers from the resources that `source` finds."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._systems: OrderedDict[str, CodeSystem | None] = OrderedDict()
+        self._sets: OrderedDict[str, Content] = OrderedDict()
+
+    def code_system(self, url: str, version: str = "") -> CodeSystem | None:
+        """A code system by its URL, or None where it is not here."""
+        canonical = f"{url}|{version}" if version else url
+        if canonical in self._systems:
+            self._systems.move_to_end(canonical)
+            return self._systems[canonical]
+        resource = self._source(canonical)
+        made = CodeSystem.of(resource) if resource is not None and resource.get("resourceType") == "CodeSystem" else None
+        _keep(self._systems, canonical, made)
+        return made
+
+    def value_set(self, canonical: str) -> Content | None:
+        """The content of a value set, or None where it is not here. Raises NotEnumerable where its content cannot be told."""
+        return self._content(canonical, ())
+
+    def _content(self, canonical: str, within: tuple[str, ...]) -> Content | None:
+        if canonical in self._sets:
+            self._sets.move_to_end(canonical)
+            return self._sets[canonical]
+        resource = self._source(canonical)
+        if resource is None or resource.get("resourceType") != "ValueSet":
+            return None
+
+        def imported(other: str) -> Content:
+            if other in (*within, canonical):
+                raise NotEnumerable(f"the value set {other} imports itself")
+            found = self._content(other, (*within, canonical))
+            if found is None:
+                raise NotEnumerable(f"the imported value set {other} is not here")
+            return found
+
+        made = content_of(resource, self.code_system, imported)
+        _keep(self._sets, canonical, made)
+        return made
+
+
+def _keep(kept: OrderedDict[str, Any], key: str, value: Any) -> None:
+    kept[key] = value
+    if len(kept) > KEPT:
+        kept.popitem(last=False)

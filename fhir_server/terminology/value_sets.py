@@ -1,0 +1,157 @@
+"""A ValueSet's `compose` worked out: the codes that are known, and the systems of which all codes are in it.
+
+Specification: https://hl7.org/fhir/R4/valueset.html#compositions, filters: https://hl7.org/fhir/R4/valueset-filter-operator.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fhir_server.terminology.code_systems import CodeSystem, Concept
+
+Coding = tuple[str, str]
+"""(system, code)"""
+Systems = Callable[[str, str], CodeSystem | None]
+"""(url, version or '') -> the code system, or None where it is not here."""
+
+
+class NotEnumerable(Exception):
+    """The content cannot be told from what is here; the message says what is missing."""
+
+
+@dataclass(slots=True)
+class Content:
+    """`codes`: (system, code) -> display, in order. `systems`: systems that are in it as a whole and whose codes are not all known here,
+    with the codes that are excluded."""
+
+    codes: dict[Coding, str] = field(default_factory=dict)
+    systems: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def has(self, system: str, code: str) -> bool:
+        """Whether the code is in it."""
+        return (system, code) in self.codes or (system in self.systems and code not in self.systems[system])
+
+    def enumerated(self) -> dict[Coding, str]:
+        """All codes. Raises NotEnumerable where a whole system is in it whose codes are not known here."""
+        if self.systems:
+            raise NotEnumerable(f"the codes of {', '.join(sorted(self.systems))} are not known here")
+        return self.codes
+
+    def join(self, other: Content) -> None:
+        """Become the union of both."""
+        for coding, display in other.codes.items():
+            self.codes.setdefault(coding, display)
+        for system, excluded in other.systems.items():
+            self.systems[system] = self.systems[system] & excluded if system in self.systems else excluded
+
+    def meet(self, other: Content) -> Content:
+        """What is in both."""
+        codes = {coding: display for coding, display in self.codes.items() if other.has(*coding)}
+        codes.update({coding: display for coding, display in other.codes.items() if coding not in codes and self.has(*coding)})
+        shared = self.systems.keys() & other.systems.keys()
+        return Content(codes, {system: self.systems[system] | other.systems[system] for system in shared})
+
+    def without(self, other: Content) -> Content:
+        """What is in this and not in the other."""
+        codes = {coding: display for coding, display in self.codes.items() if not other.has(*coding)}
+        systems: dict[str, frozenset[str]] = {}
+        for system, excluded in self.systems.items():
+            if system in other.systems:  # only what the other leaves out of the system stays
+                codes.update({(system, code): "" for code in other.systems[system] - excluded if not other.has(system, code)})
+            else:
+                systems[system] = excluded | {code for its_system, code in other.codes if its_system == system}
+        return Content(codes, systems)
+
+
+def content_of(resource: Mapping[str, Any], systems: Systems, imported: Callable[[str], Content]) -> Content:
+    """The content of a ValueSet resource: its `compose`, or its stored expansion where it has no other.
+
+    `imported(canonical)`: the content of another value set. Raises NotEnumerable for a filter over a system that is not here.
+    """
+    compose = resource.get("compose")
+    if not compose:
+        return Content(dict(_expanded(resource.get("expansion", {}).get("contains", ()))))
+    whole = Content()
+    for row in compose.get("include", ()):
+        whole.join(_selected(row, systems, imported))
+    for row in compose.get("exclude", ()):
+        whole = whole.without(_selected(row, systems, imported))
+    return whole
+
+
+def _expanded(rows: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Coding, str]]:
+    for row in rows:
+        if row.get("code") and not row.get("abstract"):
+            yield (row.get("system", ""), row["code"]), row.get("display", "")
+        yield from _expanded(row.get("contains", ()))
+
+
+def _selected(row: Mapping[str, Any], systems: Systems, imported: Callable[[str], Content]) -> Content:
+    """One include or exclude: what its system part and all of its value sets have in common."""
+    found: Content | None = None
+    url = row.get("system")
+    if url:
+        found = _of_system(row, url, systems(url, row.get("version", "")))
+    for canonical in row.get("valueSet", ()):
+        other = imported(canonical)
+        found = other if found is None else found.meet(other)
+    return found or Content()
+
+
+def _of_system(row: Mapping[str, Any], url: str, system: CodeSystem | None) -> Content:
+    if row.get("concept"):
+        displays = {concept["code"]: concept.get("display", "") for concept in row["concept"]}
+        known = system.concepts if system else {}
+        return Content({(url, code): display or (known[code].display if code in known else "") for code, display in displays.items()})
+    filters = row.get("filter", ())
+    if system is None or not system.whole:
+        if filters:
+            tests = ", ".join(f"{one.get('property')} {one.get('op')} {one.get('value')}" for one in filters)
+            raise NotEnumerable(f"the filter {tests} needs the code system {url}, which is not here")
+        return Content({}, {url: frozenset()})
+    chosen: Iterable[Concept] = system.concepts.values()
+    for one in filters:
+        test = _filter(system, one.get("property", ""), one.get("op", ""), str(one.get("value", "")))
+        chosen = [concept for concept in chosen if test(concept)]
+    return Content({(url, concept.code): concept.display for concept in chosen})
+
+
+def _filter(system: CodeSystem, property: str, operator: str, value: str) -> Callable[[Concept], bool]:
+    """Raises NotEnumerable for an operator that FHIR does not define."""
+    if operator in ("is-a", "descendent-of", "is-not-a"):
+        below = set(system.below(value))
+        if operator == "descendent-of":
+            below.discard(value)
+        return (lambda concept: concept.code not in below) if operator == "is-not-a" else (lambda concept: concept.code in below)
+    if operator == "generalizes":
+        above = set(system.above(value))
+        return lambda concept: concept.code in above
+    if operator == "exists":
+        return lambda concept: bool(_values(system, concept, property)) == (value == "true")
+    if operator == "=":
+        return lambda concept: value in _values(system, concept, property)
+    if operator in ("in", "not-in"):
+        wanted = set(value.split(","))
+        return lambda concept: wanted.isdisjoint(_values(system, concept, property)) == (operator == "not-in")
+    if operator == "regex":
+        try:
+            pattern = re.compile(value)
+        except re.error as fault:
+            raise NotEnumerable(f"the regular expression '{value[:80]}' cannot be read: {fault}") from None
+        return lambda concept: any(pattern.fullmatch(one) for one in _values(system, concept, property))
+    raise NotEnumerable(f"the filter operator '{operator}' is not one of FHIR R4")
+
+
+def _values(system: CodeSystem, concept: Concept, name: str) -> list[str]:
+    """The values of a property as texts; code, display, definition, parent and child are properties of every system."""
+    if name in ("code", "concept"):
+        return [concept.code]
+    if name in ("display", "definition"):
+        text: str = getattr(concept, name)
+        return [text] if text else []
+    if name in ("parent", "child"):
+        return list((system.parents if name == "parent" else system.children).get(concept.code, ()))
+    return [("true" if value else "false") if isinstance(value, bool) else str(value) for value in concept.values_of(name)]
