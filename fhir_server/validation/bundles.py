@@ -16,10 +16,10 @@ _RESPONSES = frozenset({"batch-response", "transaction-response", "history"})
 
 
 def check_bundle(bundle: dict[str, Any], path: Path, report: Report) -> None:
-    """All bdl invariants of one Bundle."""
+    """All bdl invariants of one Bundle. Without a type (which is told elsewhere) those that depend on it say nothing."""
     kind = bundle.get("type")
     kind = kind if isinstance(kind, str) else None
-    if "total" in bundle and kind not in ("searchset", "history"):
+    if "total" in bundle and kind and kind not in ("searchset", "history"):
         english = f"total is only allowed in a searchset or history, not in a {kind}"
         report.broken((path, "total", -1), "bdl-1", english, "total 只允许出现在 searchset 或 history 中")
     entries = bundle.get("entry")
@@ -36,12 +36,12 @@ def check_bundle(bundle: dict[str, Any], path: Path, report: Report) -> None:
 
 
 def _check_entry(entry: dict[str, Any], kind: str | None, path: Path, report: Report) -> None:
-    if "search" in entry and kind != "searchset":
+    if "search" in entry and kind and kind != "searchset":
         report.broken(
             (path, "search", -1), "bdl-2", f"search is only allowed in a searchset, not in a {kind}", "search 只允许出现在 searchset 中"
         )
     for name, kinds, key in (("request", _REQUESTS, "bdl-3"), ("response", _RESPONSES, "bdl-4")):
-        if (name in entry) != (kind in kinds):
+        if kind and (name in entry) != (kind in kinds):
             rule, rule_zh = ("needs", "必须有") if kind in kinds else ("must not have", "不得有")
             report.broken((path, name, -1), key, f"an entry of a {kind} {rule} a {name}", f"{kind} 的条目{rule_zh} {name}")
     if not ("resource" in entry or "request" in entry or "response" in entry):

@@ -185,6 +185,12 @@ def test_a_type_of_a_wrong_form_is_told(kind: Any) -> None:
     assert ("structure", "Bundle.type") in verdict({"resourceType": "Bundle", "type": kind, "entry": [{"resource": PATIENT}]})[1]
 
 
+def test_without_a_type_its_rules_say_nothing() -> None:
+    """The missing type is told; what an entry needs depends on it."""
+    entry = {"resource": PATIENT, "request": REQUEST, "search": {"mode": "match"}}
+    assert verdict({"resourceType": "Bundle", "entry": [entry], "total": 1}) == (422, [("required", "Bundle.type")])
+
+
 # --- Parameters
 
 
