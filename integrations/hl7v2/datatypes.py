@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -40,7 +41,12 @@ class Source:
 
     def local_system(self, table: str) -> str:
         """The system of the sender's own codes."""
-        return f"urn:source:{self.name}:{quote(table.lower() or 'local', safe='-._~')}"
+        return _local_system(self.name, table)
+
+
+@lru_cache(maxsize=1024)
+def _local_system(name: str, table: str) -> str:
+    return f"urn:source:{name}:{quote(table.lower() or 'local', safe='-._~')}"
 
 
 def authority_system(namespace: str, universal: str, kind: str, source: Source) -> str:
@@ -139,6 +145,8 @@ def telecom(field: Field, default_use: str | None = None) -> Element | None:
 
 def coding_system(name: str, code: str, source: Source, table: str) -> str:
     """The URI of a coding system's name (table 0396); ICD-10 codes that WHO does not have are China's; unknown names are the sender's."""
+    if not name:
+        return source.local_system(table)
     known = codes.code("code_system", name.strip())
     if known and known.endswith("/icd-10") and not _WHO_ICD10.match(code):
         return _CHINESE_ICD10
@@ -154,18 +162,25 @@ def concept(field: Field, source: Source, table: str = "local") -> Element | Non
     """CWE, CE, IS, ST → CodeableConcept with both triplets."""
     codings = []
     for at in (1, 4):
-        value, display, system = field.part(at), field.part(at + 1), field.part(at + 2)
+        value = field.part(at)
         if value:
-            codings.append(present(system=coding_system(system, value, source, table), code=value.strip(), display=display))
+            coding = {"system": coding_system(field.part(at + 2), value, source, table), "code": value.strip()}
+            if display := field.part(at + 1):
+                coding["display"] = display
+            codings.append(coding)
     text = field.part(9) or field.part(2) or field.part(5)
-    if not codings and not text:
-        return None
-    return present(coding=codings, text=text or field.part(1))
+    if not codings:
+        return {"text": text} if text else None
+    return {"coding": codings, "text": text or field.part(1)}
 
 
 def unit(field: Field) -> Element:
-    """OBX-6 → unit, system and code of a Quantity: UCUM where it is known, the text always."""
-    code, text, system = field.part(1), field.part(2), field.part(3)
+    """OBX-6 → unit, system and code of a Quantity: UCUM where it is known, the text always. Not to be changed."""
+    return _unit(field.part(1), field.part(2), field.part(3))
+
+
+@lru_cache(maxsize=1024)
+def _unit(code: str, text: str, system: str) -> Element:
     shown = text or code
     if not shown:
         return {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Any
 
 from integrations.hl7v2 import codes
@@ -112,7 +113,8 @@ def _time(text: str) -> Element | None:
 
 
 def _quantity(comparator: str, digits: str, segment: Segment) -> Element:
-    return present(value=decimal(digits), comparator=comparator) | unit(segment.field(6))
+    start: Element = {"value": decimal(digits), "comparator": comparator} if comparator else {"value": decimal(digits)}
+    return start | unit(segment.field(6))
 
 
 def _structured(parts: list[str], segment: Segment) -> Element | None:
@@ -135,17 +137,22 @@ def _structured(parts: list[str], segment: Segment) -> Element | None:
 
 def _bounds(text: str, measure: Element) -> Element:
     """Low and high of a written range, as far as it can be read."""
+    return {side: {"value": decimal(digits), **measure} for side, digits in _edges(text)}
+
+
+@lru_cache(maxsize=1024)
+def _edges(text: str) -> tuple[tuple[str, str], ...]:
+    """('low' or 'high', digits) of a written range."""
     text = unicodedata.normalize("NFKC", text).strip()
     if found := _RANGE.match(text):
         low, high = number(found[1]), number(found[2])
         if low and high:
-            return {"low": {"value": decimal(low[1]), **measure}, "high": {"value": decimal(high[1]), **measure}}
+            return ("low", low[1]), ("high", high[1])
     if found := _EDGE.match(text):
         edge = number(found[2])
         if edge:
-            side = "high" if found[1] in ("<", "<=", "≤") else "low"
-            return {side: {"value": decimal(edge[1]), **measure}}
-    return {}
+            return (("high" if found[1] in ("<", "<=", "≤") else "low", edge[1]),)
+    return ()
 
 
 def reference_ranges(segment: Segment) -> list[Element]:
@@ -154,7 +161,7 @@ def reference_ranges(segment: Segment) -> list[Element]:
     if not text:
         return []
     measure = unit(segment.field(6))
-    sexes = _SEXES.findall(text)
+    sexes = _SEXES.findall(text) if "男" in text and "女" in text else []
     if len(sexes) >= 2:
         return [
             _bounds(part, measure)
