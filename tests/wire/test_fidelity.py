@@ -120,7 +120,7 @@ def test_tags_and_profiles_of_the_client_survive(client):
 
 
 def test_official_examples_come_back_as_they_are(client, corpus):
-    """One example of each type that has a small one; the whole collection is stored by tests/corpus."""
+    """One example of each type that has a small one; the whole collection is stored by tests/validation/test_examples_over_the_wire."""
     seen: set[str] = set()
     for name, content in official_examples(corpus):
         if len(content) > 60_000:
