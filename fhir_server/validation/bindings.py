@@ -33,10 +33,14 @@ _MIME_TEXT = ("must be a media type such as text/plain (BCP 13)", "必须是媒�
 _CURRENCY_TEXT = ("must be a currency code of three capitals such as CNY (ISO 4217)", "必须是三位大写货币代码，如 CNY")
 _LANGUAGE_TEXT = ("must be a language tag such as zh-CN (BCP 47)", "必须是语言标签，如 zh-CN（BCP 47）")
 
+_BCP_47 = "urn:ietf:bcp:47"
+ALL_LANGUAGES = _VALUE_SET + "all-languages"
+
 FORMS: dict[str, tuple[re.Pattern[str], tuple[str, str]]] = {
     _VALUE_SET + "mimetypes": (_MIME, _MIME_TEXT),
     _VALUE_SET + "currencies": (_CURRENCY, _CURRENCY_TEXT),
-    _VALUE_SET + "all-languages": (_LANGUAGE, _LANGUAGE_TEXT),
+    ALL_LANGUAGES: (_LANGUAGE, _LANGUAGE_TEXT),
+    "http://www.rfc-editor.org/bcp/bcp13.txt": (_MIME, _MIME_TEXT),
 }
 """Value sets without a list: the form that their codes have."""
 
@@ -102,6 +106,21 @@ def bound_concept(check: ObjectCheck, codings: frozenset[tuple[str, str]], value
         _report_concept(given, codings, value_set, path, report)
 
     return bound
+
+
+def language_concept(check: ObjectCheck) -> ObjectCheck:
+    """The check of a CodeableConcept of languages: what says that it is a language tag has the form of one; other systems are free."""
+
+    def language(value: Any, path: Path, report: Report) -> None:
+        check(value, path, report)
+        given = value.get("coding") if type(value) is dict else None
+        for index, coding in enumerate(given if type(given) is list else ()):
+            system, code = _pair(coding) if type(coding) is dict else ("", "")
+            if system == _BCP_47 and code and not _LANGUAGE.match(code):
+                place = ((path, "coding", index), "code", -1)
+                report.add("code-invalid", place, f"{shown(code)} {_LANGUAGE_TEXT[0]}", f"{shown(code)} {_LANGUAGE_TEXT[1]}")
+
+    return language
 
 
 def _pair(coding: dict[str, Any]) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fhir_server.model.definitions import Definitions, ElementDef, TypeDef
 from fhir_server.validation import references
-from fhir_server.validation.bindings import bound_concept, code_rule
+from fhir_server.validation.bindings import ALL_LANGUAGES, bound_concept, code_rule, language_concept
 from fhir_server.validation.bundles import check_bundle
 from fhir_server.validation.elements import (
     ObjectCheck,
@@ -226,6 +226,8 @@ class Validator:
             codings = self._known.codings(binding.value_set)
             if codings is not None:
                 return bound_concept(check, codings, binding.value_set)
+        if element.max_value_set == ALL_LANGUAGES and type_name == "CodeableConcept":
+            return language_concept(check)
         return check
 
 
