@@ -23,6 +23,7 @@ from definitions_expansion import Expander  # noqa: E402
 from definitions_tables import compile_tables  # noqa: E402
 
 Resource = dict[str, Any]
+PACKAGE = ("hl7.fhir.r4.core", "4.0.1")
 KINDS = {
     "StructureDefinition", "SearchParameter", "ValueSet", "CodeSystem", "ConceptMap", "OperationDefinition", "CapabilityStatement",
     "CompartmentDefinition", "NamingSystem", "StructureMap",
@@ -41,19 +42,30 @@ def trimmed(resource: Resource) -> Resource:
 
 
 def read_package(path: Path) -> list[Resource]:
-    """All conformance resources of the package, trimmed, sorted by type and id."""
+    """All conformance resources of the package, trimmed, sorted by type and id. Raises ValueError for another package."""
     found = []
     with tarfile.open(path) as package:
         for member in package:
             name = Path(member.name)
+            if member.name == "package/package.json":
+                _check_package(json.loads(_content(package, member)))
             if name.parent != Path("package") or name.suffix != ".json" or name.name.split("-")[0] not in KINDS:
                 continue
-            content = package.extractfile(member)
-            assert content
-            resource = json.loads(content.read())
+            resource = json.loads(_content(package, member))
             if resource.get("resourceType") in KINDS:
                 found.append(trimmed(resource))
     return sorted(found, key=lambda resource: (resource["resourceType"], resource["id"]))
+
+
+def _content(package: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = package.extractfile(member)
+    return content.read() if content else b""
+
+
+def _check_package(manifest: Resource) -> None:
+    have = (manifest.get("name"), manifest.get("version"))
+    if have != PACKAGE:
+        raise ValueError(f"this is {have[0]} {have[1]}, not {PACKAGE[0]} {PACKAGE[1]}")
 
 
 def packed(text: str) -> bytes:
@@ -66,14 +78,28 @@ def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def _say(what: str) -> None:
+    """Progress, for whoever watches."""
+    if sys.stderr.isatty():
+        print(what, file=sys.stderr)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("package", type=Path)
     parser.add_argument("--out", type=Path, default=ROOT / "profiles" / "r4")
     options = parser.parse_args()
-    resources = read_package(options.package)
+    _say("reading the package ...")
+    try:
+        resources = read_package(options.package)
+    except (OSError, tarfile.TarError, ValueError) as fault:
+        parser.error(f"{options.package}: {fault}")
+    if not resources:
+        parser.error(f"{options.package}: no conformance resources in it")
+    _say(f"compressing {len(resources)} resources (some seconds) ...")
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "definitions.ndjson.xz").write_bytes(packed("".join(compact(resource) + "\n" for resource in resources)))
+    _say("compiling the tables ...")
     tables = compile_tables(resources, Expander(resources))
     (options.out / "tables.json.xz").write_bytes(packed(compact(tables)))
     print(f"{len(resources)} resources, {len(tables['types'])} types, {len(tables['search'])} search parameters")

@@ -191,5 +191,23 @@ def test_the_data_is_rebuilt_byte_for_byte(corpus: Path, tmp_path: Path) -> None
         assert digest(tmp_path / name) == digest(FOLDER / name), name
 
 
+@pytest.mark.parametrize(
+    "content", [None, b"no archive", {"name": "hl7.fhir.r4b.core", "version": "4.3.0"}], ids=["missing", "no archive", "other"]
+)
+def test_another_package_is_refused(tmp_path: Path, content: Any) -> None:
+    package = tmp_path / "package.tgz"
+    if isinstance(content, bytes):
+        package.write_bytes(content)
+    elif content:
+        (tmp_path / "package.json").write_text(json.dumps(content), encoding="utf-8")
+        with tarfile.open(package, "w:gz") as archive:
+            archive.add(tmp_path / "package.json", "package/package.json")
+    line = [sys.executable, "scripts/build_definitions.py", str(package), "--out", str(tmp_path / "out")]
+    ended = subprocess.run(line, cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert str(package) in ended.stderr and "Traceback" not in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
