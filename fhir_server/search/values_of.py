@@ -210,8 +210,9 @@ def _ranged(
     inside = make(upper, low_min=low, high_max=high)
     if prefix == "eq":
         return inside
-    if prefix == "ne":
-        return Not(inside)
+    if prefix == "ne":  # some value is not within; what has no value is not unequal to anything
+        above = make(frozenset() if half_open else frozenset({"high_min"}), high_min=high)
+        return Or((make(frozenset({"low_max"}), low_max=low), above))
     if prefix == "ap":
         return make(low_max=high, high_min=low)
     if prefix in ("gt", "ge"):
