@@ -24,6 +24,10 @@ _WHO_ICD10 = re.compile(r"[A-Z]\d\d(?:\.\d{1,2})?\Z", re.ASCII)
 _CHINESE_ICD10 = "urn:oid:2.16.156.10011.2.3.3.11"
 _OID = re.compile(r"[0-2](?:\.\d+)+\Z", re.ASCII)
 _CJK = re.compile(r"[\u3400-\u9fff\U00020000-\U0003ffff]")
+_REPEATED = 100
+"""Signs of texts whose reading is kept, because they come again; longer ones would fill the memory."""
+_LONGEST = 40
+"""Signs of a number; a longer one is no measurement, and kept as text."""
 _PLAIN = re.compile(r"(?:0|[1-9]\d*)(?:\.\d+)?\Z", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)\Z", re.ASCII)
 
@@ -41,7 +45,7 @@ class Source:
 
     def local_system(self, table: str) -> str:
         """The system of the sender's own codes."""
-        return _local_system(self.name, table)
+        return (_local_system if len(self.name) <= _REPEATED else _local_system.__wrapped__)(self.name, table)
 
 
 @lru_cache(maxsize=1024)
@@ -176,7 +180,8 @@ def concept(field: Field, source: Source, table: str = "local") -> Element | Non
 
 def unit(field: Field) -> Element:
     """OBX-6 → unit, system and code of a Quantity: UCUM where it is known, the text always. Not to be changed."""
-    return _unit(field.part(1), field.part(2), field.part(3))
+    work = _unit if len(field.raw) <= _REPEATED else _unit.__wrapped__
+    return work(field.part(1), field.part(2), field.part(3))
 
 
 @lru_cache(maxsize=1024)
@@ -193,6 +198,8 @@ _COMPARATORS = (("<=", "<="), (">=", ">="), ("≤", "<="), ("≥", ">="), ("＜"
 
 def number(text: str) -> tuple[str, str] | None:
     """(comparator, digits as sent) of '7.80', '<0.5', '≤ 3' or full-width digits; None for what is no number."""
+    if len(text) > _LONGEST:
+        return None
     if _PLAIN.match(text):
         return "", text
     text = unicodedata.normalize("NFKC", text.strip())

@@ -104,7 +104,7 @@ class Filing:
             stored = outcome.stored
             if stored is not None and stored.type in _REMEMBERED:
                 key = stored.type, stored.id
-                self._memory.keep(key, version_of(stored), self.mapping.resources[key])
+                self._memory.keep(key, version_of(stored), self.mapping.resources[key], len(stored.body))
 
     def _provenance(self, writes: list[Write]) -> Write:
         application, facility = self._message.sender

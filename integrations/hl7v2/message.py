@@ -9,10 +9,13 @@ import re
 from collections.abc import Iterator
 from zoneinfo import ZoneInfo
 
-from integrations.hl7v2.errors import REQUIRED, SEQUENCE, VERSION, Refusal
+from integrations.hl7v2.errors import DATA_TYPE, REQUIRED, SEQUENCE, VERSION, Refusal
 from integrations.hl7v2.times import fhir_time, parse_moment
 
 _VERSION = re.compile(r"2\.(?:1|2|3(?:\.1)?|4|5(?:\.1)?|6|7(?:\.1)?|8(?:\.[12])?)\Z")
+MAX_SEGMENTS = 10_000
+MAX_REPETITIONS = 1_000
+"""More of them are refused: they would hold up other senders, and no laboratory sends them."""
 _SEGMENT = re.compile(r"[A-Za-z][A-Za-z0-9]{2}\Z", re.ASCII)
 DELETE = '""'
 """The value that deletes: as opposed to an empty one, which leaves what is there."""
@@ -140,7 +143,11 @@ class Segment:
     def fields(self, number: int) -> list[Field]:
         """All repetitions that are not empty."""
         raw = self.raw_field(number)
-        return [Field(one, self._marks) for one in raw.split(self._marks.repetition) if one] if raw else []
+        if not raw:
+            return []
+        if raw.count(self._marks.repetition) > MAX_REPETITIONS:
+            raise Refusal("AE", DATA_TYPE, f"The field has more than {MAX_REPETITIONS} repetitions", self.place(number))
+        return [Field(one, self._marks) for one in raw.split(self._marks.repetition) if one]
 
     def value(self, number: int, component: int = 1) -> str:
         """A component of the first repetition, unescaped."""
@@ -161,9 +168,13 @@ class Message:
     """A parsed message. Raises Refusal for what no acknowledgement could be given to in the ordinary way."""
 
     def __init__(self, text: str) -> None:
+        if text.count("\r") + text.count("\n") > 2 * MAX_SEGMENTS:
+            raise Refusal("AE", SEQUENCE, f"The message has more than {MAX_SEGMENTS} segments; send it in parts", "MSH")
         lines = [line for line in text.replace("\r\n", "\r").replace("\n", "\r").split("\r") if line.strip()]
         if not lines:
             raise Refusal("AR", SEQUENCE, "The message is empty", "MSH")
+        if len(lines) > MAX_SEGMENTS:
+            raise Refusal("AE", SEQUENCE, f"The message has more than {MAX_SEGMENTS} segments; send it in parts", "MSH")
         lines[0] = lines[0].lstrip()
         self.marks = Delimiters(lines[0])
         counts: dict[str, int] = {}

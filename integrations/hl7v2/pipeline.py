@@ -30,7 +30,7 @@ from integrations.hl7v2.charset import decode
 from integrations.hl7v2.datatypes import Source
 from integrations.hl7v2.errors import DATA_TYPE, DUPLICATE_KEY, INTERNAL, LOCKED, UNKNOWN_KEY, Refusal
 from integrations.hl7v2.filing import Ambiguous, Filing, Mistaken
-from integrations.hl7v2.mapping import Handler, handler_of, stable_id
+from integrations.hl7v2.mapping import Handler, Mapping, handler_of, stable_id
 from integrations.hl7v2.maps import HANDLERS
 from integrations.hl7v2.maps.persons import keys_of
 from integrations.hl7v2.memory import Memory
@@ -41,6 +41,8 @@ _ATTEMPTS = 8
 """How often a message is mapped anew because the store was not as believed; twice is usual after a start."""
 _MATCHED = 6
 """Identifiers of a message by which its patient is looked up."""
+LARGE = 32 * 1024
+"""Bytes from which on a message is worked on beside the event loop."""
 _HEADER = 2048
 """Bytes of a message that cannot be decoded in which its header is looked for."""
 _SEGMENTS = {
@@ -77,6 +79,18 @@ class Locks:
                 self._held[key] = lock, users - 1
 
 
+async def _aside(raw: bytes, work: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of some work on a message; on a large one in a thread, so that it does not hold up other connections."""
+    return await asyncio.to_thread(work, *arguments) if len(raw) > LARGE else work(*arguments)
+
+
+def _map(mapping: Mapping, handler: Handler) -> None:
+    """Map a message and check what it became; raises Refusal and FhirError."""
+    handler(mapping)
+    for resource in mapping.resources.values():
+        structure.check(resource)
+
+
 class Pipeline:
     """Handles messages for one store, and counts them in `metrics`."""
 
@@ -109,8 +123,8 @@ class Pipeline:
         message: Message | None = None
         text = ""
         try:
-            text, entry.charset, warnings = decode(raw)
-            message = Message(text)
+            text, entry.charset, warnings = await _aside(raw, decode, raw)
+            message = await _aside(raw, Message, text)
             source = Source(message.sender[0] or message.sender[1] or "default", self._zone)
             entry.describe(message, source.name)
             message.check_header()
@@ -131,7 +145,7 @@ class Pipeline:
 
     async def _file(self, entry: journal.Entry, message: Message, source: Source, warnings: list[str]) -> str:
         handler = handler_of(message)
-        keys = keys_of(message, source)
+        keys = await _aside(entry.raw, keys_of, message, source)
         async with self._locks.of(f"{keys[0][0]}|{keys[0][1]}"):
             if (before := await journal.claim_of(self._store, entry)) is not None:
                 return await self._again(entry, message, before.data)
@@ -162,9 +176,7 @@ class Pipeline:
         latest = await journal.latest_of(self._store, source.name, patient_id) if message.type == "ADT" else {}
         criteria = [Query(("Patient",), KeyMatch(self._identifier, system, value), limit=2) for system, value in keys[:_MATCHED]]
         filing = Filing(entry, message, source, keys, own_id, patient_id, self._memory, latest, criteria)
-        handler(filing.mapping)
-        for resource in filing.mapping.resources.values():
-            structure.check(resource)
+        await _aside(entry.raw, _map, filing.mapping, handler)
         filing.finish([*warnings, *filing.mapping.warnings], self._moment())
         return filing
 

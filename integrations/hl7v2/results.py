@@ -20,6 +20,8 @@ _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 _RANGE = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:-{1,2}|~|—|–|to|至)\s*(-?\d+(?:\.\d+)?)\Z", re.ASCII | re.I)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z", re.ASCII)
 _EDGE = re.compile(r"(<=|>=|≤|≥|<|>)\s*(-?\d+(?:\.\d+)?)\Z")
+_LONGEST = 200
+"""Signs of a range that is read; a longer one is kept as text."""
 _SEXES = re.compile(r"(男|女)(?:性)?\s*[:：]?\s*([^;；,，男女]+)")
 
 
@@ -137,7 +139,8 @@ def _structured(parts: list[str], segment: Segment) -> Element | None:
 
 def _bounds(text: str, measure: Element) -> Element:
     """Low and high of a written range, as far as it can be read."""
-    return {side: {"value": decimal(digits), **measure} for side, digits in _edges(text)}
+    edges = _edges(text) if len(text) <= _LONGEST else ()
+    return {side: {"value": decimal(digits), **measure} for side, digits in edges}
 
 
 @lru_cache(maxsize=1024)

@@ -11,19 +11,23 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 _FORM = re.compile(r"(\d{4})(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6}))?)?)?)?)?)?([+-]\d{4})?\Z", re.ASCII)
+_LONGEST = 60
 _DASHED = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d))?)?\Z", re.ASCII)
 
 
-@lru_cache(maxsize=2048)
 def fhir_time(text: str, zone: ZoneInfo) -> str | None:
     """A FHIR dateTime of a v2 one ('20260110' stays a date; '202601100845' gets seconds and zone); None for what is none."""
-    text = text.strip()
+    return _read(text.strip(), zone) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=2048)
+def _read(text: str, zone: ZoneInfo) -> str | None:
     found = _FORM.match(text)
     if found is None:
         dashed = _DASHED.match(text)
         if dashed is None:
             return None
-        return fhir_time("".join(part for part in dashed.groups() if part), zone)
+        return _read("".join(part for part in dashed.groups() if part), zone)
     year, month, day, hour, minute, second, fraction, offset = found.groups()
     try:
         if hour is None:

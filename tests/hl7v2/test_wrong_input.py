@@ -301,15 +301,37 @@ def test_a_field_of_a_megabyte_is_kept_whole(server: Server, client: httpx.Clien
     assert observation["valueString"] == text
 
 
-def test_ten_thousand_segments_and_repetitions_do_not_hold_up_others(server: Server) -> None:
+def test_thousands_of_segments_and_repetitions_do_not_hold_up_others(server: Server, client: httpx.Client) -> None:
     token = salt()
-    many = result(f"R{token}", f"C{token}") + "NTE|1||x\r" * 10_000
+    rows = [f"NM|T{at}^Test^L||{at}.5|mmol/L|1-2|H|||F" for at in range(1000)]
+    many = result(f"R{token}", f"C{token}", *rows) + "NTE|1||x\r" * 5000
     with Peer(server) as peer, Peer(server) as other:
-        peer.write(framed(many.replace("^MR|", "^MR" + f"~R{token}^^^OTHER^MR" * 1000 + "|")))
+        peer.write(framed(many.replace("^MR|", "^MR" + f"~R{token}^^^OTHER^MR" * 900 + "|")))
         began = time.monotonic()
         assert other.send(admission(f"X{token}", f"D{token}", pv1=False)).code == "AA"
         assert time.monotonic() - began < 5
         assert Ack.of(peer.answer()).code == "AA"
+    assert len(of_patient(client, f"R{token}")["Observation"]) == 1000
+
+
+@pytest.mark.parametrize(
+    ("message", "error", "place"),
+    [
+        pytest.param(result("R1", "C1") + "NTE|1||x\r" * 1_000_000, "100", "MSH", id="a million segments"),
+        pytest.param(
+            result("R1", "C1").replace("^MR|", "^MR" + "~R1^^^OTHER^MR" * 100_000 + "|"), "102", "PID-3", id="100,000 repetitions"
+        ),
+        pytest.param(result("R1", "C1", "FT|N^Note^L||" + "x" * 3_000_000 + "||||||F"), "102", "OBX", id="a text longer than FHIR allows"),
+    ],
+)
+def test_more_than_anybody_needs_is_refused_at_once(message: str, error: str, place: str, server: Server, lives: None) -> None:
+    with Peer(server) as peer, Peer(server) as other:
+        peer.write(framed(message))
+        began = time.monotonic()
+        assert other.send(GOOD.replace("ADT^A28", "ADT^A99")).code == "AR"
+        assert time.monotonic() - began < 5
+        ack = Ack.of(peer.answer())
+        assert (ack.code, ack.error, ack.place) == ("AE", error, place)
 
 
 def test_the_frame_end_alone_is_passed_over(server: Server) -> None:

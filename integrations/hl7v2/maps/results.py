@@ -145,7 +145,8 @@ def _report(group: Group, mapping: Mapping, encounter: Element | None, seen: Cou
 
 def _together(before: list[Element], observed: list[Element]) -> list[Element]:
     """The results of a report in their first order; a later message that leaves some out (a correction) does not take them away."""
-    return [*before, *(one for one in observed if one not in before)]
+    known = {one.get("reference") for one in before}
+    return [*before, *(one for one in observed if one["reference"] not in known)]
 
 
 def _report_status(request: Segment, mapping: Mapping) -> str:
