@@ -131,6 +131,10 @@ def _covered(draft: _Draft, plain: list[_Draft]) -> tuple[Source, ...]:
     return tuple(chosen) if not rest else ()
 
 
+_EXAMPLES = "http://hl7.org/fhir/SearchParameter/example"
+"""The official package holds three examples of SearchParameters, of which one would take the place of Condition.subject."""
+
+
 class Registry:
     """All parameters by resource type and code. Numbers follow from the definitions alone, so every process agrees on them."""
 
@@ -144,7 +148,7 @@ class Registry:
         """What the parser remembers of parameters with their values."""
         self.patient_code: dict[str, tuple[int, int, int]] = {}
         """type -> numbers of (reference to the patient, code, key of both)"""
-        official = [one for one in definitions.search_parameters if one.expression]
+        official = [one for one in definitions.search_parameters if one.expression and not one.url.startswith(_EXAMPLES)]
         shared = {one.code: one for one in official if one.base == ("Resource",) and one.code in SHARED}
         self._shared_definitions = shared
         next_number = 1

@@ -1,0 +1,247 @@
+"""Random queries over random resources: the server finds what a look at every resource finds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from tests.conftest import SOAK, start_server
+from tests.search import brute
+
+SEED = 20260301
+RESOURCES, QUERIES = (600, 20_000) if SOAK else (240, 1_500)
+FAMILIES = ("Chalmers", "chalmers-Smith", "Núñez", "Nunes", "Li", "Ли", "张", "章", "O'Brien", "Ångström", "angstrom")
+GIVEN = ("Ann", "Anna", "José", "Wei", "伟", "X")
+SYSTEMS = ("urn:a", "urn:b", "")
+CODES = ("1-8", "8480-6", "8867-4", "local", "LOCAL")
+UNITS = (("urn:u", "mg"), ("urn:u", "g"), ("", "mg"))
+STATUSES = {"Observation": ("final", "preliminary", "amended"), "Encounter": ("planned", "finished", "in-progress")}
+
+
+def moment(rnd: random.Random) -> str:
+    """A date or dateTime of any precision."""
+    year, month, day = rnd.choice((2022, 2023, 2024)), rnd.randint(1, 12), rnd.randint(1, 28)
+    forms = (
+        f"{year}",
+        f"{year}-{month:02}",
+        f"{year}-{month:02}-{day:02}",
+        f"{year}-{month:02}-{day:02}T{rnd.randint(0, 23):02}:{rnd.randint(0, 59):02}:{rnd.randint(0, 59):02}Z",
+        f"{year}-{month:02}-{day:02}T{rnd.randint(0, 23):02}:30:00+08:00",
+        f"{year}-{month:02}-{day:02}T12:00:00.{rnd.randint(0, 999):03}Z",
+    )
+    return rnd.choice(forms)
+
+
+def coding(rnd: random.Random) -> dict[str, str]:
+    system = rnd.choice(SYSTEMS)
+    return {**({"system": system} if system else {}), "code": rnd.choice(CODES)}
+
+
+def concept(rnd: random.Random) -> dict[str, Any]:
+    return {"coding": [coding(rnd) for _ in range(rnd.choice((1, 1, 2)))]} if rnd.random() < 0.9 else {"text": "words"}
+
+
+def period(rnd: random.Random) -> dict[str, str]:
+    ends = sorted((moment(rnd), moment(rnd)), key=lambda text: brute.span(text)[0])
+    if brute.span(ends[0])[0] > brute.span(ends[1])[1]:
+        ends.reverse()
+    made = {"start": ends[0], "end": ends[1]}
+    if rnd.random() < 0.3:
+        del made[rnd.choice(("start", "end"))]
+    return made
+
+
+def patient(rnd: random.Random, id: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"resourceType": "Patient", "id": id}
+    if rnd.random() < 0.9:
+        made["name"] = [
+            {"family": rnd.choice(FAMILIES), "given": rnd.sample(GIVEN, rnd.choice((1, 2)))} for _ in range(rnd.choice((1, 1, 2)))
+        ]
+    if rnd.random() < 0.7:
+        made["gender"] = rnd.choice(("male", "female", "other"))
+    if rnd.random() < 0.7:
+        made["birthDate"] = brute.span(moment(rnd))[0].date().isoformat()[: rnd.choice((4, 7, 10))]
+    if rnd.random() < 0.8:
+        made["identifier"] = [
+            {**({"system": system} if (system := rnd.choice(SYSTEMS)) else {}), "value": str(rnd.randint(1, 20))}
+            for _ in range(rnd.choice((1, 2)))
+        ]
+    return made
+
+
+def dated(rnd: random.Random, date: str, span: str, odds: float = 0.8) -> dict[str, Any]:
+    if rnd.random() > odds:
+        return {}
+    return {date: moment(rnd)} if rnd.random() < 0.7 else {span: period(rnd)}
+
+
+def resource(rnd: random.Random, number: int, people: int) -> dict[str, Any]:
+    type = rnd.choice(("Observation", "Observation", "Encounter", "Condition"))
+    subject = {"subject": {"reference": f"Patient/p{rnd.randrange(people)}"}}
+    head = {"resourceType": type, "id": f"x{number}"}
+    if type == "Encounter":
+        when = {"period": period(rnd)} if rnd.random() < 0.8 else {}
+        return {**head, "status": rnd.choice(STATUSES[type]), "class": coding(rnd), **subject, **when}
+    if type == "Condition":
+        return {**head, "code": concept(rnd), **subject, **dated(rnd, "onsetDateTime", "onsetPeriod")}
+    made = {**head, "status": rnd.choice(STATUSES[type]), "code": concept(rnd), **dated(rnd, "effectiveDateTime", "effectivePeriod")}
+    if rnd.random() < 0.9:
+        made |= subject
+    if rnd.random() < 0.5:
+        made["category"] = [concept(rnd) for _ in range(rnd.choice((1, 2)))]
+    if rnd.random() < 0.6:
+        system, unit = rnd.choice(UNITS)
+        made["valueQuantity"] = {
+            "value": rnd.choice((1, 5.4, 5.35, 5.45, 10, 10.04, 100, 95.5)),
+            **({"system": system, "code": unit} if system else {"unit": unit}),
+        }
+    return made
+
+
+# --- queries
+def token_value(rnd: random.Random, pool: tuple[str, ...]) -> str:
+    system, code = rnd.choice(SYSTEMS), rnd.choice(pool)
+    forms = [code, f"|{code}"] + ([f"{system}|{code}", f"{system}|"] if system else [])
+    return rnd.choice(forms)
+
+
+def several(rnd: random.Random, make: Any) -> str:
+    return ",".join(make() for _ in range(rnd.choice((1, 1, 1, 2, 3))))
+
+
+def parameter(rnd: random.Random, type: str, depth: int = 0) -> tuple[str, str]:
+    kinds = ["token", "date", "id"] + (["string"] * 2 if type == "Patient" else ["reference"])
+    kinds += ["quantity"] if type == "Observation" else []
+    if depth < 2:
+        kinds += ["has"] if type == "Patient" else ["chain"]
+    kind = rnd.choice(kinds)
+    if kind == "id":
+        return "_id", several(rnd, lambda: rnd.choice((f"p{rnd.randrange(40)}", f"x{rnd.randrange(RESOURCES)}")))
+    if kind == "has":
+        other = rnd.choice(("Observation", "Encounter", "Condition"))
+        name, value = parameter(rnd, other, depth + 1)
+        return f"_has:{other}:{rnd.choice(('patient', 'subject'))}:{name}", value
+    if kind == "chain":
+        name, value = parameter(rnd, "Patient", depth + 1)
+        return rnd.choice(("patient", "subject:Patient")) + f".{name}", value
+    missing = rnd.random() < 0.08
+    if kind == "reference":
+        base = rnd.choice(("patient", "subject"))
+        return (f"{base}:missing", rnd.choice(("true", "false"))) if missing else (base, several(rnd, lambda: _person(rnd)))
+    names = {"token": brute.TOKENS, "date": brute.DATES}.get(kind, {})
+    base = rnd.choice([name for of, name in names if of == type] or ["value-quantity" if kind == "quantity" else _name(rnd)])
+    if missing and kind != "quantity":
+        return f"{base}:missing", rnd.choice(("true", "false"))
+    if kind == "token":
+        pool = {"gender": ("male", "female"), "status": STATUSES.get(type, ()), "identifier": tuple(map(str, range(1, 21)))}.get(
+            base, CODES
+        )
+        plain = base in ("gender", "status")
+        value = several(rnd, lambda: rnd.choice(pool) if plain else token_value(rnd, pool))
+        return base + (":not" if rnd.random() < 0.2 else ""), value
+    if kind == "date":
+        return base, several(rnd, lambda: rnd.choice(("", *brute.PREFIXES)) + moment(rnd))
+    if kind == "quantity":
+        return base, several(rnd, lambda: _quantity(rnd))
+    modifier = rnd.choice(("", "", ":exact", ":contains"))
+    pool = GIVEN if base == "given" else FAMILIES
+    return base + modifier, several(rnd, lambda: _text(rnd, rnd.choice(pool), modifier))
+
+
+def _person(rnd: random.Random) -> str:
+    return rnd.choice(("", "Patient/")) + f"p{rnd.randrange(40)}"
+
+
+def _name(rnd: random.Random) -> str:
+    return rnd.choice(("family", "given", "name"))
+
+
+def _quantity(rnd: random.Random) -> str:
+    number = rnd.choice(("5.4", "5", "10", "1e2", "5.35", "10.0"))
+    unit = rnd.choice(("", "", "|urn:u|mg", "|urn:u|g", "||mg"))
+    return rnd.choice(("", "ne", "gt", "lt", "ge", "le")) + number + unit
+
+
+def _text(rnd: random.Random, text: str, modifier: str) -> str:
+    if modifier == ":exact":
+        return text
+    start = rnd.randrange(len(text)) if modifier else 0
+    cut = text[start : start + rnd.randint(1, 4)]
+    return (cut.upper() if rnd.random() < 0.3 else cut) if cut.strip("-'") else text
+
+
+# --- the comparison
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[brute.World, httpx.Client]]:
+    """Resources of which some were changed and some deleted before anybody searches."""
+    rnd = random.Random(SEED)
+    server = start_server(tmp_path_factory.mktemp("world") / "data", env={"FHIR_SERVER_TIME_ZONE": "UTC"})
+    live: brute.World = {}
+    with server.client() as client:
+
+        def write(made: list[dict[str, Any]]) -> None:
+            entries = [{"request": {"method": "PUT", "url": f"{one['resourceType']}/{one['id']}"}, "resource": one} for one in made]
+            answer = client.post("", json={"resourceType": "Bundle", "type": "batch", "entry": entries})
+            told = {entry["response"]["status"][:3] for entry in answer.json()["entry"]}
+            assert told <= {"200", "201"}, answer.text
+            live.update({f"{one['resourceType']}/{one['id']}": one for one in made})
+
+        write([patient(rnd, f"p{number}") for number in range(40)])
+        write([resource(rnd, number, 40) for number in range(RESOURCES)])
+        write([patient(rnd, f"p{number}") for number in rnd.sample(range(40), 15)])
+        for place in rnd.sample([place for place in live if not place.startswith("Patient/")], RESOURCES // 10):
+            assert client.delete(place).status_code in (200, 204)
+            del live[place]
+        yield live, client
+    server.kill()
+
+
+def test_the_server_finds_what_a_look_at_everything_finds(world: tuple[brute.World, httpx.Client]) -> None:
+    live, client = world
+    rnd = random.Random(SEED + 1)
+    hits = 0
+    for number in range(QUERIES):
+        type = rnd.choice(("Patient", "Observation", "Observation", "Encounter", "Condition"))
+        query = [parameter(rnd, type) for _ in range(rnd.choice((1, 1, 2, 3)))]
+        url = f"{type}?" + "&".join(f"{name}={quote(value, safe='|,:')}" for name, value in query)
+        answer = client.get(url + "&_count=1000&_total=accurate")
+        assert answer.status_code == 200, (url, answer.text)
+        bundle = answer.json()
+        found = sorted(entry["resource"]["id"] for entry in bundle.get("entry", []))
+        wanted = brute.search(live, type, query)
+        assert found == wanted, (number, url)
+        assert bundle["total"] == len(wanted), (number, url)
+        hits += bool(wanted)
+    assert hits > QUERIES // 4
+
+
+def test_pages_together_are_the_whole_list(world: tuple[brute.World, httpx.Client]) -> None:
+    live, client = world
+    rnd = random.Random(SEED + 2)
+    for _ in range(QUERIES // 50):
+        type = rnd.choice(("Observation", "Encounter", "Condition"))
+        query = [parameter(rnd, type)]
+        sort = rnd.choice(("", "&_sort=-_lastUpdated", "&_sort=_id", "&_sort=" + rnd.choice(("", "-")) + _date_of(type)))
+        url = f"{type}?" + "&".join(f"{name}={quote(value, safe='|,:')}" for name, value in query) + sort
+        whole = [entry["resource"]["id"] for entry in client.get(url + "&_count=1000").json().get("entry", [])]
+        assert sorted(whole) == brute.search(live, type, query)
+        following: str | None = url + f"&_count={rnd.choice((1, 3, 7))}"
+        pages: list[str] = []
+        for _ in range(2 * RESOURCES):
+            answer = client.get(following)
+            assert answer.status_code == 200, (following, answer.text)
+            bundle = answer.json()
+            pages += [entry["resource"]["id"] for entry in bundle.get("entry", [])]
+            following = next((link["url"] for link in bundle["link"] if link["relation"] == "next"), None)
+            if following is None:
+                break
+        assert pages == whole, url
+
+
+def _date_of(type: str) -> str:
+    return next(name for of, name in brute.DATES if of == type)
