@@ -128,6 +128,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     store = SqliteStore(
         settings.data_dir,
         index=indexer.index,
+        part=indexer.part,
         type_names=known.resource_types,
         durability=settings.synchronous,
         group_ms=settings.group_commit_ms,

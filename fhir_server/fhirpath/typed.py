@@ -7,7 +7,7 @@ https://hl7.org/fhir/R4/searchparameter-registry.html
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -30,12 +30,14 @@ class TypedPath(NamedTuple):
 
     `targets`: resource types that a Reference must point to by `where(resolve() is X)`; else empty.
     `roots`: the JSON members of the resource without which there is no value; None where that is not known.
+    `reads`: the members on which the values depend (`contained` aside); None where that is not known.
     """
 
     type: str | None
     values: Values
     targets: tuple[str, ...] = ()
     roots: frozenset[str] | None = None
+    reads: frozenset[str] | None = None
 
 
 class _General(Exception):
@@ -79,8 +81,13 @@ def typed_paths(expression: str, root_type: str, start: str | None = None) -> li
                 found.setdefault((branch.type, branch.targets), []).append(branch)
         except _General:
             # A part that has no static type: then the whole union goes one way, for its order and duplicates.
-            return [_general(expression)]
-    return [TypedPath(kind, _function(branches), targets, _roots(branches)) for (kind, targets), branches in found.items()]
+            return [_general(expression, origin)]
+    return [_path(kind, targets, branches) for (kind, targets), branches in found.items()]
+
+
+def _path(kind: str, targets: tuple[str, ...], branches: list[_Branch]) -> TypedPath:
+    roots = _roots(branches)
+    return TypedPath(kind, _function(branches), targets, roots, roots)
 
 
 def _roots(branches: list[_Branch]) -> frozenset[str] | None:
@@ -325,16 +332,47 @@ def _slow(branches: list[_Branch]) -> Values:
     return values
 
 
-def _general(expression: str) -> TypedPath:
+def _general(expression: str, root_type: str) -> TypedPath:
     compiled = compile_expression(expression)
-    if compiled.is_condition:
+    if not compiled.is_condition:
+        return TypedPath(None, lambda resource: [item for item in compiled.evaluate(resource, resolve=stand_in) if item.value is not None])
+    reads = _reads(parse(expression), root_type)
 
-        def condition(resource: dict[str, Any]) -> list[Raw]:
-            found = compiled.test(resource, resolve=stand_in)
-            return [] if found is None else [found]
+    def condition(resource: dict[str, Any]) -> list[Raw]:
+        if reads is not None and reads.isdisjoint(resource):
+            return absent
+        found = compiled.test(resource, resolve=stand_in)
+        return [] if found is None else [found]
 
-        return TypedPath("boolean", condition)
-    return TypedPath(None, lambda resource: [item for item in compiled.evaluate(resource, resolve=stand_in) if item.value is not None])
+    # Without any of the members it is the same for all resources.
+    empty = compiled.test({"resourceType": root_type}, resolve=stand_in) if reads is not None else None
+    absent = [] if empty is None else [empty]
+    return TypedPath("boolean", condition, reads=reads)
+
+
+def _reads(node: Node, root_type: str) -> frozenset[str] | None:
+    """The JSON members of the resource that an expression looks at; None where it may look at others."""
+    if isinstance(node, Literal):
+        return frozenset()
+    if isinstance(node, Chain):
+        return _all_read(node.operands, root_type)
+    if isinstance(node, Binary):
+        return _all_read((node.left, node.right), root_type)
+    if isinstance(node, Join) and isinstance(node.left, Name):
+        known = isinstance(node.right, Name) and node.left.name == root_type
+        field = kind_of(root_type).load().get(node.right.name) if isinstance(node.right, Name) and known else None
+        if field is None:
+            return None
+        names = [one.json for one in (field.choices or {"": field}).values()]
+        return frozenset([*names, *(f"_{name}" for name in names)])
+    if isinstance(node, Join) and (isinstance(node.right, Name) or (isinstance(node.right, Call) and not node.right.arguments)):
+        return _reads(node.left, root_type)
+    return None
+
+
+def _all_read(nodes: Iterable[Node], root_type: str) -> frozenset[str] | None:
+    found = [_reads(node, root_type) for node in nodes]
+    return None if None in found else frozenset().union(*(one for one in found if one is not None))
 
 
 def stand_in(reference: str) -> dict[str, Any] | None:

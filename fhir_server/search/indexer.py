@@ -19,6 +19,20 @@ from fhir_server.search.values import MIN_INSTANT, IndexValues, Key
 Step = Callable[[dict[str, Any], Collector], None]
 
 
+class Part(NamedTuple):
+    """The part of a type's index that some members of its resources decide.
+
+    `parameters`: numbers of its parameters. `values`: resource → the index values of these parameters only (patient-code keys aside).
+    """
+
+    parameters: frozenset[int]
+    values: Callable[[dict[str, Any]], IndexValues]
+
+
+PARTS = 2000
+"""Most parts that are remembered."""
+
+
 class _Plan(NamedTuple):
     """The steps of a type: by the member that a resource must have for them, those with several such members, and the others."""
 
@@ -57,6 +71,7 @@ class Indexer:
         self._zone = zone
         self._own_bases = own_bases
         self._plans: dict[str, _Plan] = {}
+        self._parts: dict[tuple[str, frozenset[str]], Part] = {}
 
     def index(self, resource: dict[str, Any]) -> IndexValues:
         """All index values of a valid resource; a type that is not R4's gives none."""
@@ -64,6 +79,35 @@ class Indexer:
         plan = self._plans.get(kind)
         if plan is None:
             plan = self._plans[kind] = self._compile(kind)
+        into = self._collected(resource, plan)
+        codes = self._registry.patient_code.get(kind)
+        if codes is not None:
+            _patient_code(into, *codes)
+        return self._values(kind, into)
+
+    def part(self, kind: str, members: frozenset[str]) -> Part:
+        """What depends on these members of a resource: two versions that differ in them only have all other index values in common."""
+        part = self._parts.get((kind, members))
+        if part is None:
+            if len(self._parts) >= PARTS:
+                self._parts.clear()
+            part = self._parts[kind, members] = self._part(kind, members)
+        return part
+
+    def _part(self, kind: str, members: frozenset[str]) -> Part:
+        # Contained resources decide where a reference leads, so anything may depend on them.
+        every = "contained" in members
+        touched = [
+            parameter
+            for parameter in self._registry.all_of(kind)
+            if not parameter.derived
+            and (every or any(reads is None or not reads.isdisjoint(members) for _, reads, _ in self._steps(parameter)))
+        ]
+        numbers = frozenset(number for parameter in touched for number in (parameter.number, parameter.identifier) if number)
+        plan = self._compile(kind, numbers)
+        return Part(numbers, lambda resource: self._values(kind, self._collected(resource, plan)))
+
+    def _collected(self, resource: dict[str, Any], plan: _Plan) -> Collector:
         into = Collector(self._zone, self._own_bases)
         by_member, by_members, always = plan
         for member in resource:
@@ -75,25 +119,26 @@ class Indexer:
                 step(resource, into)
         for step in always:
             step(resource, into)
+        return into
+
+    def _values(self, kind: str, into: Collector) -> IndexValues:
         clinical = MIN_INSTANT
         number = self._registry.clinical.get(kind)
         if number is not None:
             for found in into.ranges:
                 if found.parameter == number and (clinical == MIN_INSTANT or found.low < clinical):
                     clinical = int(found.low)
-        codes = self._registry.patient_code.get(kind)
-        if codes is not None:
-            _patient_code(into, *codes)
         return IndexValues(list(into.keys), list(into.texts), list(into.ranges), clinical)
 
-    def _compile(self, kind: str) -> _Plan:
+    def _compile(self, kind: str, numbers: frozenset[int] | None = None) -> _Plan:
+        """The steps of all parameters of a type, or of those with these numbers."""
         by_member: dict[str, list[Step]] = {}
         by_members: list[tuple[frozenset[str], Step]] = []
         always: list[Step] = []
         for parameter in self._registry.all_of(kind):
-            if parameter.derived:
+            if parameter.derived or (numbers is not None and numbers.isdisjoint((parameter.number, parameter.identifier))):
                 continue
-            for roots, step in self._steps(parameter):
+            for roots, _, step in self._steps(parameter):
                 if roots is None:
                     always.append(step)
                 elif len(roots) == 1:
@@ -102,12 +147,13 @@ class Indexer:
                     by_members.append((roots, step))
         return _Plan({member: tuple(steps) for member, steps in by_member.items()}, tuple(by_members), tuple(always))
 
-    def _steps(self, parameter: Parameter) -> list[tuple[frozenset[str] | None, Step]]:
+    def _steps(self, parameter: Parameter) -> list[tuple[frozenset[str] | None, frozenset[str] | None, Step]]:
+        """Each step with the members without which it finds nothing, and those that it reads."""
         extractors = BY_KIND.get(parameter.type)
         if extractors is None:
             return []
         paths = typed_paths(parameter.expression, parameter.resource_type)
-        return [(path.roots, step) for path in paths if (step := self._step(parameter, path, extractors))]
+        return [(path.roots, path.reads, step) for path in paths if (step := self._step(parameter, path, extractors))]
 
     def _step(self, parameter: Parameter, path: TypedPath, extractors: dict[str, Extractor]) -> Step | None:
         number = parameter.number

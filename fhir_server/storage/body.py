@@ -22,6 +22,7 @@ LARGE = 64 * 1024
 LEVEL = 1
 """On small bodies with a dictionary level 3 saves nothing more and costs 20 % more time; on large ones twice the time."""
 MAX_BODY = 1 << 30
+_IDENTITY = ("resourceType", "id", "meta")
 
 
 @lru_cache(maxsize=8)
@@ -105,3 +106,16 @@ def same_content(old: Any, new: Any) -> bool:
     if isinstance(old, (bool, str)) or old is None:
         return type(old) is type(new) and old == new
     return not isinstance(new, (bool, str, list, dict)) and new is not None and str(old) == str(new)
+
+
+def changed_members(old: Mapping[str, Any], new: Mapping[str, Any]) -> frozenset[str]:
+    """The members of a resource that differ between two versions; what the store itself sets is not looked at."""
+    changed = {name for name, value in old.items() if name not in _IDENTITY and (name not in new or new[name] != value)}
+    changed.update(name for name in new if name not in old and name not in _IDENTITY)
+    if _given(old.get("meta")) != _given(new.get("meta")):
+        changed.add("meta")
+    return frozenset(changed)
+
+
+def _given(meta: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (meta or {}).items() if name not in ("versionId", "lastUpdated")}

@@ -43,9 +43,10 @@ def range_alternatives(criterion: Criterion) -> tuple[RangeMatch, ...] | None:
 
 def key_values(criterion: Criterion, parameter: int, space: str | None) -> list[tuple[str, str]] | None:
     """(space, value) of each alternative, when the criterion is whole keys of the parameter (in that space)."""
-    parts = list(flattened(Or, [criterion]))
+    if not isinstance(criterion, KeyMatch | Or):
+        return None
     found: list[tuple[str, str]] = []
-    for part in parts:
+    for part in (criterion,) if isinstance(criterion, KeyMatch) else flattened(Or, criterion.parts):
         if not isinstance(part, KeyMatch) or part.parameter != parameter or part.value is None or part.space is None:
             return None
         if space is not None and part.space != space:

@@ -157,21 +157,22 @@ class TermWriter:
         self._new: dict[int, tuple[int, str, str]] = {}
         self._deltas: dict[int, int] = {}
 
-    def post(self, forms: Sequence[Form], delta: int) -> tuple[list[int], list[int]]:
+    def post(self, forms: Sequence[Form], delta: int, counted: Collection[int] | None = None) -> tuple[list[int], list[int]]:
         """Keys of all forms (the first is that of the type), and those of the references among them.
 
-        Counts `delta` for each that counts.
+        Counts `delta` for each that counts; when `counted` is given, for those of the parameters in it only.
         """
         young, deltas, types, uncounted = self._young, self._deltas, self._types, self._uncounted
         key = young.get(forms[0]) or self.key(forms[0])
-        deltas[key] = deltas.get(key, 0) + delta
+        if counted is None:
+            deltas[key] = deltas.get(key, 0) + delta
         keys, references = [key], []
         for form in forms[1:]:
             key = young.get(form) or self.key(form)
             keys.append(key)
             if form[1] in types:
                 references.append(key)
-            elif form[0] not in uncounted:
+            elif form[0] not in uncounted and (counted is None or form[0] in counted):
                 deltas[key] = deltas.get(key, 0) + delta
         return keys, references
 

@@ -83,6 +83,7 @@ class Ranges(Node):
         self.parameter, self.space, self.value = first.parameter, first.space, first.value
         self.tests = tests
         self._given = keys
+        self._bounds: dict[int, tuple[int | float | None, int | float | None]] = {}
 
     @cached_property
     def keys(self) -> tuple[RangeKey, ...]:
@@ -122,12 +123,16 @@ class Ranges(Node):
 
     def bounds(self, span: int) -> tuple[int | float | None, int | float | None]:
         """Limits of `low` for ranges of a span class. Rows of the class SEVERAL need only meet one test each."""
+        known = self._bounds.get(span)
+        if known is not None:
+            return known
         limit = None if span == SEVERAL else span_limit(span, self._sample())
         tests = self.tests[:1] if span == SEVERAL else self.tests
         pairs = [low_bounds(alternatives, limit) for alternatives in tests]
         lows = [low for low, _ in pairs if low is not None]
         highs = [high for _, high in pairs if high is not None]
-        return (max(lows) if lows else None, min(highs) if highs else None)
+        found = self._bounds[span] = (max(lows) if lows else None, min(highs) if highs else None)
+        return found
 
     def _branch(self, item: RangeKey) -> Sql:
         low, high = self.bounds(item.span)

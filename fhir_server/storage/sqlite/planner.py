@@ -377,9 +377,11 @@ class Planner:
         if postings is not None and postings.n <= FEW:
             return postings
         leads = [part for part in parts if not isinstance(part, Without | Everybody)]
+        best = min(leads, key=lambda part: part.cost, default=None)
+        if best is not None and (isinstance(best, Postings) or best.cost <= SAMPLE):
+            return best
         everything = Everybody(self)
-        best = min(leads, key=lambda part: part.cost, default=everything)
-        return everything if not isinstance(best, Postings) and best.cost > 2 * everything.cost + SAMPLE else best
+        return everything if best is None or best.cost > 2 * everything.cost + SAMPLE else best
 
     def leading(self, node: Node) -> Lead:
         """The FROM clause for a node that was chosen to lead."""

@@ -32,7 +32,7 @@ from fhir_server.storage.sqlite.searching import HEAVY, Search, snapshot_of
 from fhir_server.storage.sqlite.sweeper import Sweeper
 from fhir_server.storage.sqlite.versions import last_version
 from fhir_server.storage.sqlite.waking import Waker
-from fhir_server.storage.sqlite.writer import Tools, Writer
+from fhir_server.storage.sqlite.writer import Part, Tools, Writer
 
 READ = (
     "SELECT v.rid, v.version, v.updated, v.method, v.body FROM resource r "
@@ -57,6 +57,7 @@ class SqliteStore:
         *,
         index: Callable[[dict[str, Any]], IndexValues],
         type_names: Sequence[str],
+        part: Callable[[str, frozenset[str]], Part] | None = None,
         dumps: Callable[[Any], bytes] | None = None,
         loads: Callable[[bytes], dict[str, Any]] | None = None,
         fold: Callable[[str], str] | None = None,
@@ -69,7 +70,9 @@ class SqliteStore:
         clock: Callable[[], int] = system_clock,
         hash64: Hash | None = None,
     ) -> None:
-        """`clinical`: type -> number of the parameter whose start date `IndexValues.clinical` is.
+        """`part`: which parameters depend on some members of a type, and their index values (`Indexer.part`); spares work on updates.
+
+        `clinical`: type -> number of the parameter whose start date `IndexValues.clinical` is.
 
         `patient_code`: type -> numbers of (reference to the patient, code, key of both). `clock` gives `meta.lastUpdated`.
         `durability`: FULL (each acknowledged write survives power loss) or NORMAL (the last ones may not; never inconsistent).
@@ -86,6 +89,7 @@ class SqliteStore:
 
             fold = fold_text
         self._folder = Path(folder)
+        self._part = part
         self._index, self._dumps, self._loads, self._fold = index, dumps, loads, fold
         self._type_names = tuple(type_names)
         self._durability = durability
@@ -120,7 +124,9 @@ class SqliteStore:
         self._db = self._readers.near
         register_functions(writing, self._keys)
         uncounted = frozenset(numbers.both for numbers in self._patient_code.values())
-        tools = Tools(self._index, self._dumps, self._loads, self._codec, types, self._clinical, uncounted, self._clock, self._match)
+        tools = Tools(
+            self._index, self._part, self._dumps, self._loads, self._codec, types, self._clinical, uncounted, self._clock, self._match
+        )
         self._writing = writing
         self._waker = Waker(self._db)
         self._committer = Committer(Writer(writing, self._keys, tools), self._file, self._waker.wake, self._group_seconds)

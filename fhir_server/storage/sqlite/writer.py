@@ -15,10 +15,10 @@ from typing import Any
 from fhir_server.errors import FhirError
 from fhir_server.search.query import Query
 from fhir_server.search.values import IndexValues
-from fhir_server.storage.body import BodyCodec, same_content, with_meta
+from fhir_server.storage.body import BodyCodec, changed_members, same_content, with_meta
 from fhir_server.storage.port import Commit, Effects, Facts, Outcome, Stored, Unit, Write
 from fhir_server.storage.sqlite import jobs, records
-from fhir_server.storage.sqlite.entries import Entries, entries_of, pack_references
+from fhir_server.storage.sqlite.entries import SPAN_SHIFT, Entries, entries_of, pack_references
 from fhir_server.storage.sqlite.keys import Keys, TermWriter
 from fhir_server.storage.sqlite.schema import METHOD_NUMBER, METHODS
 
@@ -28,6 +28,8 @@ SLICE_SECONDS = 0.003
 """Longest stretch of work between two chances for others on the event loop."""
 
 Index = Callable[[dict[str, Any]], IndexValues]
+Part = tuple[Collection[int], Index]
+"""Numbers of parameters, and the function that gives the index values of these."""
 CURRENT = (
     "SELECT v.rid, v.version, v.updated, v.method, v.body, v.clinical FROM resource r JOIN version v ON v.rid = r.rid "
     "WHERE r.type = ? AND r.id = ?"
@@ -39,6 +41,8 @@ class Tools:
     """What a writer needs besides the database."""
 
     index: Index
+    part: Callable[[str, frozenset[str]], Part] | None
+    """(type, members) → the part of the index that these members of a resource decide; None: not known."""
     dumps: Callable[[Any], bytes]
     loads: Callable[[bytes], dict[str, Any]]
     codec: BodyCodec
@@ -257,30 +261,49 @@ class Writer:
         ahead: dict[tuple[str, str], Current],
         rid: int,
     ) -> None:
-        for before, after, _, entries in planned:
-            self._rows(before, after, entries)
+        for before, after, resource, entries in planned:
+            self._rows(before, after, resource, entries)
         self._fresh.update(ahead)
         self.rid = rid
 
-    def _rows(self, before: Current | None, after: Current, entries: Entries | None) -> None:
+    def _rows(self, before: Current | None, after: Current, resource: dict[str, Any] | None, entries: Entries | None) -> None:
         stored = after.stored
         type_number = self._tools.types[stored.type]
-        refs = self._index_rows(entries, stored.rid) if entries is not None else None
+        part: Part | None = None
         if before is not None:
             old = before.stored
             self._old.append((type_number, old.id, old.version, old.rid))
             if not old.deleted:
                 self._superseded.append((old.rid, stored.rid, stored.updated))
-                self.count(self.entries_of_stored(old, before.content), -1)
+                part = self._part(before, resource)
+                self._uncount(before, part)
+        refs = self._index_rows(entries, stored.rid, part) if entries is not None else None
         blob = self._tools.codec.pack(stored.body)
         method = METHOD_NUMBER[stored.method]
         self._versions.append((stored.rid, type_number, stored.id, stored.version, stored.updated, method, after.clinical, refs, blob))
         self._resources.append((type_number, stored.id, stored.rid))
 
-    def _index_rows(self, entries: Entries, rid: int) -> bytes | None:
-        """Rows and counts of a new live version; returns its packed references."""
+    def _part(self, before: Current, resource: dict[str, Any] | None) -> Part | None:
+        """The part of the index in which two versions may differ; None: all of it."""
+        if resource is None or self._tools.part is None:
+            return None
+        if before.content is None:
+            before.content = self._tools.loads(before.stored.body)
+        return self._tools.part(before.stored.type, changed_members(before.content, resource))
+
+    def _uncount(self, before: Current, part: Part | None) -> None:
+        """The keys of a version that is no longer live, as far as its successor may not have them."""
+        if part is None:
+            self.count(self.entries_of_stored(before.stored, before.content), -1)
+        elif part[0]:
+            type, content = before.stored.type, before.content or {}
+            self.count(entries_of(type, part[1](content), self._tools.clinical.get(type)), -1, part[0])
+
+    def _index_rows(self, entries: Entries, rid: int, part: Part | None) -> bytes | None:
+        """Rows of a new live version, and counts as far as its predecessor may not have the same; returns its packed references."""
         terms = self.terms
-        keys, references = terms.post(entries.forms, 1)
+        counted = None if part is None else part[0]
+        keys, references = terms.post(entries.forms, 1, counted)
         clinical = entries.clinical
         postings = self._postings
         postings.append((keys[0], 0, rid))
@@ -290,21 +313,27 @@ class Writer:
         plain, quantities = entries.plain, entries.quantities
         if plain:
             self._ranges.extend([(key, low, rid, high) for key, low, high in plain])
-            terms.count_all([plain[0][0]] if len(plain) == 1 else {key for key, _, _ in plain}, 1)
+            self._count_plain(entries, 1, counted)
         if quantities:
             rows = [(terms.key(form), low, rid, high) for form, low, high in quantities]
             self._ranges.extend(rows)
-            terms.count_all({row[0] for row in rows}, 1)
+            self._count_quantities(entries, 1, counted)
         return pack_references(references)
 
-    def count(self, entries: Entries, delta: int) -> set[int]:
-        """Count a version's keys (-1: it is no longer live); returns its term keys."""
+    def _count_plain(self, entries: Entries, delta: int, counted: Collection[int] | None) -> None:
+        self.terms.count_all({key for key, _, _ in entries.plain if counted is None or key >> SPAN_SHIFT in counted}, delta)
+
+    def _count_quantities(self, entries: Entries, delta: int, counted: Collection[int] | None) -> set[int]:
         terms = self.terms
-        keys = set(terms.post(entries.forms, delta)[0])
-        units = {terms.key(form) for form, _, _ in entries.quantities}
-        terms.count_all(units, delta)
-        terms.count_all({key for key, _, _ in entries.plain}, delta)
-        return keys | units
+        keys = {terms.key(form) for form, _, _ in entries.quantities if counted is None or form[0] in counted}
+        terms.count_all(keys, delta)
+        return keys
+
+    def count(self, entries: Entries, delta: int, counted: Collection[int] | None = None) -> set[int]:
+        """Count a version's keys (-1: it is no longer live), those of the parameters `counted` only; returns its term keys."""
+        keys = set(self.terms.post(entries.forms, delta, counted)[0])
+        self._count_plain(entries, delta, counted)
+        return keys | self._count_quantities(entries, delta, counted)
 
     def unpack(self, blob: bytes) -> bytes:
         """The body in a blob."""
