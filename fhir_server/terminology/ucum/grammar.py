@@ -95,8 +95,8 @@ def _main_term(code: str) -> Term:
             open_terms.append((term, inverse, at))
             term, inverse, at = ONE, False, at + 1
             continue
-        component, at = _component(code, at)
-        term = _times(term, component, inverse, at)
+        component, after = _component(code, at)
+        term, at = _times(term, component, inverse, at), after
         while code.startswith(")", at):
             if not open_terms:
                 raise _Wrong("')' closes nothing (§10)", at)

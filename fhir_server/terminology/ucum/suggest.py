@@ -17,7 +17,7 @@ from fhir_server.terminology.ucum.table import rows, table
 MAX_LENGTH = 80
 """Longer codes get no suggestion."""
 
-_POWER_OF_TEN = re.compile(r"[xX]?(?:10(?:[eE]\+?|\*\*|\*\^|\^\^|\+)|1[eE]\+?)(-?\d{1,3})\Z")
+_POWER_OF_TEN = re.compile(r"[xX]?(?:10(?:[eE]\+?|\*\*|\*\^|\^\^|\+|[*^])|1[eE]\+?)(-?\d{1,3})\Z")
 _NUMBERED = re.compile(r"(\d+)([A-Za-z\[].*)\Z")
 _NOTE = re.compile(r"\{[^{}]*\}")
 _PARTS = re.compile(r"(\{[^{}]*\}|[./()])")
