@@ -230,7 +230,7 @@ def _double(slope: Fraction, offset: Fraction, code: str) -> Callable[[Decimal |
 
     def to_double(value: Decimal | float) -> float:
         if isinstance(value, Decimal) and not -LIMIT < value.adjusted() < LIMIT:
-            return float(value)  # infinite or 0
+            value = 0 if not value or value.adjusted() < 0 else math.copysign(math.inf, value)
         try:
             numerator, denominator = value.as_integer_ratio()
             return (numerator * factor + denominator * summand) / (denominator * common)

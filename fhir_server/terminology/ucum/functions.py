@@ -22,6 +22,7 @@ LIMIT = 6000
 # Operators (-x, abs(x), x * y) would round to the precision of the calling thread's context: WORK's methods are used throughout.
 _LIMIT_LN = Decimal(LIMIT * 2302585) / 10**6
 _TINY = Decimal("1e-70")
+_NEAR = Decimal("1e-50")
 
 
 class Domain(Exception):
@@ -73,7 +74,7 @@ def _root_value(ratio: Decimal) -> Decimal:
 
 def _slope_value(angle: Decimal) -> Decimal:
     """tan(angle) x 100, by the series of sine and cosine; `angle` in radians."""
-    if WORK.multiply(angle.copy_abs(), Decimal(2)) >= PI:
+    if WORK.add(WORK.multiply(angle.copy_abs(), Decimal(2)), _NEAR) >= PI:
         raise Domain("a slope is an angle between -90 and 90 degrees")
     opposite = WORK.multiply(angle, angle).copy_negate()
     sine = cosine = Decimal(0)
