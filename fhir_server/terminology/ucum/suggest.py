@@ -51,6 +51,7 @@ def suggestion(code: str) -> str | None:
     plain = unicodedata.normalize("NFKC", code).replace("μ", "u").translate(_OPERATORS).strip()
     for pattern, replacement in _SPELT:
         plain = pattern.sub(replacement, plain)
+    plain = plain.lstrip(".*")  # the sign of multiplication before a power of ten
     for candidate in (_habits().get(code), plain, _habits().get(plain), _habits().get(plain.lower()), _repaired(plain)):
         if candidate and _valid(candidate):
             return candidate

@@ -212,6 +212,12 @@ MEANT = [
     ("10E3/uL", "10*3/uL"),
     ("x10^9/L", "10*9/L"),
     ("X10E3/uL", "10*3/uL"),
+    ("×10^9/L", "10^9/L"),
+    ("*10^9/L", "10^9/L"),
+    ("次/分", "{times}/min"),  # Chinese laboratories and wards
+    ("个/HP", "{count}/[HPF]"),
+    ("毫米汞柱", "mm[Hg]"),
+    ("TAB", "{tbl}"),
     ("g/12h", "g/(12.h)"),
     ("12h", "12.h"),
     ("beats/min", "{beats}/min"),
