@@ -1,7 +1,7 @@
 """Group commit: the one place of a process that writes.
 
 Work queues up while a commit is being made durable; the next group takes all of it into one transaction. Statements run
-on the event loop (they are short), only COMMIT with its disk wait runs in a thread, so reads go on meanwhile.
+on the event loop (they are short), and so does COMMIT on a quick disk; on a slow one it waits in a thread, so reads go on meanwhile.
 Decision: docs/decisions/0042-group-commit.md
 """
 
@@ -19,7 +19,9 @@ from typing import Any
 
 from fhir_server.errors import FhirError
 from fhir_server.storage.port import LeaseLost, RecordExists, Unit
+from fhir_server.storage.sqlite.disk import Disk, Log
 from fhir_server.storage.sqlite.faults import is_busy, translated
+from fhir_server.storage.sqlite.files import LOG_PAGES
 from fhir_server.storage.sqlite.writer import LARGE_UNIT, Writer
 
 Action = Callable[[Writer], Any]
@@ -96,6 +98,9 @@ class Committer:
         self._closing = False
         self._contended = 0.0
         self._last_group = 1
+        self._disk = Disk()
+        self._log = Log(LOG_PAGES)
+        self._changes = writer.db.total_changes
         self._task = asyncio.get_running_loop().create_task(self._run(), name="store committer")
 
     async def submit(self, what: Unit | Action) -> Any:
@@ -145,6 +150,9 @@ class Committer:
             self._last_group = len(group)
             if wrote:
                 self._wake()
+            if self._log.is_long:
+                # Between two groups: the log starts anew only when nothing was added since it was copied.
+                await self._thread.run(lambda: self._log.carry_over(self._writer.db))
 
     async def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
         until = loop.time() + self._group_seconds
@@ -165,13 +173,23 @@ class Committer:
             for work in group:
                 await self._perform(work)
             self._writer.flush()
-            await self._thread.run(self._writer.db.commit)
+            await self._make_durable()
         except BaseException as error:
             self._rollback()
             if len(group) > 1 and isinstance(error, Exception):
                 await self._one_by_one(group)
                 return
             raise
+
+    async def _make_durable(self) -> None:
+        db = self._writer.db
+        rows = db.total_changes - self._changes
+        if self._disk.is_quick(rows):
+            self._disk.commit(db)
+        else:
+            await self._thread.run(db.commit)
+        self._changes += rows
+        self._log.grew(rows)
 
     async def _one_by_one(self, group: list[_Work]) -> None:
         """After an unexpected fault: each on its own, so that only the culprit fails."""

@@ -177,7 +177,8 @@ def connect(path: Path, durability: str, *, cache_kib: int, mmap_bytes: int = 0)
     db.execute(f"PRAGMA synchronous = {durability}")
     db.execute(f"PRAGMA cache_size = -{cache_kib}")
     db.execute(f"PRAGMA mmap_size = {mmap_bytes}")
-    db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+    # The committer carries the log over in time (see `disk.Log`); SQLite itself does only where that failed.
+    db.execute(f"PRAGMA wal_autocheckpoint = {4 * LOG_PAGES}")
     db.execute("PRAGMA temp_store = MEMORY")
     db.execute("PRAGMA journal_size_limit = 67108864")
     return db
