@@ -11,7 +11,6 @@ from collections.abc import Callable
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, Underflow
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
 
 WORK = Context(prec=60, traps=[InvalidOperation, DivisionByZero, Overflow, Underflow])
 """Precision in which logarithms, powers and angles are calculated; results are given with 34 digits."""
@@ -29,17 +28,23 @@ class Domain(Exception):
     """The value has no meaning on this scale; the text says why."""
 
 
-class Function(NamedTuple):
+class Function:
     """A pair of functions. `shift`: set where the pair is r = m/u - shift (temperatures), which is calculated exactly.
 
     `decreasing`: a larger value stands for a smaller measurement. `ratio` is f⁻¹, `value` is f; both raise Domain.
     """
 
-    name: str
-    ratio: Callable[[Decimal], Decimal]
-    value: Callable[[Decimal], Decimal]
-    shift: Fraction | None = None
-    decreasing: bool = False
+    __slots__ = ("decreasing", "name", "ratio", "shift", "value")
+
+    def __init__(
+        self,
+        name: str,
+        ratio: Callable[[Decimal], Decimal],
+        value: Callable[[Decimal], Decimal],
+        shift: Fraction | None = None,
+        decreasing: bool = False,
+    ) -> None:
+        self.name, self.ratio, self.value, self.shift, self.decreasing = name, ratio, value, shift, decreasing
 
 
 def _shifted(name: str, shift: str) -> Function:

@@ -210,10 +210,7 @@ def _unknown(symbol: str) -> str:
 def _power(term: Term, exponent: int, at: int) -> Term:
     if exponent == 1:
         return term
-    factor = term.factor
-    if max(factor.numerator.bit_length(), factor.denominator.bit_length()) * abs(exponent) > 2 * MAX_BITS:
-        raise _Wrong(_TOO_LARGE, at)
-    return _bounded(factor**exponent, {name: power * exponent for name, power in term.bases.items() if exponent}, at)
+    return _bounded(term.factor**exponent, {name: power * exponent for name, power in term.bases.items() if exponent}, at)
 
 
 def _times(left: Term, right: Term, inverse: bool, at: int) -> Term:
@@ -227,10 +224,7 @@ def _times(left: Term, right: Term, inverse: bool, at: int) -> Term:
     return _bounded(left.factor / right.factor if inverse else left.factor * right.factor, bases, at)
 
 
-_TOO_LARGE = "its factor is beyond 10^±2466, the largest that is read"
-
-
 def _bounded(factor: Fraction, bases: dict[str, int], at: int) -> Term:
     if max(factor.numerator.bit_length(), factor.denominator.bit_length()) > MAX_BITS:
-        raise _Wrong(_TOO_LARGE, at)
+        raise _Wrong("its factor is beyond 10^±2466, the largest that is read", at)
     return Term(factor, bases)

@@ -41,11 +41,12 @@ class Atom(NamedTuple):
         return self.kind not in ("base", "unit", "arbitrary")
 
 
-class Table(NamedTuple):
+class Table:
     """`prefixes`: code to factor, longest codes first; `atoms` by code."""
 
-    prefixes: dict[str, Fraction]
-    atoms: dict[str, Atom]
+    def __init__(self, prefixes: dict[str, Fraction], atoms: dict[str, Atom]) -> None:
+        self.prefixes = dict(sorted(prefixes.items(), key=lambda item: -len(item[0])))
+        self.atoms = atoms
 
     def split(self, symbol: str) -> tuple[str, Atom] | None:
         """A simple unit as prefix ('' if none) and atom: the longest prefix that leaves a metric atom (§4); None where there is none."""
@@ -71,4 +72,4 @@ def table() -> Table:
             prefixes[code] = Fraction(value)
         else:
             atoms[code] = Atom(code, kind, metric == "metric", value, definition, name)
-    return Table(dict(sorted(prefixes.items(), key=lambda item: -len(item[0]))), atoms)
+    return Table(prefixes, atoms)

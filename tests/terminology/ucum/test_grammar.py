@@ -294,6 +294,8 @@ def test_special_units_in_products_stay_themselves() -> None:
     assert parse("Cel/min").dimension != parse("K/min").dimension
     assert parse("Cel.m/m").special == parse("Cel").special
     assert parse("Cel/Cel").dimension == ()
+    for code, power in (("Cel2", 2), ("/Cel", -1)):
+        assert (parse(code).special, parse(code).dimension) == (None, (("Cel", power),))
 
 
 def test_arbitrary_units_are_marked() -> None:
