@@ -20,7 +20,7 @@ test-quick: lint
 
 soak:
 	@scripts/setup dev
-	@SOAK=1 $(PY) -m pytest -q -m soak
+	@SOAK=1 $(PY) -m pytest -q -m "soak or longer"
 
 lint:
 	@scripts/setup dev

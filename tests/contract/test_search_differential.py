@@ -289,6 +289,7 @@ def colliding(text: str) -> int:
     return sum(text.encode()) & 3
 
 
+@pytest.mark.longer
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("hash64", [None, colliding], ids=["keyed", "colliding"])
 async def test_finds_what_a_literal_evaluation_finds(open_store: Any, seed: int, hash64: Any) -> None:

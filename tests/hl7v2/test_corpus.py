@@ -159,6 +159,7 @@ def mutated(raw: bytes, draw: random.Random) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.longer
 def test_damaged_messages_raise_nothing_but_refusals(messages: list[dict[str, Any]], corpus: Path) -> None:
     draw = random.Random(20260120)
     seeds = [path.read_bytes() for path in sorted((corpus / "hl7v2-samples" / "messages").iterdir())] * 6
@@ -172,6 +173,7 @@ def test_damaged_messages_raise_nothing_but_refusals(messages: list[dict[str, An
     assert results["Refusal"] > FUZZED / 10
 
 
+@pytest.mark.longer
 def test_random_bytes_raise_nothing_but_refusals() -> None:
     draw = random.Random(7)
     for _ in range(500):

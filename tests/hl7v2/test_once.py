@@ -303,6 +303,7 @@ class Resender(threading.Thread):
                 at += 1
 
 
+@pytest.mark.longer
 def test_kill_9_at_random_moments_loses_and_doubles_nothing(tmp_path: Path) -> None:
     draw, token = random.Random(5), salt()
     people, each = 6, 150 if SOAK else 30

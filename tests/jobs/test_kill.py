@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT, SOAK
 from tests.jobs.world import services, write
 
@@ -46,6 +48,7 @@ def _work(folder: Path, outside: Path, seconds: float | None, total: int) -> Non
         process.wait(10)
 
 
+@pytest.mark.longer
 def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
     folder, outside = tmp_path / "store", tmp_path / "outside"
     number = 60 * ROUNDS

@@ -201,6 +201,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[brute.Worl
     server.kill()
 
 
+@pytest.mark.longer
 def test_the_server_finds_what_a_look_at_everything_finds(world: tuple[brute.World, httpx.Client]) -> None:
     live, client = world
     rnd = random.Random(SEED + 1)

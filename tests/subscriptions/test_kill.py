@@ -12,6 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT, SOAK
 from tests.subscriptions.receiver import Receiver, receiver
 from tests.subscriptions.world import subscription, world
@@ -53,6 +55,7 @@ async def _rest(folder: Path, there: Receiver) -> None:
     await process.wait()
 
 
+@pytest.mark.longer
 async def test_kill_9_loses_no_notification_and_keeps_their_order(tmp_path: Path) -> None:
     draw = random.Random(11)
     async with receiver() as there:

@@ -17,6 +17,7 @@ LARGEST = 40_000
 """Examples of more bytes are left out: copies of them take the time of many others."""
 
 
+@pytest.mark.longer
 def test_every_random_fault_is_refused_at_its_place(index, official):
     chance = random.Random(SEED)
     tried = Counter[str]()
