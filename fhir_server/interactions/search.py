@@ -52,7 +52,7 @@ def _everything_of(context: Context, parser: Parser, type: str, id: str) -> tupl
     parts: list[Criterion] = [And((OfType(type), Ids((id,))))]
     for member in types:
         if member != type:
-            parts.append(parser.compartment(type, id, member))
+            parts.append(parser.filters.compartment(type, id, member))
     return types, Or(tuple(parts))
 
 
@@ -65,7 +65,7 @@ def _scope(context: Context, parser: Parser, to: Route) -> tuple[tuple[str, ...]
         raise FhirError.of(400, "not-supported", f"{to.type} has no compartment; {known} have")
     if to.target == "*":
         return _everything_of(context, parser, to.type, to.id)
-    return (to.target,), parser.compartment(to.type, to.id, to.target)
+    return (to.target,), parser.filters.compartment(to.type, to.id, to.target)
 
 
 def _place(to: Route) -> str:

@@ -11,25 +11,21 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from fhir_server.errors import FhirError, Issue
-from fhir_server.search import values_of
 from fhir_server.search.errors import invalid, issue_of, not_yet, unknown
+from fhir_server.search.filters import Filters
 from fhir_server.search.parameters import Parameter, Registry
-from fhir_server.search.query import And, Chain, Criterion, Everything, Has, Ids, KeyMatch, Not, Or, Present, Query, SortKey
-from fhir_server.search.values_of import Scope, split, unescape, union
+from fhir_server.search.query import And, Criterion, Everything, Query, SortKey
+from fhir_server.search.values_of import Scope, union
 
 MAX_COUNT = 1000
 DEFAULT_COUNT = 20
 MAX_VALUE = 20_000
 """Longest value of one parameter, in characters."""
-MAX_CHOICES = 2000
-"""Most values that one parameter may offer with commas."""
-MAX_CHAIN = 6
 _REMEMBERED = 4096
 """Most parameters whose criteria are remembered, and the longest value of such a one."""
 _SHORT = 200
 SUMMARIES = ("true", "text", "data", "count", "false")
 TOTALS = ("none", "estimate", "accurate")
-_NOT_YET = ("_text", "_content", "_filter", "_list", "_query", "_contained", "_containedType")
 _PRESENTATION = (
     "_format",
     "_pretty",
@@ -44,16 +40,6 @@ _PRESENTATION = (
     "_explain",
     "_type",
 )
-_MODIFIERS = {
-    "string": ("exact", "contains", "missing"),
-    "token": ("not", "missing", "text", "in", "not-in", "above", "below", "of-type"),
-    "reference": ("identifier", "missing", "above", "below"),
-    "uri": ("missing", "above", "below"),
-    "date": ("missing",),
-    "number": ("missing",),
-    "quantity": ("missing",),
-}
-_LATER = ("text", "in", "not-in", "above", "below", "of-type")
 
 
 class Include(NamedTuple):
@@ -100,6 +86,7 @@ class Parser:
         self._registry = registry
         self._scope = scope
         self._memory = registry.memory
+        self.filters = Filters(registry, scope)
 
     # --- the whole search
 
@@ -241,168 +228,20 @@ class Parser:
         base = name.partition(":")[0].partition(".")[0]
         if base not in ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source"):
             raise invalid(name, value, "a search over several types takes only parameters that all resources share")
-        return union(list(dict.fromkeys(self.filter(one, name, value) for one in types)))
+        return union(list(dict.fromkeys(self.filters.filter(one, name, value) for one in types)))
 
     def _remembered(self, type: str, name: str, value: str) -> Criterion:
         """The criterion of a parameter: clients ask with the same codes, statuses and dates again and again."""
         at = (type, name, value, self._scope.own_bases, self._scope.zone)
         found = self._memory.get(at)
         if found is None:
-            found = self.filter(type, name, value)
+            found = self.filters.filter(type, name, value)
             # `ap` looks at the clock.
             if len(value) <= _SHORT and "ap" not in value:
                 if len(self._memory) >= _REMEMBERED:
                     self._memory.clear()
                 self._memory[at] = found
         return found
-
-    def filter(self, type: str, name: str, value: str, depth: int = 0) -> Criterion:
-        """One parameter of one type as a criterion: AND is repetition, OR is comma."""
-        if depth > MAX_CHAIN:
-            raise invalid(name, value, f"chains have {MAX_CHAIN} links at most")
-        if name.startswith("_has:"):
-            return self._has(type, name, value, depth)
-        first, dot, rest = name.partition(".")
-        base, _, modifier = first.partition(":")
-        if dot:
-            return self._chain(type, name, base, modifier, rest, value, depth)
-        choices = split(value, ",")
-        if len(choices) > MAX_CHOICES:
-            raise invalid(name, value, f"offers more than {MAX_CHOICES} values")
-        if any(not choice for choice in choices):
-            raise invalid(name, value, "a value between commas is empty")
-        if base in ("_id", "_lastUpdated"):
-            return self._built_in(base, modifier, choices)
-        if base in _NOT_YET:
-            raise not_yet(f"The search parameter '{base}'")
-        parameter = self._registry.get(type, base)
-        if parameter is None:
-            raise unknown("search parameter", base, type, self._registry.codes(type))
-        if modifier == "missing":
-            return self._missing(parameter, name, value)
-        if parameter.type in ("composite", "special"):
-            raise not_yet(f"The {parameter.type} search parameter '{base}'")
-        return self._modified(parameter, name, modifier, choices)
-
-    def _built_in(self, name: str, modifier: str, choices: list[str]) -> Criterion:
-        if modifier:
-            raise unknown("modifier", modifier, name, [])
-        if name == "_id":
-            return Ids(tuple(unescape(choice) for choice in choices))
-        return union([values_of.updated(choice, self._scope) for choice in choices])
-
-    def _missing(self, parameter: Parameter, name: str, value: str) -> Criterion:
-        if value not in ("true", "false"):
-            raise invalid(name, value, "must be true or false")
-        if parameter.type in ("composite", "special"):
-            raise not_yet(f"The modifier :missing on '{parameter.code}'")
-        choices: list[Criterion] = []
-        for source in parameter.sources:
-            choices.append(KeyMatch(source.number, source.target, None) if source.target else Present(source.number))
-            own = parameter.identifier if parameter.type == "reference" and not parameter.derived else 0
-            if own:
-                choices.append(Present(own))
-        present = union(choices)
-        return Not(present) if value == "true" else present
-
-    def _modified(self, parameter: Parameter, name: str, modifier: str, choices: list[str]) -> Criterion:
-        kind = parameter.type
-        if modifier in _LATER and modifier in _MODIFIERS[kind]:
-            raise not_yet(f"The modifier :{modifier} on '{parameter.code}'")
-        if kind == "reference" and modifier and modifier not in _MODIFIERS[kind]:
-            if modifier not in self._registry.definitions.resource_types:
-                raise unknown("modifier", modifier, f"'{parameter.code}'", [*_MODIFIERS[kind], *parameter.targets])
-            if "Resource" not in parameter.targets and modifier not in parameter.targets:
-                raise invalid(name, ",".join(choices), f"{parameter.code} never refers to {modifier}")
-            return union([values_of.reference(parameter, name, choice, self._scope, modifier) for choice in choices])
-        if modifier and modifier not in _MODIFIERS[kind]:
-            raise unknown("modifier", modifier, f"the {kind} parameter '{parameter.code}'", _MODIFIERS[kind])
-        found = union([self._value(parameter, name, modifier, choice) for choice in choices])
-        return Not(found) if modifier == "not" else found
-
-    def _value(self, parameter: Parameter, name: str, modifier: str, choice: str) -> Criterion:
-        kind = parameter.type
-        if kind == "token":
-            return values_of.token(parameter, name, choice)
-        if kind == "reference":
-            if modifier == "identifier":
-                return values_of.logical_reference(parameter, name, choice)
-            return values_of.reference(parameter, name, choice, self._scope)
-        if kind == "string":
-            return values_of.string(parameter, name, choice, modifier or "prefix")
-        if kind == "date":
-            return values_of.date(parameter, name, choice, self._scope)
-        if kind == "number":
-            return values_of.number(parameter, name, choice)
-        if kind == "quantity":
-            return values_of.quantity(parameter, name, choice)
-        return values_of.uri(parameter, choice)
-
-    # --- joins
-
-    def _chain(self, type: str, name: str, base: str, modifier: str, rest: str, value: str, depth: int) -> Criterion:
-        parameter = self._registry.get(type, base)
-        if parameter is None:
-            raise unknown("search parameter", base, type, self._registry.codes(type))
-        if parameter.type != "reference":
-            raise invalid(name, value, f"'{base}' is no reference, so nothing can be chained to it")
-        types = self._registry.definitions.resource_types
-        allowed = (
-            list(types) if "Resource" in parameter.targets or not parameter.targets else [one for one in parameter.targets if one in types]
-        )
-        if modifier:
-            if modifier not in types:
-                raise unknown("resource type", modifier, name, allowed)
-            if modifier not in allowed:
-                raise invalid(name, value, f"{base} never refers to {modifier}")
-            allowed = [modifier]
-        inner_name = rest.partition(".")[0].partition(":")[0]
-        known = [one for one in allowed if inner_name in ("_id", "_lastUpdated", "_has") or self._registry.get(one, inner_name)]
-        if not known:
-            codes = {code for one in allowed[:5] for code in self._registry.codes(one)}
-            raise unknown("search parameter", inner_name, f"{', '.join(allowed[:5])} in '{name}'", codes)
-        choices: list[Criterion] = []
-        for source in parameter.sources:
-            targets = tuple((one, self.filter(one, rest, value, depth + 1)) for one in known if source.target in (None, one))
-            if targets:
-                choices.append(Chain(source.number, targets))
-        if not choices:
-            raise invalid(name, value, f"{base} never refers to {', '.join(known)}")
-        return union(choices)
-
-    def _has(self, type: str, name: str, value: str, depth: int) -> Criterion:
-        parts = name.split(":", 3)
-        if len(parts) != 4 or not parts[3]:
-            raise invalid(name, value, "has the form _has:Type:reference:parameter")
-        _, other, code, rest = parts
-        known = self._registry.definitions.resource_types
-        if other not in known:
-            raise unknown("resource type", other, "_has", known)
-        parameter = self._registry.get(other, code)
-        if parameter is None or parameter.type != "reference":
-            references = [one.code for one in self._registry.of(other) if one.type == "reference"]
-            raise unknown("reference parameter", code, f"{other} in _has", references)
-        if "Resource" not in parameter.targets and parameter.targets and type not in parameter.targets:
-            raise invalid(name, value, f"{other}.{code} never refers to {type}")
-        inner = self.filter(other, rest, value, depth + 1)
-        return union([Has(other, source.number, inner) for source in parameter.sources if source.target in (None, type)])
-
-    def compartment(self, name: str, id: str, type: str) -> Criterion:
-        """Resources of `type` in the compartment of `name`/`id`; raises FhirError 400 for a type that is never in it."""
-        members = self._registry.definitions.compartments.get(name)
-        if members is None:
-            raise unknown("compartment", name, "this server", self._registry.definitions.compartments)
-        if type == name:
-            return Ids((id,))
-        codes = members.get(type)
-        if not codes:
-            raise FhirError.of(400, "not-supported", f"{type} is not in the {name} compartment", zh=f"{type} 不属于 {name} 区间")
-        choices: list[Criterion] = []
-        for code in codes:
-            parameter = self._registry.get(type, code)
-            if parameter is not None and parameter.type == "reference":
-                choices += [KeyMatch(source.number, name, id) for source in parameter.sources if source.target in (None, name)]
-        return Or(tuple(dict.fromkeys(choices)))
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:

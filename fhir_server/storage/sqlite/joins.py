@@ -18,7 +18,7 @@ from fhir_server.storage.sqlite.nodes import Lead, Node, Row, Sql, joined
 from fhir_server.storage.sqlite.schema import DELETED
 
 if TYPE_CHECKING:
-    from fhir_server.storage.sqlite.planner import Planner
+    from fhir_server.storage.sqlite.selects import Selects
 
 REFS_COST = 8
 """Cost of following one reference forward, in rows."""
@@ -36,7 +36,7 @@ def register_functions(db: sqlite3.Connection, keys: Keys) -> None:
     db.create_function("refs_of", 2, refs_of, deterministic=True)
 
 
-def term_join(planner: Planner, parameter: int, space: str, value: str, prefix: str = "") -> Sql:
+def term_join(planner: Selects, parameter: int, space: str, value: str, prefix: str = "") -> Sql:
     """Condition that term `t` is the form (parameter, space, prefix || column `value`)."""
     expression = f"{value} || ?" if prefix else value
     args = (prefix,) if prefix else ()
@@ -47,7 +47,7 @@ def term_join(planner: Planner, parameter: int, space: str, value: str, prefix: 
     return Sql(f"t.key = {base} AND t.space = ? AND t.value = {expression}", (parameter, space, *args, space, *args))
 
 
-def target_rid(planner: Planner) -> Sql:
+def target_rid(planner: Selects) -> Sql:
     """The version of resource `r` that the snapshot sees, deleted or not."""
     return Sql(
         "CASE WHEN r.rid <= ? THEN r.rid ELSE (SELECT o.rid FROM old o WHERE o.type = r.type AND o.id = r.id AND o.rid <= ? "
@@ -61,12 +61,12 @@ class Chained(Node):
     """The reference parameter leads to a resource of `target` (its own planner) that matches `inner`."""
 
     parameter: int
-    target: Planner
+    target: Selects
     inner: Node
     n: int = 0
     cost: int = 0
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         rids = self.target.select_rids(self.inner)
         terms = term_join(planner, self.parameter, self.target.type, "w.id")
         text = (
@@ -75,7 +75,7 @@ class Chained(Node):
         )
         return Lead(Sql(text, (*rids.args, *terms.args)), has_sort=True)
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         if planner.lead_cost * REFS_COST < self.cost and planner.depth < DEEP:
             return self._forward(planner, row)
         lead = self.lead(planner)
@@ -85,7 +85,7 @@ class Chained(Node):
     def gathered(self, lead: int) -> int:
         return min(self.cost, lead * REFS_COST)
 
-    def _forward(self, planner: Planner, row: Row) -> Sql:
+    def _forward(self, planner: Selects, row: Row) -> Sql:
         """From the row to its targets, each tested."""
         rid = target_rid(planner)
         alias = planner.alias("w")
@@ -107,14 +107,14 @@ class Referred(Node):
     """Some resource of `source` (its own planner) that matches `inner` refers to this one by `parameter` (`_has`)."""
 
     parameter: int
-    source: Planner
+    source: Selects
     inner: Node
     composite: tuple[int, str, Node] | None = None
     """(patient-code parameter, 'system|code', the rest of `inner`): one key answers reference and code together."""
     n: int = 0
     cost: int = 0
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         rids = self.source.select_rids(self.inner)
         rid = target_rid(planner)
         text = (
@@ -125,7 +125,7 @@ class Referred(Node):
         where = Sql(f"(SELECT method FROM version WHERE rid = d.rid) <> {DELETED}")
         return Lead(Sql(text, (*rid.args, *rids.args, self.parameter, planner.type_number, planner.type)), where)
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         if planner.lead_cost * 4 > self.cost or planner.depth >= DEEP:
             lead = self.lead(planner)
             assert lead is not None

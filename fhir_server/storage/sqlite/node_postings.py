@@ -13,7 +13,7 @@ from fhir_server.storage.sqlite.entries import SEPARATOR
 from fhir_server.storage.sqlite.nodes import MANY, SAMPLE, Lead, Node, Row, Sql, marks
 
 if TYPE_CHECKING:
-    from fhir_server.storage.sqlite.planner import Planner
+    from fhir_server.storage.sqlite.selects import Selects
 
 TOP = "\U0010ffff"
 
@@ -44,7 +44,7 @@ class Postings(Node):
             args.append(high)
         return Sql(parts, tuple(args))
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         if len(self.keys) == 1:
             limits = self._limits("d.")
             return Lead(Sql("posting d"), Sql(f"d.key = ?{limits.text}", (self.keys[0], *limits.args)), True, self.keys[0])
@@ -52,7 +52,7 @@ class Postings(Node):
         source = f"(SELECT DISTINCT rid, sort FROM posting WHERE key IN ({keys.text}){limits.text}) d"
         return Lead(Sql(source, (*keys.args, *limits.args)), has_sort=True)
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         keys = marks(self.keys)
         if len(self.keys) > MANY:
             return Sql(f"{row.rid} IN (SELECT rid FROM posting WHERE key IN ({keys.text}))", keys.args)
@@ -86,11 +86,11 @@ class PostingRange(Node):
         text = f"SELECT {columns} FROM posting q CROSS JOIN term t ON t.key = q.key WHERE q.key BETWEEN ? AND ? AND t.space = ?"
         return Sql(text, (self.low, self.high, self.space))
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         inner = self._select("DISTINCT q.rid, q.sort")
         return Lead(Sql(f"({inner.text}) d", inner.args), has_sort=True)
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         inner = self._select("q.rid")
         return Sql(f"{row.rid} IN ({inner.text})", inner.args)
 
@@ -104,7 +104,7 @@ class PostingRange(Node):
 class Texts(Node):
     """Resources with a string value of the parameter."""
 
-    def __init__(self, planner: Planner, parameter: int, text: str, folded: str, mode: str) -> None:
+    def __init__(self, planner: Selects, parameter: int, text: str, folded: str, mode: str) -> None:
         self._planner = planner
         self.parameter, self.text, self.folded, self.mode = parameter, text, folded, mode
 
@@ -138,11 +138,11 @@ class Texts(Node):
             return Sql(f"{alias}parameter = ?", (self.parameter,))
         return Sql(f"{alias}parameter = ? AND {alias}folded >= ? AND {alias}folded < ?", (self.parameter, self.folded, self.folded + TOP))
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         where = self._where("")
         return Lead(Sql(f"(SELECT DISTINCT rid FROM text WHERE {where.text}) d", where.args))
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         where = self._where("q.")
         return Sql(f"EXISTS (SELECT 1 FROM text q WHERE q.rid = {row.rid} AND {where.text})", where.args)
 

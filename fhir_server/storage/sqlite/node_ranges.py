@@ -15,7 +15,7 @@ from fhir_server.storage.sqlite.keys import parameter_bounds
 from fhir_server.storage.sqlite.nodes import SAMPLE, Lead, Nobody, Node, Row, Sql, joined, joined_union, marks
 
 if TYPE_CHECKING:
-    from fhir_server.storage.sqlite.planner import Planner
+    from fhir_server.storage.sqlite.selects import Selects
 
 Alternatives = tuple[RangeMatch, ...]
 
@@ -77,7 +77,7 @@ class Ranges(Node):
     `space` and `value` name the unit as in RangeMatch.
     """
 
-    def __init__(self, planner: Planner, tests: tuple[Alternatives, ...], keys: tuple[RangeKey, ...] | None = None) -> None:
+    def __init__(self, planner: Selects, tests: tuple[Alternatives, ...], keys: tuple[RangeKey, ...] | None = None) -> None:
         first = tests[0][0]
         self._planner = planner
         self.parameter, self.space, self.value = first.parameter, first.space, first.value
@@ -148,7 +148,7 @@ class Ranges(Node):
         every = joined([*first, *others], "AND")
         return Sql(f"SELECT r.rid AS rid FROM range r WHERE {text} AND {every.text}", (*args, *every.args))
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         branches = [self._branch(item) for item in self.keys]
         if not branches:
             return Nobody().lead(planner)
@@ -171,7 +171,7 @@ class Ranges(Node):
             keys = Sql(f"q.key IN ({numbers.text})", numbers.args)
         return Sql(f"EXISTS (SELECT 1 FROM range q WHERE q.rid = {rid} AND {keys.text} AND {test.text})", (*keys.args, *test.args))
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         return joined([self._exists(alternatives, row.rid) for alternatives in self.tests], "AND")
 
     def describe(self) -> str:
@@ -191,10 +191,10 @@ class AnyRange(Node):
         small = self.parameter << 3
         return Sql(f"({alias}key BETWEEN ? AND ? OR {alias}key BETWEEN ? AND ?)", (small, small | 7, low, high))
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         keys = self._keys("")
         return Lead(Sql(f"(SELECT DISTINCT rid FROM range WHERE {keys.text}) d", keys.args))
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         keys = self._keys("q.")
         return Sql(f"EXISTS (SELECT 1 FROM range q WHERE q.rid = {row.rid} AND {keys.text})", keys.args)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fhir_server.storage.sqlite.schema import DELETED
 
 if TYPE_CHECKING:
-    from fhir_server.storage.sqlite.planner import Planner
+    from fhir_server.storage.sqlite.selects import Selects
 
 MANY = 32
 """From this number of keys on, a set is made once instead of probing each key per row."""
@@ -86,11 +86,11 @@ class Node:
         """Rows touched beside the probes themselves when it probes `lead` rows: a set that is made once, or joins from each row."""
         return 0
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         """How it delivers rows, or None when it cannot."""
         return None
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         """A condition that is true for the rows that match."""
         raise NotImplementedError
 
@@ -101,10 +101,10 @@ class Node:
 class Nobody(Node):
     """No resource."""
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         return Lead(Sql("(SELECT 0 AS rid, 0 AS sort WHERE 0) d"), has_sort=True)
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         return Sql("0")
 
     def describe(self) -> str:
@@ -114,7 +114,7 @@ class Nobody(Node):
 class Everybody(Node):
     """Each resource of the type."""
 
-    def __init__(self, planner: Planner) -> None:
+    def __init__(self, planner: Selects) -> None:
         self._planner = planner
 
     @property
@@ -125,10 +125,10 @@ class Everybody(Node):
     def cost(self) -> int:  # type: ignore[override]
         return self._planner.type_term.n
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         return planner.type_lead()
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         return Sql("1")
 
     def describe(self) -> str:
@@ -144,12 +144,12 @@ class Rids(Node):
     n: int = 0
     cost: int = 0
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         lead = planner.type_lead()
         where = Sql(f"{lead.where.text} AND d.rid BETWEEN ? AND ?", (*lead.where.args, self.low, self.high))
         return Lead(lead.source, where)
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         return Sql(f"{row.rid} BETWEEN ? AND ?", (self.low, self.high))
 
     def describe(self) -> str:
@@ -167,7 +167,7 @@ class WithIds(Node):
     def __post_init__(self) -> None:
         self.n = self.cost = len(self.ids)
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         ids = marks(self.ids)
         number = planner.type_number
         source = (
@@ -177,7 +177,7 @@ class WithIds(Node):
         where = Sql(f"(SELECT method FROM version WHERE rid = d.rid) <> {DELETED}")
         return Lead(Sql(source, (number, *ids.args, number, *ids.args)), where)
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         ids = marks(self.ids)
         return Sql(f"{row.column('id')} IN ({ids.text})", ids.args)
 
@@ -188,7 +188,7 @@ class WithIds(Node):
 class All(Node):
     """All parts match."""
 
-    def __init__(self, planner: Planner, parts: tuple[Node, ...]) -> None:
+    def __init__(self, planner: Selects, parts: tuple[Node, ...]) -> None:
         self._planner = planner
         self.parts = parts
 
@@ -205,11 +205,11 @@ class All(Node):
     def cost(self) -> int:  # type: ignore[override]
         return min(part.cost for part in self.parts)
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         select = planner.select_rids(self, visible=False)
         return Lead(Sql(f"({select.text}) d", select.args))
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         return joined([part.probe(planner, row) for part in self.parts], "AND")
 
     def describe(self) -> str:
@@ -231,10 +231,10 @@ class Any_(Node):
         self.n = sum(part.n for part in self.parts)
         self.cost = sum(part.cost for part in self.parts)
 
-    def lead(self, planner: Planner) -> Lead | None:
+    def lead(self, planner: Selects) -> Lead | None:
         return planner.union_lead(self.parts)
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         return joined([part.probe(planner, row) for part in self.parts], "OR")
 
     def describe(self) -> str:
@@ -247,7 +247,7 @@ class Any_(Node):
 class Without(Node):
     """The part does not match. Cannot lead."""
 
-    def __init__(self, planner: Planner, part: Node) -> None:
+    def __init__(self, planner: Selects, part: Node) -> None:
         self._planner = planner
         self.part = part
 
@@ -259,7 +259,7 @@ class Without(Node):
     def cost(self) -> int:  # type: ignore[override]
         return self._planner.type_term.n
 
-    def probe(self, planner: Planner, row: Row) -> Sql:
+    def probe(self, planner: Selects, row: Row) -> Sql:
         inner = self.part.probe(planner, row)
         return Sql(f"NOT ({inner.text})", inner.args)
 

@@ -18,7 +18,8 @@ from fhir_server.storage.sqlite.keys import Keys
 from fhir_server.storage.sqlite.node_postings import Postings
 from fhir_server.storage.sqlite.node_ranges import Ranges
 from fhir_server.storage.sqlite.nodes import All, Everybody, Lead, Nobody, Node, Sql
-from fhir_server.storage.sqlite.planner import EVERY, Knowledge, Planner
+from fhir_server.storage.sqlite.planner import Planner
+from fhir_server.storage.sqlite.selects import EVERY, Knowledge
 from fhir_server.storage.sqlite.sorting import Placed, behind, key_values, sort_value
 from fhir_server.storage.sqlite.versions import last_version
 

@@ -25,10 +25,10 @@ from fhir_server.storage.sqlite.faults import translated
 from fhir_server.storage.sqlite.joins import register_functions
 from fhir_server.storage.sqlite.keys import Hash, Keys, keyed_hash
 from fhir_server.storage.sqlite.pages import explained, fetch, run_page
-from fhir_server.storage.sqlite.planner import Knowledge, PatientCode
 from fhir_server.storage.sqlite.readers import Readers
 from fhir_server.storage.sqlite.schema import FILE_NAME, METHODS
 from fhir_server.storage.sqlite.searching import HEAVY, Search, snapshot_of
+from fhir_server.storage.sqlite.selects import Knowledge, PatientCode
 from fhir_server.storage.sqlite.sweeper import Sweeper
 from fhir_server.storage.sqlite.versions import last_version
 from fhir_server.storage.sqlite.waking import Waker
