@@ -22,6 +22,7 @@ from fhir_server.search.query import (
     Updated,
 )
 from fhir_server.search.text import fold
+from fhir_server.search.units import UCUM, in_unit
 from fhir_server.search.values import IndexValues, Range
 
 
@@ -49,6 +50,9 @@ def _text(part: TextMatch, values: IndexValues) -> bool:
 
 
 def _within(part: RangeMatch, found: Range) -> bool:
+    if part.space == UCUM == found.space and part.value not in (None, found.value):
+        converted = in_unit(part, found.value)
+        return converted is not None and _within(converted, found)
     if part.space not in (None, found.space) or part.value not in (None, found.value):
         return False
     low, high, strict = found.low, found.high, part.strict

@@ -24,12 +24,13 @@ from fhir_server.search.query import (
     TextMatch,
     Updated,
 )
+from fhir_server.search.units import UCUM, in_unit, same_kind
 from fhir_server.storage.sqlite.algebra import flattened, key_values, range_alternatives, storable
-from fhir_server.storage.sqlite.entries import SPAN_SHIFT
+from fhir_server.storage.sqlite.entries import SEPARATOR, SPAN_SHIFT
 from fhir_server.storage.sqlite.joins import REFS_COST, Chained, Referred
 from fhir_server.storage.sqlite.keys import UNCOUNTED, Term, parameter_bounds
 from fhir_server.storage.sqlite.node_postings import PostingRange, Postings, Texts
-from fhir_server.storage.sqlite.node_ranges import AnyRange, Ranges
+from fhir_server.storage.sqlite.node_ranges import Alternatives, AnyRange, RangeKey, Ranges
 from fhir_server.storage.sqlite.nodes import SAMPLE, All, Any_, Everybody, Nobody, Node, Rids, Sql, WithIds, Without
 from fhir_server.storage.sqlite.selects import EVERY, PatientCode, Selects
 from fhir_server.storage.sqlite.versions import first_rid, last_version
@@ -68,7 +69,7 @@ class Planner(Selects):
                     return Nobody()
                 return Texts(self, parameter, text, self.knowledge.fold(text) if mode == "exact" else text, mode)
             case RangeMatch():
-                return Ranges(self, ((criterion,),))
+                return self._ranges([(criterion,)])[0]
             case OfType(type):
                 return Everybody(self) if type == self.type else Nobody()
             case Ids(ids):
@@ -143,6 +144,33 @@ class Planner(Selects):
             parts.append(AnyRange(parameter, self.type_term.n, self.type_term.n))
         return Any_(tuple(parts)) if parts else Nobody()
 
+    # --- ranges
+    def _ranges(self, tests: Sequence[Alternatives]) -> list[Node]:
+        """Nodes that together ask for a value that meets each of the tests, which concern one parameter and unit."""
+        first = tests[0][0]
+        if first.space != UCUM or first.value is None:
+            return [Ranges(self, tuple(tests))]
+        units = self._units(first.parameter, first.value)
+        if len(units) == 1:
+            # All tests on one node, where they bound each other.
+            (unit, keys) = units[0]
+            all_converted = [_in_unit(test, unit) for test in tests]
+            return [Nobody()] if None in all_converted else [Ranges(self, tuple(one for one in all_converted if one), keys)]
+        found: list[Node] = []
+        for test in tests:
+            choices = [Ranges(self, (converted,), keys) for unit, keys in units if (converted := _in_unit(test, unit))]
+            found.append(choices[0] if len(choices) == 1 else Any_(tuple(choices)) if choices else Nobody())
+        return found
+
+    def _units(self, parameter: int, code: str) -> list[tuple[str, tuple[RangeKey, ...]]]:
+        """The UCUM codes in which values of a parameter are kept that compare with `code`, with the keys of each."""
+        units: dict[str, list[RangeKey]] = {}
+        for term in self.keys.find_prefixed(self.db, parameter):
+            unit, _, span = term.value.partition(SEPARATOR)
+            if span and term.space == UCUM and same_kind(code, unit):
+                units.setdefault(unit, []).append(RangeKey(term.key, int(span), term.n))
+        return [(unit, tuple(keys)) for unit, keys in units.items()] or [(code, ())]
+
     # --- and, or
     def _all(self, parts: Iterable[Criterion]) -> Node:
         flat = list(flattened(And, parts))
@@ -156,7 +184,8 @@ class Planner(Selects):
                 groups.setdefault((first.parameter, first.space, first.value), []).append(alternatives)
             else:
                 nodes.append(self._bound(part))
-        nodes.extend(Ranges(self, tuple(tests)) for tests in groups.values())
+        for tests in groups.values():
+            nodes.extend(self._ranges(tests))
         if any(isinstance(node, Nobody) for node in nodes):
             return Nobody()
         nodes = [node for node in nodes if not isinstance(node, Everybody)]
@@ -169,7 +198,7 @@ class Planner(Selects):
         flat = list(flattened(Or, flat))
         whole = range_alternatives(Or(tuple(flat)))
         if whole:
-            return Ranges(self, (whole,))
+            return self._ranges([whole])[0]
         matches = [part for part in flat if isinstance(part, KeyMatch) and part.value is not None]
         nodes = [self._bound(part) for part in flat if not (isinstance(part, KeyMatch) and part.value is not None)]
         if matches:
@@ -255,3 +284,9 @@ class Planner(Selects):
                 rest = source.node(And(tuple(parts[:at] + parts[at + 1 :])))
                 return known.both, f"{values[0][0]}|{values[0][1]}", rest
         return None
+
+
+def _in_unit(alternatives: Alternatives, code: str) -> Alternatives | None:
+    """The alternatives in another unit, None where none of them makes sense there."""
+    found = tuple(one for match in alternatives if (one := in_unit(match, code)))
+    return found or None
