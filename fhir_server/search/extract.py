@@ -12,7 +12,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from fhir_server.model.dates import DateError, interval, period_interval, timing_interval
+from fhir_server.model.definitions import Definitions
 from fhir_server.model.references import parse_reference, split_canonical
+from fhir_server.search.parameters import Parameter
 from fhir_server.search.text import fold
 from fhir_server.search.values import Key, Range, Text
 
@@ -281,3 +283,36 @@ BY_KIND: dict[str, dict[str, Extractor]] = {
     "uri": dict.fromkeys(("uri", "url", "canonical", "oid", "uuid"), uri),
 }
 """Kind of parameter → FHIR type of the value → extractor. References get theirs from `reference`."""
+
+
+def extractor_of(known: Definitions, parameter: Parameter, kind: str, expression: str) -> Extractor | None:
+    """What takes values of the FHIR type `kind`, found by `expression`, into the index of a parameter; None: nothing does."""
+    if parameter.type == "reference" and kind == "Reference":
+        return reference(parameter.identifier)
+    if parameter.type == "token" and kind == "code":
+        system = implied_system(known, expression, parameter.resource_type)
+        if system:
+            return token_code(system)
+    return BY_KIND.get(parameter.type, {}).get(kind)
+
+
+def implied_system(known: Definitions, expression: str, resource_type: str) -> str | None:
+    """The code system of a `code` element, where its required value set draws on one only."""
+    path = expression.split("|", maxsplit=1)[0].strip()
+    parts = path.split(".")
+    if len(parts) < 2 or parts[0] != resource_type:
+        return None
+    current = known.types[resource_type]
+    element = None
+    for name in parts[1:]:
+        found = current.by_json.get(name)
+        if found is None:
+            return None
+        element, type_name = found
+        if type_name in known.types:
+            current = known.types[type_name]
+    if element is None or element.binding is None or element.binding.strength != "required":
+        return None
+    codings = known.codings(element.binding.value_set)
+    systems = {system for system, _ in codings or ()}
+    return systems.pop() if len(systems) == 1 else None

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from fhir_server.errors import FhirError
 from fhir_server.search import values_of
+from fhir_server.search.composites import parts_of
 from fhir_server.search.errors import invalid, not_yet, unknown
 from fhir_server.search.parameters import Parameter, Registry
-from fhir_server.search.query import Chain, Criterion, Has, Ids, KeyMatch, Not, Or, Present
+from fhir_server.search.query import And, Chain, Criterion, Has, Ids, KeyMatch, Not, Or, Paired, Present
 from fhir_server.search.values_of import Scope, split, unescape, union
 
 MAX_CHOICES = 2000
@@ -59,8 +60,12 @@ class Filters:
             raise unknown("search parameter", base, type, self._registry.codes(type))
         if modifier == "missing":
             return self._missing(parameter, name, value)
-        if parameter.type in ("composite", "special"):
-            raise not_yet(f"The {parameter.type} search parameter '{base}'")
+        if parameter.type == "special":
+            raise not_yet(f"The special search parameter '{base}'")
+        if parameter.type == "composite":
+            if modifier:
+                raise unknown("modifier", modifier, f"the composite parameter '{base}'", ["missing"])
+            return union([self._composite(parameter, name, choice) for choice in choices])
         return self._modified(parameter, name, modifier, choices)
 
     def _built_in(self, name: str, modifier: str, choices: list[str]) -> Criterion:
@@ -73,16 +78,19 @@ class Filters:
     def _missing(self, parameter: Parameter, name: str, value: str) -> Criterion:
         if value not in ("true", "false"):
             raise invalid(name, value, "must be true or false")
-        if parameter.type in ("composite", "special"):
+        if parameter.type == "special":
             raise not_yet(f"The modifier :missing on '{parameter.code}'")
+        present = self._composite_present(parameter) if parameter.type == "composite" else self._present(parameter)
+        return Not(present) if value == "true" else present
+
+    def _present(self, parameter: Parameter) -> Criterion:
         choices: list[Criterion] = []
         for source in parameter.sources:
             choices.append(KeyMatch(source.number, source.target, None) if source.target else Present(source.number))
             own = parameter.identifier if parameter.type == "reference" and not parameter.derived else 0
             if own:
                 choices.append(Present(own))
-        present = union(choices)
-        return Not(present) if value == "true" else present
+        return union(choices)
 
     def _modified(self, parameter: Parameter, name: str, modifier: str, choices: list[str]) -> Criterion:
         kind = parameter.type
@@ -116,6 +124,33 @@ class Filters:
         if kind == "quantity":
             return values_of.quantity(parameter, name, choice)
         return values_of.uri(parameter, choice)
+
+    # --- composites
+
+    def _composite(self, parameter: Parameter, name: str, choice: str) -> Criterion:
+        """Values joined by $, which must all hold of the same element."""
+        parts = parts_of(self._registry, parameter)
+        kinds = [component.parameter for component in parts[0].components]
+        values = split(choice, "$")
+        if len(values) != len(kinds) or not all(values):
+            form = "$".join(f"<{one.code}>" for one in kinds)
+            raise invalid(name, choice, f"the composite '{parameter.code}' has the form {form}")
+        found: list[Criterion] = []
+        for part in parts:
+            pairs = list(zip(part.components, values, strict=True))
+            if not part.element:
+                found.append(And(tuple(self._value(component.parameter, name, "", value) for component, value in pairs)))
+                continue
+            space, code = values_of.token_parts(name, values[0])
+            others = [values_of.component(one.parameter, part.number, name, value, self._scope) for one, value in pairs[1:]]
+            found.append(Paired(part.number, space, code, tuple(others)))
+        return union(found)
+
+    def _composite_present(self, parameter: Parameter) -> Criterion:
+        return union([
+            Present(part.number) if part.element else And(tuple(self._present(component.parameter) for component in part.components))
+            for part in parts_of(self._registry, parameter)
+        ])  # fmt: skip
 
     # --- joins
 

@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 
 from fhir_server.fhirpath.items import Item
 from fhir_server.fhirpath.typed import TypedPath, typed_paths
-from fhir_server.model.definitions import Definitions, definitions
-from fhir_server.search.extract import BY_KIND, Collector, Extractor, reference, token_code
+from fhir_server.model.definitions import definitions
+from fhir_server.search.composite_steps import composite_steps
+from fhir_server.search.extract import BY_KIND, Collector, Extractor, extractor_of, reference
 from fhir_server.search.parameters import Parameter, Registry
 from fhir_server.search.values import MIN_INSTANT, IndexValues, Key
 
@@ -39,28 +40,6 @@ class _Plan(NamedTuple):
     by_member: dict[str, tuple[Step, ...]]
     by_members: tuple[tuple[frozenset[str], Step], ...]
     always: tuple[Step, ...]
-
-
-def implied_system(known: Definitions, expression: str, resource_type: str) -> str | None:
-    """The code system of a `code` element, where its required value set draws on one only."""
-    path = expression.split("|", maxsplit=1)[0].strip()
-    parts = path.split(".")
-    if len(parts) < 2 or parts[0] != resource_type:
-        return None
-    current = known.types[resource_type]
-    element = None
-    for name in parts[1:]:
-        found = current.by_json.get(name)
-        if found is None:
-            return None
-        element, type_name = found
-        if type_name in known.types:
-            current = known.types[type_name]
-    if element is None or element.binding is None or element.binding.strength != "required":
-        return None
-    codings = known.codings(element.binding.value_set)
-    systems = {system for system, _ in codings or ()}
-    return systems.pop() if len(systems) == 1 else None
 
 
 class Indexer:
@@ -149,6 +128,8 @@ class Indexer:
 
     def _steps(self, parameter: Parameter) -> list[tuple[frozenset[str] | None, frozenset[str] | None, Step]]:
         """Each step with the members without which it finds nothing, and those that it reads."""
+        if parameter.type == "composite":
+            return composite_steps(self._registry, parameter)
         extractors = BY_KIND.get(parameter.type)
         if extractors is None:
             return []
@@ -159,7 +140,7 @@ class Indexer:
         number = parameter.number
         if path.type is None:
             return _general(path.values, number, extractors, reference(parameter.identifier))
-        extract = self._extractor(parameter, path.type, extractors)
+        extract = extractor_of(self._registry.definitions, parameter, path.type, parameter.expression)
         if extract is None:
             return None
         values = path.values
@@ -169,15 +150,6 @@ class Indexer:
                 extract(value, number, into)
 
         return step
-
-    def _extractor(self, parameter: Parameter, kind: str, extractors: dict[str, Extractor]) -> Extractor | None:
-        if parameter.type == "reference" and kind == "Reference":
-            return reference(parameter.identifier)
-        if parameter.type == "token" and kind == "code":
-            system = implied_system(self._registry.definitions, parameter.expression, parameter.resource_type)
-            if system:
-                return token_code(system)
-        return extractors.get(kind)
 
 
 def _general(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fhir_server.search.composites import Place, parted
 from fhir_server.search.query import (
     And,
     Criterion,
@@ -16,6 +17,7 @@ from fhir_server.search.query import (
     Not,
     Nothing,
     Or,
+    Paired,
     Present,
     RangeMatch,
     TextMatch,
@@ -23,7 +25,7 @@ from fhir_server.search.query import (
 )
 from fhir_server.search.text import fold
 from fhir_server.search.units import UCUM, in_unit
-from fhir_server.search.values import IndexValues, Range
+from fhir_server.search.values import IndexValues, Key, Range
 
 
 class JoinNeeded(Exception):
@@ -77,7 +79,32 @@ def _present(part: Present, values: IndexValues) -> bool:
     return any(one.parameter == number for group in (values.keys, values.texts, values.ranges) for one in group)
 
 
-_LEAVES: dict[type, Callable[..., bool]] = {KeyMatch: _key, TextMatch: _text, RangeMatch: _range, Present: _present}
+def _paired(part: Paired, values: IndexValues) -> bool:
+    """Whether some element has the token and, at the same place, a value for each of the others."""
+    elements: dict[tuple[str, int], list[IndexValues]] = {}
+
+    def component(token: str, text: str) -> IndexValues | None:
+        space, value = parted(token)
+        if part.space not in (None, space) or part.value not in (None, value):
+            return None
+        place = Place.of(text)
+        found = elements.setdefault((token, place.slot), [IndexValues() for _ in part.others])
+        return found[place.at] if place.at < len(found) else None
+
+    for key in values.keys:
+        if key.parameter == part.parameter and (into := component(key.space, key.value)) is not None:
+            place = Place.of(key.value)
+            into.keys.append(Key(part.parameter, place.space, place.value))
+    for one in values.ranges:
+        if one.parameter == part.parameter and (into := component(one.space, one.value)) is not None:
+            place = Place.of(one.value)
+            into.ranges.append(Range(part.parameter, place.space, place.value, one.low, one.high))
+    return any(
+        all(matches(other, "", 0, inner) for other, inner in zip(part.others, element, strict=True)) for element in elements.values()
+    )
+
+
+_LEAVES: dict[type, Callable[..., bool]] = {KeyMatch: _key, TextMatch: _text, RangeMatch: _range, Present: _present, Paired: _paired}
 
 
 def matches(criterion: Criterion, id: str, updated: int, values: IndexValues) -> bool:

@@ -146,6 +146,7 @@ class Registry:
         """type -> number of its clinical date"""
         self.memory: dict[tuple[Any, ...], Any] = {}
         """What the parser remembers of parameters with their values."""
+        self.memory_of_composites: dict[tuple[str, int], Any] = {}
         self.patient_code: dict[str, tuple[int, int, int]] = {}
         """type -> numbers of (reference to the patient, code, key of both)"""
         official = [one for one in definitions.search_parameters if one.expression and not one.url.startswith(_EXAMPLES)]

@@ -102,6 +102,20 @@ class RangeMatch(Criterion):
 
 
 @dataclass(frozen=True, slots=True)
+class Paired(Criterion):
+    """Some element of the composite `parameter` has the token `space`|`value` (as in KeyMatch) and meets all `others`.
+
+    Each of `others` is a KeyMatch, a RangeMatch or an Or of RangeMatches about the composite's other components, in their order.
+    How such values are posted: `search.composites`.
+    """
+
+    parameter: int
+    space: str | None
+    value: str | None
+    others: tuple[Criterion, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Present(Criterion):
     """The resource has some value of `parameter` (`:missing=false`); `:missing=true` is Not(Present)."""
 

@@ -71,17 +71,22 @@ def prefix_of(name: str, text: str) -> tuple[str, str]:
 # --- token
 
 
-def token(parameter: Parameter, name: str, text: str) -> Criterion:
-    """`code`, `system|code`, `|code`, `system|`."""
+def token_parts(name: str, text: str) -> tuple[str | None, str | None]:
+    """System and code of `code`, `system|code`, `|code`, `system|`; None where it may be any."""
     parts = split(text, "|")
     if len(parts) == 1:
-        return _keys(parameter, None, unescape(parts[0]))
+        return None, unescape(parts[0])
     if len(parts) > 2:
         raise invalid(name, text, "a token is code, system|code, |code or system|")
     system, code = (unescape(part) for part in parts)
     if not system and not code:
         raise invalid(name, text, "a token needs a system or a code")
-    return _keys(parameter, system, code or None)
+    return system, code or None
+
+
+def token(parameter: Parameter, name: str, text: str) -> Criterion:
+    """`code`, `system|code`, `|code`, `system|`."""
+    return _keys(parameter, *token_parts(name, text))
 
 
 def _keys(parameter: Parameter, space: str | None, value: str | None) -> Criterion:
@@ -248,6 +253,11 @@ def number(parameter: Parameter, name: str, text: str) -> Criterion:
 
 def quantity(parameter: Parameter, name: str, text: str) -> Criterion:
     """`number`, `number|system|code`, `number||unit`."""
+    return union([quantity_in(source.number, name, text) for source in parameter.sources])
+
+
+def quantity_in(number: int, name: str, text: str) -> Criterion:
+    """A quantity as it is posted under one number."""
     parts = [unescape(part) for part in split(text, "|")]
     if len(parts) == 1:
         unit: tuple[str | None, str | None] = (None, None)
@@ -257,4 +267,26 @@ def quantity(parameter: Parameter, name: str, text: str) -> Criterion:
             raise invalid(name, text, "a quantity with a system needs a code, too")
     else:
         raise invalid(name, text, "a quantity is number, number|system|code or number||unit")
-    return union([_numeric(source.number, name, parts[0], unit) for source in parameter.sources])
+    return _numeric(number, name, parts[0], unit)
+
+
+# --- components of composites
+
+
+def component(parameter: Parameter, number: int, name: str, text: str, scope: Scope) -> Criterion:
+    """A value of a component of the kind of `parameter`, posted under `number` with the other components of its element."""
+    kind = parameter.type
+    if kind == "token":
+        return KeyMatch(number, *token_parts(name, text))
+    if kind == "reference":
+        found = parse_reference(unescape(text))
+        if found.form == "relative" or (found.form == "absolute" and found.base in scope.own_bases):
+            return KeyMatch(number, found.type, found.id)
+        return KeyMatch(number, None if ID.match(text) else "", unescape(text))
+    if kind == "quantity":
+        return quantity_in(number, name, text)
+    if kind == "number":
+        return _numeric(number, name, unescape(text))
+    if kind == "date":
+        return _ranged(number, *date_bounds(name, text, scope))
+    raise not_yet(f"A component of type {kind} of the composite parameter '{name}'")

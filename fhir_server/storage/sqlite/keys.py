@@ -132,10 +132,11 @@ class Keys:
             at = start + VALUE_MASK + 1
         return found
 
-    def find_prefixed(self, db: sqlite3.Connection, parameter: int) -> list[Term]:
-        """All terms of a parameter; only for parameters with few forms (units of a quantity)."""
-        low, high = parameter_bounds(parameter)
-        return [Term._make(r) for r in db.execute("SELECT key, n, space, value FROM term WHERE key BETWEEN ? AND ?", (low, high))]
+    def find_prefixed(self, db: sqlite3.Connection, parameter: int, space: str | None = None) -> list[Term]:
+        """All terms of a parameter (or of one space of it); only for parameters with few forms (units of a quantity)."""
+        low, high = parameter_bounds(parameter) if space is None else self.space_bounds(parameter, space)
+        rows = db.execute("SELECT key, n, space, value FROM term WHERE key BETWEEN ? AND ?", (low, high)).fetchall()
+        return [Term._make(row) for row in rows if space is None or row[2] == space]
 
 
 class TermWriter:

@@ -161,7 +161,10 @@ class Ranges(Node):
         test = condition(alternatives, "q.")
         small = self.parameter << 3
         plain = Sql("q.key BETWEEN ? AND ?", (small, small | 7))
-        if self.space == "" and self.value == "":
+        if self._given is not None:
+            numbers = marks([item.key for item in self._given])
+            keys = Sql(f"q.key IN ({numbers.text})", numbers.args)
+        elif self.space == "" and self.value == "":
             keys = plain
         elif self.space is None and self.value is None:
             low, high = parameter_bounds(self.parameter)

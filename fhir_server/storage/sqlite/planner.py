@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from fhir_server.search.composites import Place, parted
+from fhir_server.search.composites import joined as joined_token
 from fhir_server.search.query import (
     And,
     Chain,
@@ -19,6 +21,7 @@ from fhir_server.search.query import (
     Nothing,
     OfType,
     Or,
+    Paired,
     Present,
     RangeMatch,
     TextMatch,
@@ -74,6 +77,8 @@ class Planner(Selects):
                 return Everybody(self) if type == self.type else Nobody()
             case Ids(ids):
                 return WithIds(tuple(filter(storable, dict.fromkeys(ids))))
+            case Paired():
+                return self._paired(criterion)
             case Present(parameter):
                 return self._present(parameter)
             case Updated(low, high):
@@ -170,6 +175,55 @@ class Planner(Selects):
             if span and term.space == UCUM and same_kind(code, unit):
                 units.setdefault(unit, []).append(RangeKey(term.key, int(span), term.n))
         return [(unit, tuple(keys)) for unit, keys in units.items()] or [(code, ())]
+
+    # --- composites
+    def _paired(self, pair: Paired) -> Node:
+        """What the elements with the token have at the same place, by the terms that are there."""
+        exact = None if pair.space is None or pair.value is None else joined_token(pair.space, pair.value)
+        elements: dict[tuple[str, int], list[list[tuple[Place, int, Term]]]] = {}
+        for term in self.keys.find_prefixed(self.db, pair.parameter, exact):
+            space, value = parted(term.space)
+            if pair.space not in (None, space) or pair.value not in (None, value):
+                continue
+            text, _, span = term.value.partition(SEPARATOR)
+            place = Place.of(text)
+            components = elements.setdefault((term.space, place.slot), [[] for _ in pair.others])
+            components[place.at].append((place, int(span) if span else -1, term))
+        choices: list[Node] = []
+        for components in elements.values():
+            nodes = [self._component(other, there) for other, there in zip(pair.others, components, strict=True)]
+            if not any(isinstance(node, Nobody) for node in nodes):
+                choices.append(nodes[0] if len(nodes) == 1 else All(self, tuple(nodes)))
+        return choices[0] if len(choices) == 1 else Any_(tuple(choices)) if choices else Nobody()
+
+    def _component(self, wanted: Criterion, there: Sequence[tuple[Place, int, Term]]) -> Node:
+        """A component's criterion over the terms that its element has."""
+        if isinstance(wanted, KeyMatch):
+            found = [
+                term for place, span, term in there
+                if span < 0 and wanted.space in (None, place.space) and wanted.value in (None, place.value)
+            ]  # fmt: skip
+            return Postings(tuple(term.key for term in found), sum(term.n for term in found)) if found else Nobody()
+        alternatives = range_alternatives(wanted)
+        if alternatives is None:
+            raise TypeError(f"{wanted.__class__.__name__} is no component of a composite")
+        units: dict[tuple[str, str], list[RangeKey]] = {}
+        for place, span, term in there:
+            if span >= 0:
+                units.setdefault((place.space, place.value), []).append(RangeKey(term.key, span, term.n))
+        nodes: list[Node] = []
+        for (space, value), keys in units.items():
+            test = alternatives
+            first = test[0]
+            if space == UCUM == first.space and first.value is not None:
+                converted = _in_unit(test, value)
+                if converted is None:
+                    continue
+                test = converted
+            elif first.space not in (None, space) or first.value not in (None, value):
+                continue
+            nodes.append(Ranges(self, (test,), tuple(keys)))
+        return nodes[0] if len(nodes) == 1 else Any_(tuple(nodes)) if nodes else Nobody()
 
     # --- and, or
     def _all(self, parts: Iterable[Criterion]) -> Node:
