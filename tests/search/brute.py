@@ -192,8 +192,11 @@ def matches(world: World, resource: Resource, name: str, value: str) -> bool:
         if modifier == "missing":
             return (not spans) == (value == "true")
         return any(date_test(*prefixed(one))(at) for one in values for at in spans)
-    if base == "value-quantity":
-        return any(_quantity(resource, one) for one in values)
+    if base in ("value-quantity", "component-value-quantity"):
+        holders = [resource] if base == "value-quantity" else resource.get("component", [])
+        return any(quantity_meets(holder, one) for one in values for holder in holders)
+    if base in COMPOSITES:
+        return any(pair_meets(element, base, one) for element in elements(resource, base) for one in values)
     texts = names(resource, base)
     if modifier == "missing":
         return (not texts) == (value == "true")
@@ -204,16 +207,46 @@ def matches(world: World, resource: Resource, name: str, value: str) -> bool:
     return any(folded(text).startswith(folded(one)) for text in texts for one in values)
 
 
-def _quantity(resource: Resource, value: str) -> bool:
-    found = resource.get("valueQuantity")
+UCUM = "http://unitsofmeasure.org"
+GRAMS = {"mg": Decimal("0.001"), "g": Decimal(1), "kg": Decimal(1000)}
+"""UCUM's units of mass that occur, in grams; mm[Hg] compares with itself only here."""
+
+
+def quantity_meets(holder: Resource, value: str) -> bool:
+    """Whether the valueQuantity of a resource or component meets number, number|system|code or number||unit."""
+    found = holder.get("valueQuantity")
     if not found:
         return False
     text, *unit = value.split("|")
-    if unit and unit[0] and (found.get("system"), found.get("code")) != (unit[0], unit[1]):
-        return False
+    factor = Decimal(1)
+    if unit and unit[0]:
+        if found.get("system") != unit[0]:
+            return False
+        if unit[0] == UCUM and found["code"] in GRAMS and unit[1] in GRAMS:
+            factor = GRAMS[found["code"]] / GRAMS[unit[1]]
+        elif found.get("code") != unit[1]:
+            return False
     if unit and not unit[0] and unit[1] not in (found.get("code"), found.get("unit")):
         return False
-    return number_test(*prefixed(text))(Decimal(str(found["value"])))
+    return number_test(*prefixed(text))(Decimal(str(found["value"])) * factor)
+
+
+COMPOSITES = ("code-value-quantity", "component-code-value-quantity", "combo-code-value-quantity", "component-code-value-concept")
+
+
+def elements(resource: Resource, composite: str) -> list[Resource]:
+    """Where the two values of a composite must stand together."""
+    whole = [] if composite.startswith("component") else [resource]
+    return whole + ([] if composite.startswith("code") else resource.get("component", []))
+
+
+def pair_meets(element: Resource, composite: str, value: str) -> bool:
+    code, other = value.split("$")
+    if not any(token_test(code)(at) for at in codings(element, "code")):
+        return False
+    if composite.endswith("quantity"):
+        return quantity_meets(element, other)
+    return any(token_test(other)(at) for at in codings(element, "valueCodeableConcept"))
 
 
 def search(world: World, type: str, query: list[tuple[str, str]]) -> list[str]:

@@ -19,7 +19,8 @@ FAMILIES = ("Chalmers", "chalmers-Smith", "Núñez", "Nunes", "Li", "Ли", "张
 GIVEN = ("Ann", "Anna", "José", "Wei", "伟", "X")
 SYSTEMS = ("urn:a", "urn:b", "")
 CODES = ("1-8", "8480-6", "8867-4", "local", "LOCAL")
-UNITS = (("urn:u", "mg"), ("urn:u", "g"), ("", "mg"))
+UNITS = (("urn:u", "mg"), ("urn:u", "g"), ("", "mg"), (brute.UCUM, "mg"), (brute.UCUM, "g"), (brute.UCUM, "kg"), (brute.UCUM, "mm[Hg]"))
+QUANTITIES = ("value-quantity", "component-value-quantity")
 STATUSES = {"Observation": ("final", "preliminary", "amended"), "Encounter": ("planned", "finished", "in-progress")}
 
 
@@ -95,11 +96,22 @@ def resource(rnd: random.Random, number: int, people: int) -> dict[str, Any]:
     if rnd.random() < 0.5:
         made["category"] = [concept(rnd) for _ in range(rnd.choice((1, 2)))]
     if rnd.random() < 0.6:
-        system, unit = rnd.choice(UNITS)
-        made["valueQuantity"] = {
-            "value": rnd.choice((1, 5.4, 5.35, 5.45, 10, 10.04, 100, 95.5)),
-            **({"system": system, "code": unit} if system else {"unit": unit}),
-        }
+        made["valueQuantity"] = measured(rnd)
+    if rnd.random() < 0.4:
+        made["component"] = [component(rnd) for _ in range(rnd.choice((1, 2, 2, 3)))]
+    return made
+
+
+def measured(rnd: random.Random) -> dict[str, Any]:
+    system, unit = rnd.choice(UNITS)
+    value = rnd.choice((1, 5.4, 5.35, 5.45, 10, 10.04, 100, 95.5, 0.0054, 5400, 5399.5))
+    return {"value": value, **({"system": system, "code": unit} if system else {"unit": unit})}
+
+
+def component(rnd: random.Random) -> dict[str, Any]:
+    made: dict[str, Any] = {"code": concept(rnd)}
+    if rnd.random() < 0.9:
+        made |= {"valueQuantity": measured(rnd)} if rnd.random() < 0.6 else {"valueCodeableConcept": concept(rnd)}
     return made
 
 
@@ -116,7 +128,7 @@ def several(rnd: random.Random, make: Any) -> str:
 
 def parameter(rnd: random.Random, type: str, depth: int = 0) -> tuple[str, str]:
     kinds = ["token", "date", "id"] + (["string"] * 2 if type == "Patient" else ["reference"])
-    kinds += ["quantity"] if type == "Observation" else []
+    kinds += ["quantity", "composite"] if type == "Observation" else []
     if depth < 2:
         kinds += ["has"] if type == "Patient" else ["chain"]
     kind = rnd.choice(kinds)
@@ -129,12 +141,16 @@ def parameter(rnd: random.Random, type: str, depth: int = 0) -> tuple[str, str]:
     if kind == "chain":
         name, value = parameter(rnd, "Patient", depth + 1)
         return rnd.choice(("patient", "subject:Patient")) + f".{name}", value
+    if kind == "composite":
+        base = rnd.choice(brute.COMPOSITES)
+        second = (lambda: _quantity(rnd)) if base.endswith("quantity") else (lambda: token_value(rnd, CODES))
+        return base, several(rnd, lambda: f"{token_value(rnd, CODES)}${second()}")
     missing = rnd.random() < 0.08
     if kind == "reference":
         base = rnd.choice(("patient", "subject"))
         return (f"{base}:missing", rnd.choice(("true", "false"))) if missing else (base, several(rnd, lambda: _person(rnd)))
     names = {"token": brute.TOKENS, "date": brute.DATES}.get(kind, {})
-    base = rnd.choice([name for of, name in names if of == type] or ["value-quantity" if kind == "quantity" else _name(rnd)])
+    base = rnd.choice([name for of, name in names if of == type] or [rnd.choice(QUANTITIES) if kind == "quantity" else _name(rnd)])
     if missing and kind != "quantity":
         return f"{base}:missing", rnd.choice(("true", "false"))
     if kind == "token":
@@ -162,8 +178,9 @@ def _name(rnd: random.Random) -> str:
 
 
 def _quantity(rnd: random.Random) -> str:
-    number = rnd.choice(("5.4", "5", "10", "1e2", "5.35", "10.0"))
-    unit = rnd.choice(("", "", "|urn:u|mg", "|urn:u|g", "||mg"))
+    number = rnd.choice(("5.4", "5", "10", "1e2", "5.35", "10.0", "5400", "0.0054"))
+    units = [f"|{brute.UCUM}|{code}" for code in ("mg", "g", "kg", "mm[Hg]")]
+    unit = rnd.choice(("", "", "|urn:u|mg", "|urn:u|g", "||mg", *units))
     return rnd.choice(("", "ne", "gt", "lt", "ge", "le")) + number + unit
 
 
@@ -209,7 +226,7 @@ def test_the_server_finds_what_a_look_at_everything_finds(world: tuple[brute.Wor
     for number in range(QUERIES):
         type = rnd.choice(("Patient", "Observation", "Observation", "Encounter", "Condition"))
         query = [parameter(rnd, type) for _ in range(rnd.choice((1, 1, 2, 3)))]
-        url = f"{type}?" + "&".join(f"{name}={quote(value, safe='|,:')}" for name, value in query)
+        url = f"{type}?" + "&".join(f"{name}={quote(value, safe='|,:$')}" for name, value in query)
         answer = client.get(url + "&_count=1000&_total=accurate")
         assert answer.status_code == 200, (url, answer.text)
         bundle = answer.json()
@@ -228,7 +245,7 @@ def test_pages_together_are_the_whole_list(world: tuple[brute.World, httpx.Clien
         type = rnd.choice(("Observation", "Encounter", "Condition"))
         query = [parameter(rnd, type)]
         sort = rnd.choice(("", "&_sort=-_lastUpdated", "&_sort=_id", "&_sort=" + rnd.choice(("", "-")) + _date_of(type)))
-        url = f"{type}?" + "&".join(f"{name}={quote(value, safe='|,:')}" for name, value in query) + sort
+        url = f"{type}?" + "&".join(f"{name}={quote(value, safe='|,:$')}" for name, value in query) + sort
         whole = [entry["resource"]["id"] for entry in client.get(url + "&_count=1000").json().get("entry", [])]
         assert sorted(whole) == brute.search(live, type, query)
         following: str | None = url + f"&_count={rnd.choice((1, 3, 7))}"
