@@ -29,6 +29,7 @@ _MODES = ("full", "normative", "terminology")
 _OWN = (
     {"name": "_id", "definition": "http://hl7.org/fhir/SearchParameter/Resource-id", "type": "token"},
     {"name": "_lastUpdated", "definition": "http://hl7.org/fhir/SearchParameter/Resource-lastUpdated", "type": "date"},
+    {"name": "_list", "type": "special", "documentation": "Resources to which a List with this id refers."},
 )
 """Parameters of all types that the store answers by itself."""
 

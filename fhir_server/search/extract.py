@@ -60,6 +60,21 @@ def token_identifier(value: Any, number: int, into: Collector) -> None:
         into.keys[Key(number, value.get("system") or "", text)] = None
 
 
+def token_typed_identifier(of_type: int) -> Extractor:
+    """An Identifier, found by `:of-type` under the number `of_type`, too: there its type takes the place of its system."""
+
+    def extract(value: Any, number: int, into: Collector) -> None:
+        text = value.get("value")
+        if text is None:
+            return
+        into.keys[Key(number, value.get("system") or "", text)] = None
+        for coding in (value.get("type") or {}).get("coding") or ():
+            if coding is not None and (code := coding.get("code")) is not None:
+                into.keys[Key(of_type, f"{coding.get('system') or ''}|{code}", text)] = None
+
+    return extract
+
+
 def token_contact(value: Any, number: int, into: Collector) -> None:
     text = value.get("value")
     if text is not None:
@@ -289,6 +304,8 @@ def extractor_of(known: Definitions, parameter: Parameter, kind: str, expression
     """What takes values of the FHIR type `kind`, found by `expression`, into the index of a parameter; None: nothing does."""
     if parameter.type == "reference" and kind == "Reference":
         return reference(parameter.identifier)
+    if parameter.type == "token" and kind == "Identifier" and parameter.identifier:
+        return token_typed_identifier(parameter.identifier)
     if parameter.type == "token" and kind == "code":
         system = implied_system(known, expression, parameter.resource_type)
         if system:

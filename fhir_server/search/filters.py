@@ -6,6 +6,7 @@ Specification: https://hl7.org/fhir/R4/search.html#modifiers, https://hl7.org/fh
 from __future__ import annotations
 
 from fhir_server.errors import FhirError
+from fhir_server.model.references import ID
 from fhir_server.search import values_of
 from fhir_server.search.composites import parts_of
 from fhir_server.search.errors import invalid, not_yet, unknown
@@ -16,7 +17,7 @@ from fhir_server.search.values_of import Scope, split, unescape, union
 MAX_CHOICES = 2000
 """Most values that one parameter may offer with commas."""
 MAX_CHAIN = 6
-_NOT_YET = ("_text", "_content", "_filter", "_list", "_query", "_contained", "_containedType")
+_NOT_YET = ("_text", "_content", "_filter", "_query", "_contained", "_containedType")
 _MODIFIERS = {
     "string": ("exact", "contains", "missing"),
     "token": ("not", "missing", "text", "in", "not-in", "above", "below", "of-type"),
@@ -26,7 +27,7 @@ _MODIFIERS = {
     "number": ("missing",),
     "quantity": ("missing",),
 }
-_LATER = ("text", "in", "not-in", "above", "below", "of-type")
+_LATER = ("text", "in", "not-in", "above", "below")
 
 
 class Filters:
@@ -53,6 +54,8 @@ class Filters:
             raise invalid(name, value, "a value between commas is empty")
         if base in ("_id", "_lastUpdated"):
             return self._built_in(base, modifier, choices)
+        if base == "_list":
+            return self._list(name, modifier, choices)
         if base in _NOT_YET:
             raise not_yet(f"The search parameter '{base}'")
         parameter = self._registry.get(type, base)
@@ -110,7 +113,7 @@ class Filters:
     def _value(self, parameter: Parameter, name: str, modifier: str, choice: str) -> Criterion:
         kind = parameter.type
         if kind == "token":
-            return values_of.token(parameter, name, choice)
+            return self._of_type(parameter, name, choice) if modifier == "of-type" else values_of.token(parameter, name, choice)
         if kind == "reference":
             if modifier == "identifier":
                 return values_of.logical_reference(parameter, name, choice)
@@ -124,6 +127,27 @@ class Filters:
         if kind == "quantity":
             return values_of.quantity(parameter, name, choice)
         return values_of.uri(parameter, choice)
+
+    def _of_type(self, parameter: Parameter, name: str, choice: str) -> Criterion:
+        """`:of-type=system|code|value`: an identifier by its type and value."""
+        numbers = [self._registry.number(source.number).identifier for source in parameter.sources]
+        if not all(numbers):
+            raise unknown("modifier", "of-type", f"'{parameter.code}', which is no identifier", [])
+        parts = [unescape(part) for part in split(choice, "|")]
+        if len(parts) != 3 or not parts[1] or not parts[2]:
+            raise invalid(name, choice, "has the form <system of the type>|<code of the type>|<value>")
+        return union([KeyMatch(number, f"{parts[0]}|{parts[1]}", parts[2]) for number in numbers])
+
+    def _list(self, name: str, modifier: str, choices: list[str]) -> Criterion:
+        """Resources that a List names: those to which it refers by `item`."""
+        item = self._registry.get("List", "item")
+        if modifier or item is None:
+            raise unknown("modifier", modifier, name, [])
+        ids = [unescape(choice).removeprefix("List/") for choice in choices]
+        for id in ids:
+            if ID.match(id) is None:
+                raise invalid(name, id, "is the id of a List; lists that a server works out, such as $current-problems, are not offered")
+        return union([Has("List", source.number, Ids(tuple(ids))) for source in item.sources])
 
     # --- composites
 

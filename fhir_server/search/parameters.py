@@ -57,7 +57,8 @@ class Parameter:
     """A search parameter of one resource type.
 
     `number` is unique among all types; `sources` says under which numbers its values are posted (its own, unless it is derived);
-    `identifier` is the number of `:identifier` keys of a reference. `targets` of a reference: type names ('Resource' = any).
+    `identifier` is the number of `:identifier` keys of a reference, and of `:of-type` keys of a token about Identifiers.
+    `targets` of a reference: type names ('Resource' = any).
     """
 
     number: int
@@ -131,6 +132,11 @@ def _covered(draft: _Draft, plain: list[_Draft]) -> tuple[Source, ...]:
     return tuple(chosen) if not rest else ()
 
 
+def _has_identifiers(definition: SearchParameterDef) -> bool:
+    """Whether the values hold Identifiers: all references may, and tokens whose path names them."""
+    return definition.type == "reference" or (definition.type == "token" and "identifier" in definition.expression.lower())
+
+
 _EXAMPLES = "http://hl7.org/fhir/SearchParameter/example"
 """The official package holds three examples of SearchParameters, of which one would take the place of Condition.subject."""
 
@@ -166,12 +172,12 @@ class Registry:
         drafts = []
         for _, definition in sorted({**shared, **own}.items(), key=lambda entry: entry[0]):
             drafts.append(_Draft(number, definition, _parts(definition, name)))
-            number += 2 if definition.type == "reference" else 1
+            number += 2 if _has_identifiers(definition) else 1
         _derive(drafts)
         table = self._by_type[name] = {}
         for draft in drafts:
             one = draft.definition
-            identifier = draft.number + 1 if one.type == "reference" else 0
+            identifier = draft.number + 1 if _has_identifiers(one) else 0
             parameter = Parameter(
                 draft.number, one.code, one.type, name, one.expression, one.targets, one.components, one.url, draft.sources, identifier
             )
@@ -209,4 +215,4 @@ class Registry:
 
     def codes(self, resource_type: str) -> list[str]:
         """The names by which a type can be searched."""
-        return ["_id", "_lastUpdated", *self._by_type.get(resource_type, {})]
+        return ["_id", "_lastUpdated", "_list", *self._by_type.get(resource_type, {})]

@@ -226,7 +226,7 @@ class Parser:
         if len(types) == 1:
             return self._remembered(types[0], name, value)
         base = name.partition(":")[0].partition(".")[0]
-        if base not in ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source"):
+        if base not in ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source", "_list"):
             raise invalid(name, value, "a search over several types takes only parameters that all resources share")
         return union(list(dict.fromkeys(self.filters.filter(one, name, value) for one in types)))
 
