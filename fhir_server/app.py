@@ -136,6 +136,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
         cursor_seconds=settings.cursor_seconds,
         clinical=search.clinical,
         patient_code=search.patient_code,
+        fingerprint=indexer.fingerprint,
     )
     await store.open()
     gate = Gate(store)

@@ -5,6 +5,7 @@ Specification: https://hl7.org/fhir/R4/search.html, https://hl7.org/fhir/R4/sear
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -30,6 +31,8 @@ class Part(NamedTuple):
     values: Callable[[dict[str, Any]], IndexValues]
 
 
+RULES = 1
+"""Raised whenever the same parameters give other index values than before, so that stores are indexed anew."""
 PARTS = 2000
 """Most parts that are remembered."""
 
@@ -51,6 +54,17 @@ class Indexer:
         self._own_bases = own_bases
         self._plans: dict[str, _Plan] = {}
         self._parts: dict[tuple[str, frozenset[str]], Part] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the rules by which values are taken: two indexers with the same one give the same values."""
+        rules = hashlib.blake2b(f"{RULES} {self._zone.key} {sorted(self._registry.patient_code.items())}".encode(), digest_size=16)
+        for kind in self._registry.definitions.resource_types:
+            clinical = self._registry.clinical.get(kind)
+            rules.update(f"\n{kind} {clinical}".encode())
+            for one in self._registry.all_of(kind):
+                rules.update(f"\n{one.number} {one.code} {one.type} {one.expression} {one.components} {one.sources}".encode())
+        return rules.hexdigest()
 
     def index(self, resource: dict[str, Any]) -> IndexValues:
         """All index values of a valid resource; a type that is not R4's gives none."""

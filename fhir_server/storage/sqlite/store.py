@@ -19,7 +19,7 @@ from fhir_server.search.query import Query
 from fhir_server.search.values import IndexValues
 from fhir_server.storage.body import BodyCodec
 from fhir_server.storage.port import ClaimedJob, Commit, Page, Position, Stored, StoredRecord, Unit, UnusableStore
-from fhir_server.storage.sqlite import erasing, files, history, jobs, records
+from fhir_server.storage.sqlite import erasing, files, history, jobs, rebuilding, records
 from fhir_server.storage.sqlite.committer import Action, Committer
 from fhir_server.storage.sqlite.faults import translated
 from fhir_server.storage.sqlite.joins import register_functions
@@ -69,6 +69,7 @@ class SqliteStore:
         patient_code: Mapping[str, tuple[int, int, int]] | None = None,
         clock: Callable[[], int] = system_clock,
         hash64: Hash | None = None,
+        fingerprint: str = "",
     ) -> None:
         """`part`: which parameters depend on some members of a type, and their index values (`Indexer.part`); spares work on updates.
 
@@ -76,7 +77,8 @@ class SqliteStore:
 
         `patient_code`: type -> numbers of (reference to the patient, code, key of both). `clock` gives `meta.lastUpdated`.
         `durability`: FULL (each acknowledged write survives power loss) or NORMAL (the last ones may not; never inconsistent).
-        `hash64` replaces the store's own hash (tests of collisions).
+        `hash64` replaces the store's own hash (tests of collisions). `fingerprint` names the rules of `index`: a store whose index was made
+        by others is indexed anew when it is opened; '' = not looked at.
         """
         if durability not in ("FULL", "NORMAL"):
             raise ValueError(f"durability must be FULL or NORMAL, not {durability!r}")
@@ -89,7 +91,7 @@ class SqliteStore:
 
             fold = fold_text
         self._folder = Path(folder)
-        self._part = part
+        self._part, self._fingerprint = part, fingerprint
         self._index, self._dumps, self._loads, self._fold = index, dumps, loads, fold
         self._type_names = tuple(type_names)
         self._durability = durability
@@ -128,8 +130,11 @@ class SqliteStore:
             self._index, self._part, self._dumps, self._loads, self._codec, types, self._clinical, uncounted, self._clock, self._match
         )
         self._writing = writing
+        writer = Writer(writing, self._keys, tools)
+        if self._fingerprint:
+            await rebuilding.ensure(writer, self._names, self._fingerprint)
         self._waker = Waker(self._db)
-        self._committer = Committer(Writer(writing, self._keys, tools), self._file, self._waker.wake, self._group_seconds)
+        self._committer = Committer(writer, self._file, self._waker.wake, self._group_seconds)
         self._sweeper = Sweeper(self._committer, self._db, self._names, self._clock, self._cursor_seconds)
         self._sweeper.start()
         self._opened = True

@@ -329,6 +329,13 @@ class Writer:
         terms.count_all(keys, delta)
         return keys
 
+    def index_again(self, rid: int, type: str, blob: bytes) -> None:
+        """Rows and counts of a live version that has none."""
+        resource = self._tools.loads(self.unpack(blob))
+        entries = entries_of(type, self._tools.index(resource), self._tools.clinical.get(type))
+        refs = self._index_rows(entries, rid, None)
+        self.db.execute("UPDATE version SET clinical = ?, refs = ? WHERE rid = ?", (entries.clinical, refs, rid))
+
     def count(self, entries: Entries, delta: int, counted: Collection[int] | None = None) -> set[int]:
         """Count a version's keys (-1: it is no longer live), those of the parameters `counted` only; returns its term keys."""
         keys = set(self.terms.post(entries.forms, delta, counted)[0])
