@@ -97,7 +97,7 @@ def _find_operation(context: Context, to: Route) -> Operation:
         raise FhirError.of(
             404, "not-supported", f"Operation ${to.operation[:80]} is not served here; the CapabilityStatement lists what is"
         )
-    level = "instance" if to.id else "type" if to.type else "system"
+    level = "version" if to.version else "instance" if to.id else "type" if to.type else "system"
     if level not in operation.levels:
         raise FhirError.of(
             400, "not-supported", f"${operation.name} is not defined on {level} level, but on {', '.join(sorted(operation.levels))}"

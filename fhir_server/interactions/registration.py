@@ -15,7 +15,8 @@ from fhir_server.interactions.http import Request, Response
 class Operation:
     """A FHIR operation. One file declares one, as the module constant `OPERATION`; `app.py` collects them.
 
-    `types`: resource types that it is defined on ('' = system level, '*' = every type); `levels` of {'system','type','instance'}.
+    `types`: resource types that it is defined on ('' = system level, '*' = every type).
+    `levels` of {'system','type','instance','version'}; 'version' is below `_history/{vid}`, which only some operations have.
     `handler(context, request, type, id)`; `methods`: HTTP methods served; `definition`: canonical of its OperationDefinition.
     `policy` names the right that the gate asks for; there is no default on purpose.
     """

@@ -1,0 +1,73 @@
+"""What an operation is given: the parameters of its address (GET) and of a Parameters resource (POST).
+
+Specification: https://hl7.org/fhir/R4/operations.html#executing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from fhir_server.errors import FhirError
+from fhir_server.interactions.content import parsed
+from fhir_server.interactions.http import Request
+from fhir_server.interactions.query_string import FORMATTING, pairs
+from fhir_server.validation import structure
+
+
+class Input(NamedTuple):
+    """One parameter: `value` is text from the address, or the JSON of a value[x] (`kind` its type code, '' from the address)."""
+
+    name: str
+    value: Any
+    kind: str
+    at: str
+
+    @property
+    def text(self) -> str:
+        """The value as it would stand in an address. Raises FhirError 400 for a complex one."""
+        if isinstance(self.value, bool):
+            return "true" if self.value else "false"
+        if isinstance(self.value, dict | list):
+            raise self.refused("must be a primitive value")
+        return str(self.value)
+
+    def refused(self, rule: str) -> FhirError:
+        """400 that names the parameter, its value and the rule."""
+        return FhirError.of(400, "value", f"{self.name}={str(self.value)[:80]}: {rule}", self.at)
+
+
+def _parameter(parameter: dict[str, Any], number: int) -> Input:
+    at = f"Parameters.parameter[{number}]"
+    name = parameter["name"]
+    for key, value in parameter.items():
+        if key.startswith("value"):
+            return Input(name, value, key[5:], at)
+    raise FhirError.of(400, "required", f"The parameter '{str(name)[:80]}' needs a value", at)
+
+
+def inputs(request: Request) -> list[Input]:
+    """All parameters, those of the address first. Raises FhirError 400, 415."""
+    found = [Input(name, value, "", name) for name, value in pairs(request.query) if name not in FORMATTING] if request.query else []
+    for one in found:
+        if not one.value:
+            raise one.refused("a parameter needs a value")
+    if request.method == "POST" and (request.body or request.resource is not None):
+        content = parsed(request)
+        if not isinstance(content, dict) or content.get("resourceType") != "Parameters":
+            raise FhirError.of(400, "invalid", "An operation is sent a Parameters resource", "Parameters.resourceType")
+        structure.check(content)
+        found += [_parameter(parameter, number) for number, parameter in enumerate(content.get("parameter") or ())]
+    return found
+
+
+def known(operation: str, given: Iterable[Input], names: Iterable[str], repeats: Iterable[str] = ()) -> None:
+    """Raise FhirError 400 for a parameter that the operation does not have, or that comes twice and must not."""
+    names, repeats, seen = tuple(names), tuple(repeats), set()
+    for one in given:
+        if one.name not in names:
+            has = f"it has {', '.join(names)}" if names else "it has none"
+            raise FhirError.of(400, "not-supported", f"Parameter '{one.name[:80]}' is not known; ${operation}: {has}", one.at)
+        if one.name in seen and one.name not in repeats:
+            raise one.refused(f"${operation} takes this parameter once")
+        seen.add(one.name)

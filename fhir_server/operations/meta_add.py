@@ -1,0 +1,32 @@
+"""$meta-add: adds profiles, tags and security labels to a resource; what is there already has no effect.
+
+Specification: https://hl7.org/fhir/R4/resource-operation-meta-add.html
+"""
+
+from __future__ import annotations
+
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.http import Request, Response
+from fhir_server.interactions.registration import Operation
+from fhir_server.model import json_codec
+from fhir_server.operations.meta import meta_answer
+from fhir_server.operations.meta_sets import added, change
+
+
+async def meta_add(context: Context, request: Request, type: str, id: str) -> Response:
+    """Parameters with the resulting Meta as `return`. Raises FhirError 400, 404, 410, 412, 422, 428."""
+    stored = await change("meta-add", added, context, request, type, id)
+    return meta_answer(json_codec.loads(stored.body)["meta"], stored)
+
+
+OPERATION = Operation(
+    name="meta-add",
+    handler=meta_add,
+    policy="meta-add",
+    levels=frozenset({"instance"}),
+    types=("*",),
+    methods=("POST",),
+    definition="http://hl7.org/fhir/OperationDefinition/Resource-meta-add",
+    title="Add profiles, tags and security labels",
+    affects_state=True,
+)
