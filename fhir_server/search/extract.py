@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from fhir_server.model.dates import DateError, interval, period_interval, timing_interval
 from fhir_server.model.definitions import Definitions
 from fhir_server.model.references import parse_reference, split_canonical
-from fhir_server.search.parameters import Parameter
+from fhir_server.search.parameters import NEAR, Parameter
 from fhir_server.search.text import fold
 from fhir_server.search.values import Key, Range, Text
 
@@ -254,6 +254,18 @@ def quantity_sampled(value: Any, parameter: int, into: Collector) -> None:
         _in_units(origin, parameter, low, high, into)
 
 
+def position(longitudes: int) -> Extractor:
+    """A Location's position: its latitude under the parameter's number, its longitude under `longitudes`."""
+
+    def extract(value: Any, parameter: int, into: Collector) -> None:
+        latitude, longitude = _float(value.get("latitude")), _float(value.get("longitude"))
+        if latitude is not None and longitude is not None:
+            into.ranges[Range(parameter, "", "", latitude, latitude)] = None
+            into.ranges[Range(longitudes, "", "", longitude, longitude)] = None
+
+    return extract
+
+
 _NAME = _string_parts("text", "family", "given", "prefix", "suffix")
 _ADDRESS = _string_parts("text", "line", "city", "district", "state", "postalCode", "country")
 _TEXTS = ("string", "code", "id", "markdown", "uri", "url", "canonical", "oid", "uuid")
@@ -296,6 +308,7 @@ BY_KIND: dict[str, dict[str, Extractor]] = {
         "integer": number,
     },
     "uri": dict.fromkeys(("uri", "url", "canonical", "oid", "uuid"), uri),
+    "special": {},
 }
 """Kind of parameter → FHIR type of the value → extractor. References get theirs from `reference`."""
 
@@ -304,6 +317,8 @@ def extractor_of(known: Definitions, parameter: Parameter, kind: str, expression
     """What takes values of the FHIR type `kind`, found by `expression`, into the index of a parameter; None: nothing does."""
     if parameter.type == "reference" and kind == "Reference":
         return reference(parameter.identifier)
+    if parameter.code == NEAR:
+        return position(parameter.identifier)
     if parameter.type == "token" and kind == "Identifier" and parameter.identifier:
         return token_typed_identifier(parameter.identifier)
     if parameter.type == "token" and kind == "code":

@@ -10,7 +10,7 @@ from fhir_server.model.references import ID
 from fhir_server.search import values_of
 from fhir_server.search.composites import parts_of
 from fhir_server.search.errors import invalid, not_yet, unknown
-from fhir_server.search.parameters import Parameter, Registry
+from fhir_server.search.parameters import NEAR, Parameter, Registry
 from fhir_server.search.query import And, Chain, Criterion, Has, Ids, KeyMatch, Not, Or, Paired, Present
 from fhir_server.search.values_of import Scope, split, unescape, union
 
@@ -63,6 +63,10 @@ class Filters:
             raise unknown("search parameter", base, type, self._registry.codes(type))
         if modifier == "missing":
             return self._missing(parameter, name, value)
+        if parameter.code == NEAR:
+            if modifier:
+                raise unknown("modifier", modifier, f"'{base}'", ["missing"])
+            return union([values_of.near(parameter.number, name, choice) for choice in choices])
         if parameter.type == "special":
             raise not_yet(f"The special search parameter '{base}'")
         if parameter.type == "composite":
@@ -81,8 +85,6 @@ class Filters:
     def _missing(self, parameter: Parameter, name: str, value: str) -> Criterion:
         if value not in ("true", "false"):
             raise invalid(name, value, "must be true or false")
-        if parameter.type == "special":
-            raise not_yet(f"The modifier :missing on '{parameter.code}'")
         present = self._composite_present(parameter) if parameter.type == "composite" else self._present(parameter)
         return Not(present) if value == "true" else present
 

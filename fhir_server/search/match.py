@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fhir_server.search.composites import Place, parted
+from fhir_server.search.near import distance
 from fhir_server.search.query import (
     And,
     Criterion,
     Everything,
     Ids,
     KeyMatch,
+    Near,
     Not,
     Nothing,
     Or,
@@ -104,7 +106,21 @@ def _paired(part: Paired, values: IndexValues) -> bool:
     )
 
 
-_LEAVES: dict[type, Callable[..., bool]] = {KeyMatch: _key, TextMatch: _text, RangeMatch: _range, Present: _present, Paired: _paired}
+def _near(part: Near, values: IndexValues) -> bool:
+    at = {one.parameter: one.low for one in values.ranges if one.parameter in (part.parameter, part.parameter + 1)}
+    if len(at) < 2:
+        return False
+    return distance(part.latitude, part.longitude, at[part.parameter], at[part.parameter + 1]) <= part.metres
+
+
+_LEAVES: dict[type, Callable[..., bool]] = {
+    KeyMatch: _key,
+    TextMatch: _text,
+    RangeMatch: _range,
+    Present: _present,
+    Paired: _paired,
+    Near: _near,
+}
 
 
 def matches(criterion: Criterion, id: str, updated: int, values: IndexValues) -> bool:

@@ -41,6 +41,8 @@ _CODES = {
 }  # fmt: skip
 """Types whose resources are asked for by patient and code together."""
 
+NEAR = "near"
+"""The special parameter of Locations."""
 _RESOLVED = re.compile(r"(.*)\.where\(resolve\(\) is (\w+)\)\Z", re.S)
 
 
@@ -57,7 +59,7 @@ class Parameter:
     """A search parameter of one resource type.
 
     `number` is unique among all types; `sources` says under which numbers its values are posted (its own, unless it is derived);
-    `identifier` is the number of `:identifier` keys of a reference, and of `:of-type` keys of a token about Identifiers.
+    `identifier` is the number of `:identifier` keys of a reference, of `:of-type` keys of a token about Identifiers, and of longitudes.
     `targets` of a reference: type names ('Resource' = any).
     """
 
@@ -132,9 +134,10 @@ def _covered(draft: _Draft, plain: list[_Draft]) -> tuple[Source, ...]:
     return tuple(chosen) if not rest else ()
 
 
-def _has_identifiers(definition: SearchParameterDef) -> bool:
-    """Whether the values hold Identifiers: all references may, and tokens whose path names them."""
-    return definition.type == "reference" or (definition.type == "token" and "identifier" in definition.expression.lower())
+def _has_second(definition: SearchParameterDef) -> bool:
+    """Whether values are posted under a second number: Identifiers of references and of tokens that name them, longitudes of `near`."""
+    kind = definition.type
+    return kind == "reference" or (kind == "token" and "identifier" in definition.expression.lower()) or definition.code == NEAR
 
 
 _EXAMPLES = "http://hl7.org/fhir/SearchParameter/example"
@@ -172,12 +175,12 @@ class Registry:
         drafts = []
         for _, definition in sorted({**shared, **own}.items(), key=lambda entry: entry[0]):
             drafts.append(_Draft(number, definition, _parts(definition, name)))
-            number += 2 if _has_identifiers(definition) else 1
+            number += 2 if _has_second(definition) else 1
         _derive(drafts)
         table = self._by_type[name] = {}
         for draft in drafts:
             one = draft.definition
-            identifier = draft.number + 1 if _has_identifiers(one) else 0
+            identifier = draft.number + 1 if _has_second(one) else 0
             parameter = Parameter(
                 draft.number, one.code, one.type, name, one.expression, one.targets, one.components, one.url, draft.sources, identifier
             )

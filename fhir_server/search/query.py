@@ -116,6 +116,19 @@ class Paired(Criterion):
 
 
 @dataclass(frozen=True, slots=True)
+class Near(Criterion):
+    """The place whose latitude is posted as the range `parameter`, and longitude as `parameter` + 1, lies within a distance in metres.
+
+    `latitude` and `longitude` in degrees (WGS84).
+    """
+
+    parameter: int
+    latitude: float
+    longitude: float
+    metres: float
+
+
+@dataclass(frozen=True, slots=True)
 class Present(Criterion):
     """The resource has some value of `parameter` (`:missing=false`); `:missing=true` is Not(Present)."""
 

@@ -14,8 +14,9 @@ from fhir_server.model.references import ID, parse_reference, split_canonical
 from fhir_server.search.errors import invalid, not_yet, unknown
 from fhir_server.search.numbers import approximate_range, implicit_range, parse_number
 from fhir_server.search.parameters import Parameter
-from fhir_server.search.query import Criterion, KeyMatch, Not, Nothing, Or, RangeMatch, TextMatch, Updated
+from fhir_server.search.query import Criterion, KeyMatch, Near, Not, Nothing, Or, RangeMatch, TextMatch, Updated
 from fhir_server.search.text import fold
+from fhir_server.terminology.ucum import UcumError, convert
 
 PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
 _PREFIX = re.compile(r"([a-z]{2})(?=[-+.\d])")
@@ -268,6 +269,32 @@ def quantity_in(number: int, name: str, text: str) -> Criterion:
     else:
         raise invalid(name, text, "a quantity is number, number|system|code or number||unit")
     return _numeric(number, name, parts[0], unit)
+
+
+# --- near
+
+DEFAULT_KILOMETRES = "50"
+"""How far `near` looks when the search does not say."""
+
+
+def near(number: int, name: str, text: str) -> Criterion:
+    """`latitude|longitude[|distance[|unit]]`, the unit a UCUM code of length, km by default."""
+    parts = [unescape(part) for part in split(text, "|")]
+    if not 2 <= len(parts) <= 4:
+        raise invalid(name, text, "has the form latitude|longitude|distance|unit")
+    latitude, longitude = (parse_number(part) for part in parts[:2])
+    if latitude is None or not -90 <= latitude <= 90:
+        raise invalid(name, text, "needs a latitude between -90 and 90 degrees")
+    if longitude is None or not -180 <= longitude <= 180:
+        raise invalid(name, text, "needs a longitude between -180 and 180 degrees")
+    length = parse_number((parts[2] if len(parts) > 2 else "") or DEFAULT_KILOMETRES)
+    if length is None or length < 0:
+        raise invalid(name, text, "needs a distance of 0 or more")
+    try:
+        metres = convert(length, (parts[3] if len(parts) > 3 else "") or "km", "m")
+    except UcumError as fault:
+        raise invalid(name, text, f"needs a unit of length such as km, m or [mi_i]: {fault}") from None
+    return Near(number, float(latitude), float(longitude), float(metres))
 
 
 # --- components of composites

@@ -12,6 +12,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fhir_server.search.near import distance
 from fhir_server.storage.sqlite.entries import unpack_references
 from fhir_server.storage.sqlite.keys import Keys, parameter_of
 from fhir_server.storage.sqlite.nodes import Lead, Node, Row, Sql, joined
@@ -27,13 +28,14 @@ DEEP = 3
 
 
 def register_functions(db: sqlite3.Connection, keys: Keys) -> None:
-    """Make `term_key(parameter, space, value)` and `refs_of(refs, parameter)` known to a connection."""
+    """Make `term_key(parameter, space, value)`, `refs_of(refs, parameter)` and `distance` known to a connection."""
 
     def refs_of(blob: bytes | None, parameter: int) -> str:
         return json.dumps([key for key in unpack_references(blob) if parameter_of(key) == parameter])
 
     db.create_function("term_key", 3, keys.base, deterministic=True)
     db.create_function("refs_of", 2, refs_of, deterministic=True)
+    db.create_function("distance", 4, distance, deterministic=True)
 
 
 def term_join(planner: Selects, parameter: int, space: str, value: str, prefix: str = "") -> Sql:

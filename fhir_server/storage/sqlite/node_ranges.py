@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fhir_server.search.query import RangeMatch
-from fhir_server.storage.sqlite.entries import SEVERAL, span_limit
+from fhir_server.search.near import latitudes
+from fhir_server.search.query import Near, RangeMatch
+from fhir_server.storage.sqlite.entries import SEVERAL, SPAN_SHIFT, span_limit
 from fhir_server.storage.sqlite.keys import parameter_bounds
 from fhir_server.storage.sqlite.nodes import SAMPLE, Lead, Nobody, Node, Row, Sql, joined, joined_union, marks
 
@@ -201,3 +202,40 @@ class AnyRange(Node):
     def probe(self, planner: Selects, row: Row) -> Sql:
         keys = self._keys("q.")
         return Sql(f"EXISTS (SELECT 1 FROM range q WHERE q.rid = {row.rid} AND {keys.text})", keys.args)
+
+
+class Nearby(Node):
+    """Resources with a position within a distance. Latitude bounds what is looked at; a great circle decides."""
+
+    def __init__(self, planner: Selects, near: Near) -> None:
+        self._planner, self._near = planner, near
+        self._latitude = near.parameter << SPAN_SHIFT
+        self._longitude = (near.parameter + 1) << SPAN_SHIFT
+
+    @cached_property
+    def n(self) -> int:  # type: ignore[override]
+        low, high = latitudes(self._near.latitude, self._near.metres)
+        text = f"SELECT count(*) FROM (SELECT 1 FROM range WHERE key = ? AND low BETWEEN ? AND ? LIMIT {SAMPLE})"
+        count: int = self._planner.db.execute(text, (self._latitude, low, high)).fetchone()[0]
+        return count if count < SAMPLE else max(SAMPLE, self._planner.type_term.n // 3)
+
+    @property
+    def cost(self) -> int:  # type: ignore[override]
+        return 2 * self.n
+
+    def _where(self) -> Sql:
+        near = self._near
+        low, high = latitudes(near.latitude, near.metres)
+        text = "y.key = ? AND y.low BETWEEN ? AND ? AND x.rid = y.rid AND x.key = ? AND distance(?, ?, y.low, x.low) <= ?"
+        return Sql(text, (self._latitude, low, high, self._longitude, near.latitude, near.longitude, near.metres))
+
+    def lead(self, planner: Selects) -> Lead | None:
+        where = self._where()
+        return Lead(Sql(f"(SELECT y.rid AS rid FROM range y CROSS JOIN range x WHERE {where.text}) d", where.args))
+
+    def probe(self, planner: Selects, row: Row) -> Sql:
+        where = self._where()
+        return Sql(f"EXISTS (SELECT 1 FROM range y CROSS JOIN range x WHERE y.rid = {row.rid} AND {where.text})", where.args)
+
+    def describe(self) -> str:
+        return f"places within {self._near.metres:.0f} m, about {self.n}"

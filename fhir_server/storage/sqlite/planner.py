@@ -17,6 +17,7 @@ from fhir_server.search.query import (
     Has,
     Ids,
     KeyMatch,
+    Near,
     Not,
     Nothing,
     OfType,
@@ -33,7 +34,7 @@ from fhir_server.storage.sqlite.entries import SEPARATOR, SPAN_SHIFT
 from fhir_server.storage.sqlite.joins import REFS_COST, Chained, Referred
 from fhir_server.storage.sqlite.keys import UNCOUNTED, Term, parameter_bounds
 from fhir_server.storage.sqlite.node_postings import PostingRange, Postings, Texts
-from fhir_server.storage.sqlite.node_ranges import Alternatives, AnyRange, RangeKey, Ranges
+from fhir_server.storage.sqlite.node_ranges import Alternatives, AnyRange, Nearby, RangeKey, Ranges
 from fhir_server.storage.sqlite.nodes import SAMPLE, All, Any_, Everybody, Nobody, Node, Rids, Sql, WithIds, Without
 from fhir_server.storage.sqlite.selects import EVERY, PatientCode, Selects
 from fhir_server.storage.sqlite.versions import first_rid, last_version
@@ -77,6 +78,8 @@ class Planner(Selects):
                 return Everybody(self) if type == self.type else Nobody()
             case Ids(ids):
                 return WithIds(tuple(filter(storable, dict.fromkeys(ids))))
+            case Near():
+                return Nearby(self, criterion)
             case Paired():
                 return self._paired(criterion)
             case Present(parameter):
