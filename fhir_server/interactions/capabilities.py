@@ -46,8 +46,8 @@ def _parameter(parameter: Parameter) -> dict[str, str]:
     return entry
 
 
-def _operation(operation: Operation) -> dict[str, str]:
-    definition = operation.definition or f"http://hl7.org/fhir/OperationDefinition/{operation.name}"
+def _operation(operation: Operation, type: str) -> dict[str, str]:
+    definition = operation.definition.replace("{type}", type) or f"http://hl7.org/fhir/OperationDefinition/{operation.name}"
     return {"name": operation.name, "definition": definition}
 
 
@@ -60,7 +60,7 @@ def _operations(context: Context, type: str) -> list[dict[str, str]]:
         else:
             fits = bool(operation.levels & {"type", "instance"}) and (type in operation.types or "*" in operation.types)
         if fits:
-            found.append(_operation(operation))
+            found.append(_operation(operation, type))
     return sorted(found, key=lambda entry: entry["name"])
 
 

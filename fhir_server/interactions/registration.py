@@ -17,7 +17,8 @@ class Operation:
 
     `types`: resource types that it is defined on ('' = system level, '*' = every type).
     `levels` of {'system','type','instance','version'}; 'version' is below `_history/{vid}`, which only some operations have.
-    `handler(context, request, type, id)`; `methods`: HTTP methods served; `definition`: canonical of its OperationDefinition.
+    `handler(context, request, type, id)`; `methods`: HTTP methods served; `definition`: canonical of its OperationDefinition,
+    in which {type} stands for the resource type.
     `policy` names the right that the gate asks for; there is no default on purpose.
     """
 

@@ -182,6 +182,6 @@ OPERATION = Operation(
     policy="everything",
     levels=frozenset({"type", "instance"}),
     types=("Patient", "Encounter"),
-    definition="http://hl7.org/fhir/OperationDefinition/Patient-everything",
+    definition="http://hl7.org/fhir/OperationDefinition/{type}-everything",
     title="A whole record",
 )

@@ -192,3 +192,10 @@ def test_what_is_not_defined_is_refused(client, ward):
     assert "start" in outcome(client.get(f"{ward['encounter']}/$everything?start=2025-01-01"), 400)
     outcome(client.put(f"{ward['patient']}/$everything", json={}), 405)
     outcome(client.get("Observation/$everything"), 400)
+
+
+def test_the_capability_statement_names_the_definition_of_each_type(client):
+    resources = {entry["type"]: entry for entry in client.get("metadata").json()["rest"][0]["resource"]}
+    for type in ("Patient", "Encounter"):
+        definitions = {one["name"]: one["definition"] for one in resources[type]["operation"]}
+        assert definitions["everything"] == f"http://hl7.org/fhir/OperationDefinition/{type}-everything"
