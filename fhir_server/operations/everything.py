@@ -153,6 +153,7 @@ async def everything(context: Context, request: Request, type: str, id: str | No
     before = set(start.included)
     more = [one for one in await referred(context, request, page.items, _patients(type, focus), snapshot) if one.rid not in before]
     if snapshot is not None:
+        more = [one for one in more if (one.type, one.id) != (type, id)]  # it is a match of some page itself
         elsewhere = await matches_among(context, request, looked, where, more, snapshot)
         more = [one for one in more if (one.type, one.id) not in elsewhere]
     shown = [one for one in page.items if _shows(asked, wanted, one)]

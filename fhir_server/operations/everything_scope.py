@@ -60,7 +60,10 @@ def scope(
         inside = filters.compartment(compartment, id, type) if id else _of_all(context, compartment, type)
         dated = _within(context, type, low, high)
         # A dated part names its type: without it, the negation would mean resources of every type.
-        parts.append(And((Typed(type), inside, dated)) if dated is not None else inside)
+        if dated is not None:
+            parts.append(And((Typed(type), inside, dated)))
+        else:
+            parts += inside.parts if isinstance(inside, Or) else (inside,)
     return parts[0] if len(parts) == 1 else Or(tuple(parts))
 
 
