@@ -94,11 +94,17 @@ class Planner(Selects):
         raise TypeError(f"unknown criterion {criterion.__class__.__name__}")
 
     def _terms(self, match: KeyMatch) -> list[Term]:
-        assert match.value is not None
-        if match.space is None:
-            return self.keys.find_any_space(self.db, match.parameter, match.value)
-        found = self.keys.find(self.db, match.parameter, match.space, match.value)
-        return [found] if found else []
+        known = self._statement.terms.get(match)
+        if known is None:
+            assert match.value is not None
+            if match.space is None:
+                known = self.keys.find_any_space(self.db, match.parameter, match.value)
+            else:
+                found = self.keys.find(self.db, match.parameter, match.space, match.value)
+                known = [found] if found else []
+            # The planners of a search over many types ask for the same ones.
+            self._statement.terms[match] = known
+        return known
 
     def _postings(self, matches: Sequence[KeyMatch]) -> Node | None:
         """One node for key criteria with a value; None when one of them has none."""
@@ -231,6 +237,8 @@ class Planner(Selects):
     # --- and, or
     def _all(self, parts: Iterable[Criterion]) -> Node:
         flat = list(flattened(And, parts))
+        if any(isinstance(part, OfType) and part.type != self.type for part in flat):
+            return Nobody()
         flat = self._patient_code([self._shortened(part) for part in flat])
         groups: dict[tuple[int, str | None, str | None], list[tuple[RangeMatch, ...]]] = {}
         nodes: list[Node] = []

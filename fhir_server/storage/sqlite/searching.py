@@ -19,7 +19,7 @@ from fhir_server.storage.sqlite.node_postings import Postings
 from fhir_server.storage.sqlite.node_ranges import Ranges
 from fhir_server.storage.sqlite.nodes import All, Everybody, Lead, Nobody, Node, Sql
 from fhir_server.storage.sqlite.planner import Planner
-from fhir_server.storage.sqlite.selects import EVERY, Knowledge
+from fhir_server.storage.sqlite.selects import EVERY, Knowledge, Statement
 from fhir_server.storage.sqlite.sorting import Placed, behind, key_values, sort_value
 from fhir_server.storage.sqlite.versions import last_version
 
@@ -73,7 +73,11 @@ class Search:
         self.query = query
         self.snapshot = snapshot
         self._several = len(query.types) > 1
-        self.plans = [self._plan(Planner(db, keys, knowledge, type, snapshot)) for type in query.types if type in knowledge.types]
+        shared = Statement() if self._several else None
+        planners = [Planner(db, keys, knowledge, type, snapshot, shared) for type in query.types if type in knowledge.types]
+        if self._several and not bound:
+            planners = [planner for planner in planners if planner.type_term.n]
+        self.plans = [self._plan(planner) for planner in planners]
         self.cost = sum(plan.cost for plan in self.plans)
 
     def _plan(self, planner: Planner) -> Plan:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
 
+from fhir_server.search.query import KeyMatch
 from fhir_server.storage.sqlite.entries import CLASSES, SEPARATOR, SEVERAL, SPAN_SHIFT
 from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, Keys, Term
 from fhir_server.storage.sqlite.node_postings import Postings, Texts
@@ -48,6 +49,8 @@ class Statement:
 
     numbers: count[int] = field(default_factory=count)
     tables: list[tuple[str, Sql]] = field(default_factory=list)
+    terms: dict[KeyMatch, list[Term]] = field(default_factory=dict)
+    """What was looked up so far."""
 
 
 class Selects:
