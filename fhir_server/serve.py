@@ -81,9 +81,12 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def _run_worker(
-    settings: Settings, listener: socket.socket, worker: int, prepare: Prepare | None, ready: Callable[[str], None]
+    settings: Settings, listener: socket.socket, worker: int, prepare: Prepare | None, ready: Callable[[str], None], parent: int | None
 ) -> None:
-    """One worker from start to orderly end. `ready` gets the address of the MLLP listener ('' = none) once all is up."""
+    """One worker from start to orderly end. `ready` gets the address of the MLLP listener ('' = none) once all is up.
+
+    `parent`: the process that looks after it, if any; without that one it ends.
+    """
     gc.disable()  # what is made while starting stays: walking it again and again costs a fifth of the start
     import uvicorn
 
@@ -125,8 +128,8 @@ async def _run_worker(
     await app.start()
     server = Server(config)
     watchers = [asyncio.create_task(watch(server.server_state.connections, settings.body_seconds, KEEP_ALIVE_SECONDS))]
-    if settings.workers > 1:
-        watchers.append(asyncio.create_task(_end_with_parent(server)))
+    if parent is not None:
+        watchers.append(asyncio.create_task(_end_with_parent(server, parent)))
     gc.collect()
     gc.freeze()  # definitions and compiled tables live as long as the process; the collector need not look at them again
     gc.set_threshold(20_000, 20, 50)
@@ -146,9 +149,8 @@ async def _warm(app: Any) -> None:
     await app.others.ready()
 
 
-async def _end_with_parent(server: uvicorn.Server) -> None:
+async def _end_with_parent(server: uvicorn.Server, parent: int) -> None:
     """End in order when the parent was killed: nobody would restart or stop this worker any more."""
-    parent = os.getppid()
     while os.getppid() == parent:
         await asyncio.sleep(1)
     server.should_exit = True
@@ -162,7 +164,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def _worker(settings: Settings, listener: socket.socket, worker: int, prepare: Prepare | None, ready: Callable[[str], None]) -> int:
+def _worker(
+    settings: Settings, listener: socket.socket, worker: int, prepare: Prepare | None, ready: Callable[[str], None], parent: int | None
+) -> int:
     """Exit status of a worker."""
     from fhir_server.errors import FhirError
     from fhir_server.observability import logs
@@ -171,7 +175,7 @@ def _worker(settings: Settings, listener: socket.socket, worker: int, prepare: P
     logs.configure(settings.log_level)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run_worker(settings, listener, worker, prepare, ready))
+            runner.run(_run_worker(settings, listener, worker, prepare, ready, parent))
     except (Refused, FhirError, UnusableStore, OSError) as fault:
         print(f"fhir-server: {fault}", file=sys.stderr)
         return 1
@@ -194,6 +198,8 @@ class _Children:
     def fork(self, worker: int) -> int:
         """Start a worker; the end of a pipe on which it tells that it is ready."""
         reading, writing = os.pipe()
+        # Asked for here: a worker that asks by itself may already be an orphan, and would take its new parent for the one to follow.
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             status = 1
@@ -207,7 +213,7 @@ class _Children:
                     with contextlib.suppress(BrokenPipeError):  # the parent is gone; the worker ends by itself
                         os.write(writing, (mllp or "-").encode() + b"\n")
 
-                status = _worker(self._settings, self._listener, worker, self._prepare, tell)
+                status = _worker(self._settings, self._listener, worker, self._prepare, tell, parent)
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -279,7 +285,7 @@ def serve(settings: Settings, prepare: Prepare | None = None) -> int:
     check(settings)
     listener = bind(settings.host, settings.port)
     if settings.workers == 1:
-        return _worker(settings, listener, 0, prepare, lambda mllp: _announce(settings, listener, mllp))
+        return _worker(settings, listener, 0, prepare, lambda mllp: _announce(settings, listener, mllp), None)
     with tempfile.TemporaryDirectory(prefix="fhir-server-") as folder:
         os.environ["FHIR_SERVER_METRICS_FOLDER"] = str(Path(folder))
         return _serve_workers(settings, listener, prepare)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from fhir_server.serve import _end_with_parent
 from tests.conftest import ROOT
 from tests.wire.resources import identified, outcome, patient
 
@@ -111,6 +113,14 @@ def test_workers_end_when_their_parent_is_killed(start):
     while any(os.path.exists(f"/proc/{pid}") for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [pid for pid in workers if os.path.exists(f"/proc/{pid}")]
+
+
+async def test_a_worker_whose_parent_is_gone_before_it_looks_ends_too():
+    class Serving:
+        should_exit = False
+
+    await asyncio.wait_for(_end_with_parent(Serving, parent=os.getpid()), 5)  # the parent of this process is another one
+    assert Serving.should_exit
 
 
 def test_a_kill_loses_nothing_acknowledged(start):
