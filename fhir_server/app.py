@@ -28,6 +28,7 @@ from fhir_server.search.indexer import Indexer
 from fhir_server.search.parameters import Registry as SearchRegistry
 from fhir_server.search.values import IndexValues
 from fhir_server.settings import Settings
+from fhir_server.storage.opening import Openings
 from fhir_server.storage.port import Store
 from fhir_server.storage.sqlite.store import SqliteStore
 from integrations import hl7v2
@@ -139,7 +140,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
         fingerprint=indexer.fingerprint,
     )
     await store.open()
-    gate = Gate(store)
+    gate = Gate(store, openings=Openings(store, known.resource, search.numbers_of("url", ("ValueSet", "CodeSystem"))))
     context = Context(gate, known, search, collect_operations(), settings, await store.secret("cursor"), zone)
     context.own_bases = origins.own
     context.parts["origins"] = origins

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fhir_server.errors import FhirError
 from fhir_server.search.match import matches
 from fhir_server.search.parser import Parser
-from fhir_server.search.query import And, Chain, Criterion, Everything, Has, Not, Or
+from fhir_server.search.query import And, Chain, Criterion, Everything, Has, Not, Open, Or
 from fhir_server.search.values import IndexValues
 from fhir_server.storage.port import Stored
 
@@ -61,6 +61,8 @@ def compile_criteria(text: str, parser: Parser, types: tuple[str, ...]) -> Crite
         where = parser.criteria(type, query).where
     except FhirError as fault:
         raise _refused(text, fault.issues[0].diagnostics) from None
+    if any(isinstance(leaf, Open) for leaf in _leaves(where)):
+        raise _refused(text, "value sets and hierarchies look at other resources, which a Subscription does not watch")
     if any(isinstance(leaf, Chain | Has) for leaf in _leaves(where)):
         raise _refused(text, "chained parameters and _has look at other resources, which a Subscription does not watch")
     return Criteria(type, where)

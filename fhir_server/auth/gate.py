@@ -13,6 +13,7 @@ from typing import Any
 
 from fhir_server.errors import FhirError
 from fhir_server.search.query import And, Criterion, Everything, Query
+from fhir_server.storage.opening import Openings
 from fhir_server.storage.port import Commit, Page, Position, Store, Stored, Unit
 
 
@@ -36,13 +37,15 @@ ALL_SEEING = Principal("system")
 class Gate:
     """Every read and write of resources, in the name of a principal."""
 
-    def __init__(self, store: Store, snapshot: int | None = None) -> None:
+    def __init__(self, store: Store, snapshot: int | None = None, openings: Openings | None = None) -> None:
+        """`openings` answers what queries ask about value sets and hierarchies; without it such a query is refused."""
         self._store = store
         self._snapshot = snapshot
+        self._openings = openings
 
     def at(self, snapshot: int) -> Gate:
         """This gate onto the state as of a sequence number, for searches, counts and histories (the reads of one transaction)."""
-        return type(self)(self._store, snapshot)
+        return type(self)(self._store, snapshot, self._openings)
 
     def criterion(self, principal: Principal, type: str) -> Criterion:
         """What of `type` the principal may see, as part of the query algebra."""
@@ -71,17 +74,28 @@ class Gate:
         fence = tuple(c for c in (self.criterion(principal, t) for t in query.types) if not isinstance(c, Everything))
         return replace(query, where=And((query.where, *fence))) if fence else query
 
+    async def _closed(self, query: Query) -> Query:
+        if self._openings is None:
+            raise FhirError.of(501, "not-supported", "Value sets and hierarchies cannot be asked for here")
+        return await self._openings.closed(query)
+
     async def search(self, principal: Principal, query: Query, after: Position | None = None) -> Page:
+        if query.open:
+            query = await self._closed(query)
         if self._snapshot is None or after is not None:
             return await self._store.search(self._fenced(principal, query), after)
         return await self._store.search(self._fenced(principal, query), None, self._snapshot)
 
     async def count(self, principal: Principal, query: Query) -> int:
+        if query.open:
+            query = await self._closed(query)
         if self._snapshot is None:
             return await self._store.count(self._fenced(principal, query))
         return await self._store.count(self._fenced(principal, query), self._snapshot)
 
     async def explain(self, principal: Principal, query: Query) -> dict[str, Any]:
+        if query.open:
+            query = await self._closed(query)
         return await self._store.explain(self._fenced(principal, query))
 
     async def history(self, principal: Principal, type: str | None = None, id: str | None = None, **options: Any) -> Page:
@@ -96,7 +110,8 @@ class Gate:
         return [stored for stored in await self._store.changes(after, limit) if self.may_see(principal, stored)]
 
     async def transact(self, principal: Principal, unit: Unit) -> Commit:
-        fenced = Unit(unit.decide, tuple(self._fenced(principal, q) for q in unit.criteria), unit.targets)
+        criteria = [self._fenced(principal, await self._closed(query) if query.open else query) for query in unit.criteria]
+        fenced = Unit(unit.decide, tuple(criteria), unit.targets)
         return await self._store.transact(fenced)
 
 

@@ -12,6 +12,7 @@ from fhir_server.search.composites import parts_of
 from fhir_server.search.errors import invalid, not_yet, unknown
 from fhir_server.search.parameters import NEAR, Parameter, Registry
 from fhir_server.search.query import And, Chain, Criterion, Has, Ids, KeyMatch, Not, Or, Paired, Present
+from fhir_server.search.sets import SETS, Sets
 from fhir_server.search.values_of import Scope, split, unescape, union
 
 MAX_CHOICES = 2000
@@ -27,7 +28,7 @@ _MODIFIERS = {
     "number": ("missing",),
     "quantity": ("missing",),
 }
-_LATER = ("text", "in", "not-in", "above", "below")
+_LATER = ("text",)
 
 
 class Filters:
@@ -36,6 +37,7 @@ class Filters:
     def __init__(self, registry: Registry, scope: Scope) -> None:
         self._registry = registry
         self._scope = scope
+        self._sets = Sets(registry, scope)
 
     def filter(self, type: str, name: str, value: str, depth: int = 0) -> Criterion:
         """One parameter of one type as a criterion: AND is repetition, OR is comma."""
@@ -109,6 +111,8 @@ class Filters:
             return union([values_of.reference(parameter, name, choice, self._scope, modifier) for choice in choices])
         if modifier and modifier not in _MODIFIERS[kind]:
             raise unknown("modifier", modifier, f"the {kind} parameter '{parameter.code}'", _MODIFIERS[kind])
+        if modifier in SETS:
+            return self._sets.filter(parameter, name, modifier, choices)
         found = union([self._value(parameter, name, modifier, choice) for choice in choices])
         return Not(found) if modifier == "not" else found
 

@@ -15,6 +15,8 @@ from fhir_server.search.query import (
     Everything,
     Ids,
     KeyMatch,
+    KeyPrefix,
+    KeySet,
     Near,
     Not,
     Nothing,
@@ -37,6 +39,23 @@ class JoinNeeded(Exception):
 def _key(part: KeyMatch, values: IndexValues) -> bool:
     return any(
         key.parameter == part.parameter and part.space in (None, key.space) and part.value in (None, key.value) for key in values.keys
+    )
+
+
+def _key_set(part: KeySet, values: IndexValues) -> bool:
+    excluded = dict(part.systems)
+    return any(
+        key.parameter == part.parameter
+        and ((key.space, key.value) in part.codes or (key.space in excluded and key.value not in excluded[key.space]))
+        for key in values.keys
+    )
+
+
+def _key_prefix(part: KeyPrefix, values: IndexValues) -> bool:
+    stems = tuple(part.stem + end for end in part.breaks) or (part.stem,)
+    return any(
+        key.parameter == part.parameter and key.space == part.space and (key.value == part.stem or key.value.startswith(stems))
+        for key in values.keys
     )
 
 
@@ -115,6 +134,8 @@ def _near(part: Near, values: IndexValues) -> bool:
 
 _LEAVES: dict[type, Callable[..., bool]] = {
     KeyMatch: _key,
+    KeySet: _key_set,
+    KeyPrefix: _key_prefix,
     TextMatch: _text,
     RangeMatch: _range,
     Present: _present,

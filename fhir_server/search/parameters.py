@@ -8,7 +8,7 @@ Specification: https://hl7.org/fhir/R4/searchparameter-registry.html
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -211,6 +211,10 @@ class Registry:
     def all_of(self, resource_type: str) -> list[Parameter]:
         """The parameters of a type, shared ones included."""
         return list(self._by_type.get(resource_type, {}).values())
+
+    def numbers_of(self, code: str, types: Iterable[str]) -> dict[str, int]:
+        """type -> number under which the values of its parameter `code` are posted; raises KeyError."""
+        return {type: self._by_type[type][code].sources[0].number for type in types}
 
     def number(self, number: int) -> Parameter:
         """The parameter of a number; raises KeyError."""

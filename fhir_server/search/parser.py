@@ -13,8 +13,10 @@ from urllib.parse import unquote_plus
 from fhir_server.errors import FhirError, Issue
 from fhir_server.search.errors import invalid, issue_of, not_yet, unknown
 from fhir_server.search.filters import Filters
+from fhir_server.search.opening import open_parts
 from fhir_server.search.parameters import Parameter, Registry
 from fhir_server.search.query import And, Criterion, Everything, Query, SortKey
+from fhir_server.search.sets import SETS
 from fhir_server.search.values_of import Scope, union
 
 MAX_COUNT = 1000
@@ -140,7 +142,8 @@ class Parser:
                     raise
                 result.ignored.append(issue_of(fault))
         where: Criterion = Everything() if not criteria else criteria[0] if len(criteria) == 1 else And(tuple(criteria))
-        result.query = Query(chosen, where, sort, count, total)
+        asks = any(":" in name and any(word in name for word in SETS) for name, _ in result.pairs)
+        result.query = Query(chosen, where, sort, count, total, asks and any(open_parts(where)))
         result.includes = tuple(includes)
         return result
 

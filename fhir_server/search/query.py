@@ -72,6 +72,69 @@ class KeyMatch(Criterion):
 
 
 @dataclass(frozen=True, slots=True)
+class KeySet(Criterion):
+    """A `values.Key` of `parameter` is one of `codes` (space, value), or of one of `systems` (space, values that do not count)."""
+
+    parameter: int
+    codes: frozenset[tuple[str, str]]
+    systems: tuple[tuple[str, frozenset[str]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPrefix(Criterion):
+    """A `values.Key` of `parameter` in `space` whose value is `stem`, or begins with `stem` and one of the characters `breaks`.
+
+    Without `breaks`: begins with `stem`.
+    """
+
+    parameter: int
+    space: str
+    stem: str
+    breaks: str = ""
+
+
+class Open(Criterion):
+    """Asks what only resources of the store can tell (value sets, hierarchies): other criteria take its place before a store sees it.
+
+    See `search.opening`.
+    """
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InValueSet(Open):
+    """A `values.Key` of `parameter` is in the value set: a canonical, or `ValueSet/id` (`:in`)."""
+
+    parameter: int
+    value_set: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subsumed(Open):
+    """A `values.Key` of `parameter` is the code or below it in its code system (`:below`); with `up` above it (`:above`)."""
+
+    parameter: int
+    system: str
+    code: str
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InHierarchy(Open):
+    """The reference `parameter` leads to `type`/`id` or to what is part of it, directly or not (`:below`); with `up` to what it is part of.
+
+    `part_of`: number of the reference parameter of `type` that makes the hierarchy.
+    """
+
+    parameter: int
+    type: str
+    id: str
+    up: bool
+    part_of: int
+
+
+@dataclass(frozen=True, slots=True)
 class TextMatch(Criterion):
     """A `values.Text` of `parameter`: mode 'prefix' and 'contains' compare `folded`, 'exact' compares `exact`."""
 
@@ -195,3 +258,5 @@ class Query:
     limit: int = 20
     total: str = "none"
     """none | estimate | accurate; a store gives an exact total with `none` too where it is free."""
+    open: bool = False
+    """Whether `where` holds an `Open` criterion."""

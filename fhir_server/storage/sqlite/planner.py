@@ -17,6 +17,8 @@ from fhir_server.search.query import (
     Has,
     Ids,
     KeyMatch,
+    KeyPrefix,
+    KeySet,
     Near,
     Not,
     Nothing,
@@ -33,7 +35,7 @@ from fhir_server.storage.sqlite.algebra import flattened, key_values, range_alte
 from fhir_server.storage.sqlite.entries import SEPARATOR, SPAN_SHIFT
 from fhir_server.storage.sqlite.joins import REFS_COST, Chained, Referred
 from fhir_server.storage.sqlite.keys import UNCOUNTED, Term, parameter_bounds
-from fhir_server.storage.sqlite.node_postings import PostingRange, Postings, Texts
+from fhir_server.storage.sqlite.node_postings import TOP, PostingRange, Postings, Texts
 from fhir_server.storage.sqlite.node_ranges import Alternatives, AnyRange, Nearby, RangeKey, Ranges
 from fhir_server.storage.sqlite.nodes import SAMPLE, All, Any_, Everybody, Nobody, Node, Rids, Sql, WithIds, Without
 from fhir_server.storage.sqlite.selects import EVERY, PatientCode, Selects
@@ -41,6 +43,8 @@ from fhir_server.storage.sqlite.versions import first_rid, last_version
 
 SMALL_CHAIN = 64
 """Up to so many first-stage hits a chain is replaced by the keys of these resources, so that they can lead or combine."""
+LOOKED_UP = 300
+"""Most codes of a set that are looked up one by one."""
 COMPOSITES = 64
 """Most combinations of patients and codes that are looked up as patient-code keys."""
 
@@ -68,6 +72,10 @@ class Planner(Selects):
                 return Without(self, self.node(part))
             case KeyMatch():
                 return self._postings([criterion]) or self._space(criterion)
+            case KeySet():
+                return self._key_set(criterion)
+            case KeyPrefix():
+                return self._key_prefix(criterion)
             case TextMatch(parameter, text, mode):
                 if not storable(text):
                     return Nobody()
@@ -115,6 +123,38 @@ class Planner(Selects):
             return Nobody()
         exact = UNCOUNTED not in terms.values()
         return Postings(tuple(terms), sum(n if n != UNCOUNTED else self._sampled(key) for key, n in terms.items()), exact=exact)
+
+    def _key_set(self, wanted: KeySet) -> Node:
+        """Each code is looked up, or, where they are many, the terms that are there are compared with them."""
+        terms: dict[int, int] = {}
+        if len(wanted.codes) <= LOOKED_UP:
+            found = [self.keys.find(self.db, wanted.parameter, space, value) for space, value in wanted.codes if storable(space + value)]
+            terms = {term.key: term.n for term in found if term}
+        else:
+            for space in {space for space, _ in wanted.codes}:
+                there = self.keys.find_prefixed(self.db, wanted.parameter, space) if storable(space) else ()
+                terms.update({term.key: term.n for term in there if (space, term.value) in wanted.codes})
+        for space, excluded in wanted.systems:
+            there = self.keys.find_prefixed(self.db, wanted.parameter, space) if storable(space) else ()
+            terms.update({term.key: term.n for term in there if term.value not in excluded})
+        return self._postings_of(terms)
+
+    def _key_prefix(self, wanted: KeyPrefix) -> Node:
+        if not storable(wanted.space + wanted.stem):
+            return Nobody()
+        low, high = self.keys.space_bounds(wanted.parameter, wanted.space)
+        stems = [wanted.stem + end for end in wanted.breaks] or [wanted.stem]
+        either = " OR ".join(["value = ?", *(["value >= ? AND value < ?"] * len(stems))])
+        args = [wanted.stem, *(bound for stem in stems for bound in (stem, stem + TOP))]
+        text = f"SELECT key, n FROM term WHERE key BETWEEN ? AND ? AND space = ? AND ({either})"
+        return self._postings_of(dict(self.db.execute(text, (low, high, wanted.space, *args)).fetchall()))
+
+    def _postings_of(self, terms: dict[int, int]) -> Node:
+        """`terms`: key -> number of resources, or UNCOUNTED."""
+        if not terms:
+            return Nobody()
+        total = sum(self._sampled(key) if n == UNCOUNTED and len(terms) <= SMALL_CHAIN else max(1, n) for key, n in terms.items())
+        return Postings(tuple(terms), total)
 
     def _sampled(self, key: int) -> int:
         """About how many postings a key has that is not counted."""

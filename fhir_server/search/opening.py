@@ -1,0 +1,38 @@
+"""Criteria that ask what only resources of the store can tell: found in a query, and replaced by their answers.
+
+Specification: https://hl7.org/fhir/R4/search.html#token (:in, :not-in, :above, :below)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from fhir_server.search.query import And, Chain, Criterion, Has, Not, Open, Or
+
+
+def open_parts(criterion: Criterion) -> Iterator[Open]:
+    """The open criteria inside a criterion, those behind chains and `_has` included."""
+    if isinstance(criterion, Open):
+        yield criterion
+    elif isinstance(criterion, And | Or):
+        for part in criterion.parts:
+            yield from open_parts(part)
+    elif isinstance(criterion, Not | Has):
+        yield from open_parts(criterion.part)
+    elif isinstance(criterion, Chain):
+        for _, part in criterion.targets:
+            yield from open_parts(part)
+
+
+def closed(criterion: Criterion, answers: Mapping[Open, Criterion]) -> Criterion:
+    """The criterion with each open part replaced by its answer."""
+    if isinstance(criterion, Open):
+        return answers[criterion]
+    if isinstance(criterion, And | Or):
+        return type(criterion)(tuple(closed(part, answers) for part in criterion.parts))
+    if isinstance(criterion, Not | Has):
+        return replace(criterion, part=closed(criterion.part, answers))
+    if isinstance(criterion, Chain):
+        return replace(criterion, targets=tuple((type, closed(part, answers)) for type, part in criterion.targets))
+    return criterion

@@ -1,0 +1,164 @@
+"""Answers open criteria from what is stored: value sets, code systems, and hierarchies of resources.
+
+What is stored under a canonical comes before what FHIR itself defines under it. Value sets are worked out once and kept as long as
+none of the resources they are made of changes.
+Specification: https://hl7.org/fhir/R4/search.html#token, https://hl7.org/fhir/R4/search.html#recursive
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from fhir_server.errors import FhirError
+from fhir_server.search.opening import closed, open_parts
+from fhir_server.search.query import Criterion, Has, Ids, InHierarchy, InValueSet, KeyMatch, KeySet, Open, Or, Query, Subsumed
+from fhir_server.storage.port import Store, Stored
+from fhir_server.terminology.room import Terminology
+from fhir_server.terminology.value_sets import Content, NotEnumerable
+
+MOST_IN_HIERARCHY = 10_000
+"""Most resources that are above or below one."""
+KEPT = 64
+"""Value sets that stay worked out."""
+Official = Callable[[str], Mapping[str, Any] | None]
+"""Canonical -> a resource that FHIR defines, or None."""
+_Made = tuple[tuple[str, str, int], ...]
+"""(type, id, version) of the stored resources that something was made of."""
+
+
+class Openings:
+    """`url_numbers`: type (ValueSet, CodeSystem) -> number of its search parameter `url`."""
+
+    def __init__(self, store: Store, official: Official, url_numbers: Mapping[str, int]) -> None:
+        self._store = store
+        self._official = official
+        self._url_numbers = url_numbers
+        self._rooms: OrderedDict[tuple[str, _Made], Terminology] = OrderedDict()
+
+    async def closed(self, query: Query) -> Query:
+        """The query with answers in place of its open criteria. Raises FhirError 400 for a value set or code that is not here."""
+        answers: dict[Open, Criterion] = {}
+        for part in open_parts(query.where):
+            if part not in answers:
+                answers[part] = await self._answer(part)
+        return replace(query, where=closed(query.where, answers), open=False)
+
+    async def _answer(self, part: Open) -> Criterion:
+        if isinstance(part, InValueSet):
+            return await self._in_value_set(part)
+        if isinstance(part, Subsumed):
+            return await self._subsumed(part)
+        if isinstance(part, InHierarchy):
+            return await self._in_hierarchy(part)
+        raise TypeError(f"unknown criterion {part.__class__.__name__}")
+
+    # --- terminology
+
+    async def _in_value_set(self, part: InValueSet) -> Criterion:
+        room = await self._room("ValueSet", part.value_set)
+        try:
+            content = room.value_set(part.value_set)
+        except NotEnumerable as fault:
+            raise FhirError.of(400, "not-supported", f"The value set {part.value_set} cannot be worked out: {fault}") from None
+        if content is None:
+            raise FhirError.of(400, "not-found", f"The value set {part.value_set} is not here", zh=f"没有值集 {part.value_set}")
+        return _key_set(part.parameter, content)
+
+    async def _subsumed(self, part: Subsumed) -> Criterion:
+        room = await self._room("CodeSystem", part.system)
+        system = room.code_system(part.system)
+        if system is None or not system.concepts:
+            raise FhirError.of(400, "not-found", f"The code system {part.system} is not here", zh=f"没有代码系统 {part.system}")
+        if system.find(part.code) is None:
+            if system.whole:
+                raise FhirError.of(400, "code-invalid", f"'{part.code[:80]}' is no code of {part.system}")
+            return KeyMatch(part.parameter, part.system, part.code)
+        codes = system.above(part.code) if part.up else system.below(part.code)
+        return KeySet(part.parameter, frozenset((part.system, code) for code in codes))
+
+    async def _room(self, type: str, canonical: str) -> Terminology:
+        """A room that knows the resource and all that it draws on."""
+        found: dict[str, tuple[Stored, Mapping[str, Any]] | None] = {}
+        queue = [(type, canonical)]
+        for kind, name in queue:  # grows while it is walked
+            if name in found:
+                continue
+            stored = await self._stored(kind, name)
+            resource = orjson.loads(stored.body) if stored is not None else None
+            found[name] = (stored, resource) if stored is not None and resource is not None else None
+            if resource is None:
+                official = self._official(name)
+                resource = official if official is not None and official.get("resourceType") == kind else None
+            if resource is not None:
+                queue += _drawn_on(resource)
+        made = tuple((one[0].type, one[0].id, one[0].version) for one in found.values() if one is not None)
+        room = self._rooms.get((canonical, made))
+        if room is None:
+            resources = {name: one[1] for name, one in found.items() if one is not None}
+            room = self._rooms[canonical, made] = Terminology(lambda name: resources.get(name) or self._official(name))
+            if len(self._rooms) > KEPT:
+                self._rooms.popitem(last=False)
+        else:
+            self._rooms.move_to_end((canonical, made))
+        return room
+
+    async def _stored(self, type: str, canonical: str) -> Stored | None:
+        """The stored resource of a canonical (of several the one changed last), or of `ValueSet/id`."""
+        if canonical.startswith(f"{type}/"):
+            stored = await self._store.read(type, canonical.removeprefix(f"{type}/"))
+            return stored if stored is not None and not stored.deleted else None
+        url, _, version = canonical.partition("|")
+        number = self._url_numbers[type]
+        page = await self._store.search(Query((type,), KeyMatch(number, "", url), limit=100))
+        for stored in page.items:
+            if not version or orjson.loads(stored.body).get("version") == version:
+                return stored
+        return None
+
+    # --- hierarchies
+
+    async def _in_hierarchy(self, part: InHierarchy) -> Criterion:
+        """Level by level; a resource that is part of itself ends there."""
+        seen, level = {part.id: None}, [part.id]
+        while level:
+            where: Criterion = (
+                Has(part.type, part.part_of, Ids(tuple(level)))
+                if part.up
+                else Or(tuple(KeyMatch(part.part_of, part.type, id) for id in level))
+            )
+            following: list[str] = []
+            page = await self._store.search(Query((part.type,), where, limit=1000))
+            while True:
+                following += [one.id for one in page.items if one.id not in seen]
+                seen.update(dict.fromkeys(following))
+                if len(seen) > MOST_IN_HIERARCHY:
+                    what = f"more than {MOST_IN_HIERARCHY} resources are {'above' if part.up else 'below'} {part.type}/{part.id}"
+                    raise FhirError.of(400, "too-costly", what)
+                if page.next is None:
+                    break
+                page = await self._store.search(Query((part.type,), where, limit=1000), page.next)
+            level = following
+        return KeySet(part.parameter, frozenset((part.type, id) for id in seen))
+
+
+def _drawn_on(resource: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a value set is made of, as (type, canonical)."""
+    if resource.get("resourceType") != "ValueSet":
+        return []
+    compose = resource.get("compose") or {}
+    found: list[tuple[str, str]] = []
+    for row in (*compose.get("include", ()), *compose.get("exclude", ())):
+        found += [("ValueSet", canonical) for canonical in row.get("valueSet", ())]
+        if system := row.get("system"):
+            version = row.get("version")
+            found.append(("CodeSystem", f"{system}|{version}" if version else system))
+    return found
+
+
+def _key_set(parameter: int, content: Content) -> KeySet:
+    return KeySet(parameter, frozenset(content.codes), tuple(content.systems.items()))
