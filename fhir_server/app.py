@@ -24,6 +24,7 @@ from fhir_server.interactions.registration import Operation, Registry
 from fhir_server.model.definitions import definitions
 from fhir_server.observability.logs import AccessLog, log
 from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots
+from fhir_server.search.custom import Customs
 from fhir_server.search.indexer import Indexer
 from fhir_server.search.parameters import Registry as SearchRegistry
 from fhir_server.search.values import IndexValues
@@ -126,6 +127,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     search = SearchRegistry(known)
     origins = Origins(settings, port)
     indexer = Indexer(search, zone, origins.own)
+    customs = Customs(search, indexer)
     store = SqliteStore(
         settings.data_dir,
         index=indexer.index,
@@ -138,6 +140,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
         clinical=search.clinical,
         patient_code=search.patient_code,
         fingerprint=indexer.fingerprint,
+        customs=customs,
     )
     await store.open()
     gate = Gate(store, openings=Openings(store, known.resource, search.numbers_of("url", ("ValueSet", "CodeSystem"))))
@@ -146,6 +149,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     context.parts["origins"] = origins
     context.parts["store"] = store
     context.parts["indexer"] = indexer
+    context.parts.setdefault("admission", {})["SearchParameter"] = customs.issues
     metrics = RequestMetrics()
     context.parts["metrics"] = metrics
     access = AccessLog(settings.access_log)

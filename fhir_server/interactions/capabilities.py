@@ -137,15 +137,19 @@ def statement(context: Context, base: str, started: int, mode: str = "full") -> 
 
 
 class Statements:
-    """Rendered CapabilityStatements by base URL and mode, made when first asked for."""
+    """Rendered CapabilityStatements by base URL and mode, made when first asked for, and again when the search parameters have changed."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._started = context.clock()
         self._bodies: dict[tuple[str, str], bytes] = {}
+        self._generation = context.search.generation
 
     def body(self, base: str, mode: str) -> bytes:
         """The statement as bytes."""
+        if self._generation != self._context.search.generation:
+            self._generation = self._context.search.generation
+            self._bodies.clear()
         body = self._bodies.get((base, mode))
         if body is None:
             body = orjson.dumps(statement(self._context, base, self._started, mode))
@@ -155,8 +159,8 @@ class Statements:
 
     @property
     def tag(self) -> str:
-        """An entity tag that changes when the server is started anew."""
-        return f'W/"{__version__}-{self._started}"'
+        """An entity tag that changes when the server is started anew, and with the search parameters of the site."""
+        return f'W/"{__version__}-{self._started}-{self._context.search.generation}"'
 
 
 async def capabilities(context: Context, request: Request) -> Response:

@@ -25,6 +25,9 @@ from fhir_server.interactions.route import Route, route
 from fhir_server.interactions.search import search
 from fhir_server.interactions.update import plan_update, update
 
+_FRESH = frozenset({"batch", "capabilities"})
+"""Interactions that ask first which search parameters there are: Bundles are taken apart as they are read, and cannot be done again."""
+
 
 async def dispatch(context: Context, request: Request) -> Response:
     """The answer to a request. Raises FhirError."""
@@ -32,7 +35,26 @@ async def dispatch(context: Context, request: Request) -> Response:
 
 
 async def interact(context: Context, request: Request, to: Route) -> Response:
-    """The answer of the interaction that `to` names. Raises FhirError."""
+    """The answer of the interaction that `to` names. Raises FhirError.
+
+    What is refused for search parameters that another process has changed meanwhile is tried once more with them.
+    """
+    search = context.search
+    known = search.generation
+    if to.interaction in _FRESH:
+        search.look()
+    try:
+        return await _interact(context, request, to)
+    except FhirError as fault:
+        if fault.status not in (400, 503) or to.interaction in _FRESH:
+            raise
+        search.look()
+        if search.generation == known:
+            raise
+    return await _interact(context, request, to)
+
+
+async def _interact(context: Context, request: Request, to: Route) -> Response:
     interaction = to.interaction
     preferences(request)  # refuses what no interaction serves yet
     context.gate.require(request.principal, interaction)

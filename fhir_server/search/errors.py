@@ -30,6 +30,19 @@ def not_yet(what: str) -> FhirError:
     return FhirError.of(501, "not-supported", f"{what} is not supported yet", zh=f"暂不支持 {what}")
 
 
+def not_ready(type: str, code: str, done: int, total: int) -> FhirError:
+    """A parameter that the site has defined and by which not all resources are indexed yet: better no answer than a part of it."""
+    what = f"The search parameter '{code}' of {type} is not ready: {done} of {total} resources indexed; it is served when all are"
+    zh = f"{type} 的检索参数 {code} 尚未就绪：已索引 {done}/{total}"
+    return FhirError.of(503, "transient", what, zh=zh, headers=[("Retry-After", "2")])
+
+
+def index_not_ready(done: int, total: int) -> FhirError:
+    """The whole index is being made anew; reads by id, histories and writes without criteria go on."""
+    what = f"The search index is being made anew: {done} of {total} resources indexed; searches are served when all are"
+    return FhirError.of(503, "transient", what, zh=f"正在重建索引：已完成 {done}/{total}", headers=[("Retry-After", "5")])
+
+
 def issue_of(fault: FhirError) -> Issue:
     """The issue of a lenient search: a warning instead of a refusal."""
     first = fault.issues[0]

@@ -6,6 +6,7 @@ Specification: https://hl7.org/fhir/R4/search.html, https://hl7.org/fhir/R4/sear
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -15,10 +16,17 @@ from fhir_server.fhirpath.typed import TypedPath, typed_paths
 from fhir_server.model.definitions import definitions
 from fhir_server.search.composite_steps import composite_steps
 from fhir_server.search.extract import BY_KIND, Collector, Extractor, extractor_of, reference
-from fhir_server.search.parameters import Parameter, Registry
+from fhir_server.search.parameters import CUSTOM, Parameter, Registry
 from fhir_server.search.values import MIN_INSTANT, IndexValues, Key
 
+log = logging.getLogger(__name__)
+
 Step = Callable[[dict[str, Any], Collector], None]
+_SYSTEM = {
+    "System.Boolean": "boolean", "System.String": "string", "System.Integer": "integer", "System.Decimal": "decimal",
+    "System.Date": "date", "System.DateTime": "dateTime", "System.Quantity": "Quantity",
+}  # fmt: skip
+"""The FHIR type that stands for a type of FHIRPath's own."""
 
 
 class Part(NamedTuple):
@@ -63,6 +71,8 @@ class Indexer:
             clinical = self._registry.clinical.get(kind)
             rules.update(f"\n{kind} {clinical}".encode())
             for one in self._registry.all_of(kind):
+                if one.number >= CUSTOM:
+                    continue  # the store knows these by itself
                 rules.update(f"\n{one.number} {one.code} {one.type} {one.expression} {one.components} {one.sources}".encode())
         return rules.hexdigest()
 
@@ -99,6 +109,16 @@ class Indexer:
         numbers = frozenset(number for parameter in touched for number in (parameter.number, parameter.identifier) if number)
         plan = self._compile(kind, numbers)
         return Part(numbers, lambda resource: self._values(kind, self._collected(resource, plan)))
+
+    def only(self, kind: str, numbers: frozenset[int]) -> Callable[[dict[str, Any]], IndexValues]:
+        """What gives the index values of the parameters with these numbers only."""
+        plan = self._compile(kind, numbers)
+        return lambda resource: self._values(kind, self._collected(resource, plan))
+
+    def forget(self) -> None:
+        """The registry has changed."""
+        self._plans.clear()
+        self._parts.clear()
 
     def _collected(self, resource: dict[str, Any], plan: _Plan) -> Collector:
         into = Collector(self._zone, self._own_bases)
@@ -148,7 +168,10 @@ class Indexer:
         if extractors is None:
             return []
         paths = typed_paths(parameter.expression, parameter.resource_type)
-        return [(path.roots, path.reads, step) for path in paths if (step := self._step(parameter, path, extractors))]
+        steps = [(path.roots, path.reads, step) for path in paths if (step := self._step(parameter, path, extractors))]
+        if parameter.number >= CUSTOM:
+            return [(roots, reads, _forgiving(step, parameter)) for roots, reads, step in steps]
+        return steps
 
     def _step(self, parameter: Parameter, path: TypedPath, extractors: dict[str, Extractor]) -> Step | None:
         number = parameter.number
@@ -166,6 +189,22 @@ class Indexer:
         return step
 
 
+def _forgiving(step: Step, parameter: Parameter) -> Step:
+    """An expression of the site may fail on some resource: then it has no value there, and the write goes on."""
+    told = False
+
+    def forgiving(resource: dict[str, Any], into: Collector) -> None:
+        nonlocal told
+        try:
+            step(resource, into)
+        except Exception as fault:
+            if not told:
+                told = True
+                log.warning("the expression of %s?%s fails: %s", parameter.resource_type, parameter.code, fault)
+
+    return forgiving
+
+
 def _general(
     values: Callable[[dict[str, Any]], list[Item]], number: int, extractors: dict[str, Extractor], of_reference: Extractor
 ) -> Step:
@@ -173,7 +212,7 @@ def _general(
 
     def step(resource: dict[str, Any], into: Collector) -> None:
         for item in values(resource):
-            kind = "boolean" if item.type == "System.Boolean" else item.type.removeprefix("System.")
+            kind = _SYSTEM.get(item.type, item.type)
             extract = of_reference if kind == "Reference" else extractors.get(kind)
             if extract:
                 extract(item.value, number, into)

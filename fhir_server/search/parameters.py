@@ -8,16 +8,17 @@ Specification: https://hl7.org/fhir/R4/searchparameter-registry.html
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_server.model.definitions import Definitions, SearchParameterDef
+from fhir_server.search.errors import not_ready
 
 SHARED = ("_tag", "_profile", "_security", "_source")
 """Parameters of all resources that are indexed like any other (`_id` and `_lastUpdated` are the store's own)."""
 CUSTOM = 8000
-"""First number of parameters that a site defines itself."""
+"""First number of parameters that a site defines itself (`search.custom`)."""
 
 _CLINICAL = {
     "AdverseEvent": "date", "AllergyIntolerance": "date", "Appointment": "date", "AuditEvent": "date", "Basic": "created",
@@ -79,6 +80,27 @@ class Parameter:
         return self.sources != (Source(self.number),)
 
 
+class Definition(NamedTuple):
+    """A parameter that a site defines, for one resource type; `second`: whether it needs two numbers."""
+
+    type: str
+    code: str
+    kind: str
+    expression: str
+    targets: tuple[str, ...] = ()
+    url: str = ""
+    second: bool = False
+
+
+class Custom(NamedTuple):
+    """A definition under its number; `ready` from the sequence number `since` on, when all resources were indexed by it."""
+
+    number: int
+    definition: Definition
+    ready: bool
+    since: int = 0
+
+
 def _parts(parameter: SearchParameterDef, resource_type: str) -> frozenset[str]:
     """The union's parts that begin at this type, without outer brackets."""
     found = set()
@@ -134,7 +156,7 @@ def _covered(draft: _Draft, plain: list[_Draft]) -> tuple[Source, ...]:
     return tuple(chosen) if not rest else ()
 
 
-def _has_second(definition: SearchParameterDef) -> bool:
+def has_second(definition: SearchParameterDef) -> bool:
     """Whether values are posted under a second number: Identifiers of references and of tokens that name them, longitudes of `near`."""
     kind = definition.type
     return kind == "reference" or (kind == "token" and "identifier" in definition.expression.lower()) or definition.code == NEAR
@@ -158,6 +180,15 @@ class Registry:
         self.memory_of_composites: dict[tuple[str, int], Any] = {}
         self.patient_code: dict[str, tuple[int, int, int]] = {}
         """type -> numbers of (reference to the patient, code, key of both)"""
+        self.customs: dict[int, Custom] = {}
+        """What the site defines itself, by number."""
+        self.generation = 0
+        """Grows with each change of `customs`."""
+        self.progress: Callable[[str, str], tuple[int, int]] = lambda type, code: (0, 0)
+        """(type, code) -> how many resources are indexed by a parameter, of how many."""
+        self.look: Callable[[], None] = lambda: None
+        """Look whether others have changed `customs`."""
+        self._building: set[int] = set()
         official = [one for one in definitions.search_parameters if one.expression and not one.url.startswith(_EXAMPLES)]
         shared = {one.code: one for one in official if one.base == ("Resource",) and one.code in SHARED}
         self._shared_definitions = shared
@@ -175,12 +206,12 @@ class Registry:
         drafts = []
         for _, definition in sorted({**shared, **own}.items(), key=lambda entry: entry[0]):
             drafts.append(_Draft(number, definition, _parts(definition, name)))
-            number += 2 if _has_second(definition) else 1
+            number += 2 if has_second(definition) else 1
         _derive(drafts)
         table = self._by_type[name] = {}
         for draft in drafts:
             one = draft.definition
-            identifier = draft.number + 1 if _has_second(one) else 0
+            identifier = draft.number + 1 if has_second(one) else 0
             parameter = Parameter(
                 draft.number, one.code, one.type, name, one.expression, one.targets, one.components, one.url, draft.sources, identifier
             )
@@ -198,18 +229,43 @@ class Registry:
             yield name, (subject.sources[0].number, table[code].sources[0].number)
 
     def get(self, resource_type: str, code: str) -> Parameter | None:
-        """A parameter of a type (those of all resources included), or None."""
-        return self._by_type.get(resource_type, {}).get(code)
+        """A parameter of a type (those of all resources included), or None. Raises FhirError 503 for one that is not ready."""
+        found = self._by_type.get(resource_type, {}).get(code)
+        if self._building and found is not None and found.number in self._building:
+            raise not_ready(resource_type, code, *self.progress(resource_type, code))
+        return found
+
+    def is_official(self, resource_type: str, code: str) -> bool:
+        """Whether the specification itself defines a parameter."""
+        found = self._by_type.get(resource_type, {}).get(code)
+        return found is not None and found.number < CUSTOM
+
+    def take(self, customs: Iterable[Custom], generation: int) -> None:
+        """Put what the site defines in the place of what it defined before."""
+        for number, custom in self.customs.items():
+            del self._by_type[custom.definition.type][custom.definition.code]
+            del self._by_number[number]
+        self.customs = {custom.number: custom for custom in customs}
+        for number, (_, one, _, _) in self.customs.items():
+            second = number + 1 if one.second else 0
+            sources = (Source(number),)
+            parameter = Parameter(number, one.code, one.kind, one.type, one.expression, one.targets, (), one.url, sources, second)
+            self._by_type[one.type][one.code] = self._by_number[number] = parameter
+        self._building = {number for number, custom in self.customs.items() if not custom.ready}
+        self.generation = generation
+        self.memory.clear()
+        self.memory_of_composites.clear()
 
     def of(self, resource_type: str) -> list[Parameter]:
         """The parameters of a type's own; of 'Resource' those that all types share."""
         if resource_type == "Resource":
             first = self._by_type[self.definitions.resource_types[0]]
             return [first[code] for code in SHARED if code in first]
-        return [one for code, one in self._by_type.get(resource_type, {}).items() if code not in SHARED]
+        building = self._building
+        return [one for code, one in self._by_type.get(resource_type, {}).items() if code not in SHARED and one.number not in building]
 
     def all_of(self, resource_type: str) -> list[Parameter]:
-        """The parameters of a type, shared ones included."""
+        """The parameters by which a type is indexed, shared ones and those that are not ready included."""
         return list(self._by_type.get(resource_type, {}).values())
 
     def numbers_of(self, code: str, types: Iterable[str]) -> dict[str, int]:

@@ -254,5 +254,5 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
 
 
 def _may_be_ignored(name: str, fault: FhirError) -> bool:
-    """Lenient handling leaves out what is unknown or not there yet, not what is wrong in the paging itself."""
-    return name.partition(":")[0] not in ("_count", "_total", "_summary", "_cursor")
+    """Lenient handling leaves out what is unknown or not there yet, not what is wrong in the paging itself, nor what will be there soon."""
+    return fault.status != 503 and name.partition(":")[0] not in ("_count", "_total", "_summary", "_cursor")

@@ -182,6 +182,22 @@ class StoredRecord(NamedTuple):
     updated: int
 
 
+class Reindexing(NamedTuple):
+    """Work over the index of all resources (`types` empty), or of those of some types; `ended` None while it is under way.
+
+    `faults`: resources that could not be indexed; `fault` tells of the first one, or why the work was given up. Times in milliseconds.
+    """
+
+    id: int
+    types: list[str]
+    done: int
+    total: int
+    faults: int
+    fault: str
+    began: int
+    ended: int | None
+
+
 class Store(Protocol):
     """A back end. Times are milliseconds since 1970; `now` is handed in by the caller where the product clock rules."""
 
@@ -244,6 +260,19 @@ class Store(Protocol):
 
     async def erase(self, type: str, id: str) -> int:
         """Remove every version for good (`$purge`); returns how many."""
+
+    # --- the index
+    async def reindex(self, types: Sequence[str] = ()) -> int:
+        """Begin (or join) to index all resources of these types once more; without any, the whole index is made anew. The work's number.
+
+        It goes on in the background, durable, also after a crash. Searches raise FhirError 503 while the whole index is made anew.
+        """
+
+    async def reindexing(self, id: int | None = None) -> list[Reindexing]:
+        """The state of such work, or of the last ones, newest first."""
+
+    def renew(self) -> None:
+        """Learn at once which search parameters another process has defined or finished; searches do so by themselves."""
 
     # --- jobs
     async def claim_jobs(self, now: int, *, kinds: Sequence[str], limit: int = 10, lease: int = 60_000, train: int = 1) -> list[ClaimedJob]:

@@ -25,7 +25,9 @@ from fhir_server.storage.sqlite.files import LOG_PAGES
 from fhir_server.storage.sqlite.writer import LARGE_UNIT, Writer
 
 Action = Callable[[Writer], Any]
-"""Small work of the store itself inside the transaction (a lease, a record); may raise LeaseLost before it writes."""
+"""Small work of the store itself inside the transaction (a lease, a record); may raise LeaseLost before it writes.
+
+It may answer with a generator, which is driven like a unit: it yields now and then, and returns the result."""
 
 GROUP = 64
 """Most pieces of work in one transaction."""
@@ -207,7 +209,8 @@ class Committer:
                 work.result = await self._drive(self._writer.apply(work.what))
             else:
                 self._writer.flush()
-                work.result = work.what(self._writer)
+                result = work.what(self._writer)
+                work.result = await self._drive(result) if isinstance(result, Generator) else result
         except REFUSALS as refusal:
             work.error = refusal
 

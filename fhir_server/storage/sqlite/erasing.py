@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fhir_server.storage.port import Stored
+from fhir_server.storage.sqlite.customs import Claims
+from fhir_server.storage.sqlite.gaps import NOTHING, without
 from fhir_server.storage.sqlite.schema import METHODS
 from fhir_server.storage.sqlite.writer import Writer
 
@@ -54,8 +56,10 @@ def erase(writer: Writer, names: Sequence[str], type: int, id: str) -> int:
         stored = _stored(writer, names, row)
         if not stored.deleted:
             entries = writer.entries_of_stored(stored)
-            delta = -1 if stored.rid == current else 0
-            keys |= writer.count(entries, delta)
+            keys |= writer.count(entries, 0)
+            missing = NOTHING if writer.gaps is None else writer.gaps.missing(stored.rid, type)
+            if stored.rid == current and missing is not None:
+                writer.count(without(entries, missing), -1)
             remove_entries(writer, stored, row[7])
         db.execute("DELETE FROM superseded WHERE rid = ?", (stored.rid,))
         db.execute("DELETE FROM version WHERE rid = ?", (stored.rid,))
@@ -69,6 +73,10 @@ def erase(writer: Writer, names: Sequence[str], type: int, id: str) -> int:
     )
     writer.terms.forget()
     writer.forget(names[type], id)
+    if names[type] == "SearchParameter":
+        claims = Claims(db)
+        claims.add(id, [])
+        writer.define(claims)
     return len(rows)
 
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from fhir_server.storage.port import UnusableStore
-from fhir_server.storage.sqlite.schema import APPLICATION_ID, FILE_NAME, SCHEMA_VERSION, TABLES
+from fhir_server.storage.sqlite.schema import APPLICATION_ID, FILE_NAME, MIGRATIONS, OLDEST_VERSION, SCHEMA_VERSION, TABLES
 
 CHECK_SECONDS = 0.4
 """Longest time that the structural check may take at start; a large store is then checked in part."""
@@ -95,9 +95,10 @@ def check(path: Path) -> None:
     pages, user_version, application = (struct.unpack_from(">I", header, at)[0] for at in (28, 60, 68))
     if application != APPLICATION_ID:
         raise UnusableStore(f"{path}: not a FHIR store: an SQLite database of another program (application id {application:#x})")
-    if user_version != SCHEMA_VERSION:
+    if not OLDEST_VERSION <= user_version <= SCHEMA_VERSION:
         raise UnusableStore(
-            f"{path}: written by a version of this server with storage layout {user_version}; this one reads layout {SCHEMA_VERSION}"
+            f"{path}: written by a version of this server with storage layout {user_version}; "
+            f"this one reads layouts {OLDEST_VERSION} to {SCHEMA_VERSION}"
         )
     wal = path.with_name(path.name + "-wal")
     frames = _wal_pages(wal, page_size)
@@ -167,6 +168,27 @@ def _quick_check(path: Path, how: str) -> str | None:
 
 def _quoted(path: Path) -> str:
     return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def migrate(db: sqlite3.Connection) -> bool:
+    """Bring a store to the present layout, in one transaction; False where another process holds the lock: try again."""
+    if db.execute("PRAGMA user_version").fetchone()[0] >= SCHEMA_VERSION:
+        return True
+    try:
+        db.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return False
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        for layout in range(version, SCHEMA_VERSION):
+            for statement in MIGRATIONS[layout]:
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.commit()
+    except BaseException:
+        db.rollback()
+        raise
+    return True
 
 
 def connect(path: Path, durability: str, *, cache_kib: int, mmap_bytes: int = 0) -> sqlite3.Connection:

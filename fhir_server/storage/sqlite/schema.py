@@ -4,21 +4,59 @@ from __future__ import annotations
 
 APPLICATION_ID = 0x46484952
 """'FHIR' in the header of the file: tells a store of this product from any other SQLite database."""
-SCHEMA_VERSION = 1
-"""Raised whenever older code could not read what newer code writes."""
+SCHEMA_VERSION = 2
+"""Raised whenever older code could not read what newer code writes, or would not write what newer code reads."""
+OLDEST_VERSION = 1
+"""A store of this layout or a later one is brought to the present one when it is opened (`MIGRATIONS`)."""
 FILE_NAME = "fhir.db"
 
 METHODS = ("POST", "PUT", "PATCH", "DELETE")
 METHOD_NUMBER = {name: number for number, name in enumerate(METHODS)}
 DELETED = METHOD_NUMBER["DELETE"]
 
-TABLES = """
+PARAMETERS = """CREATE TABLE parameter (   -- search parameters that the site defines: one row per type of a SearchParameter
+    number INTEGER PRIMARY KEY,         -- never given again
+    second INTEGER NOT NULL,            -- whether the next number belongs to it, too
+    id TEXT NOT NULL,                   -- of the SearchParameter
+    type TEXT NOT NULL, code TEXT NOT NULL, kind TEXT NOT NULL, expression TEXT NOT NULL, targets TEXT NOT NULL, url TEXT NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0,   -- 0 being filled, 1 served, 2 to be removed, 3 gone
+    upto INTEGER NOT NULL,              -- versions after this rid are indexed as they are written; -1 until the defining unit is whole
+    last INTEGER NOT NULL DEFAULT 0,    -- versions up to this rid have been visited
+    done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0, faults INTEGER NOT NULL DEFAULT 0,
+    since INTEGER NOT NULL DEFAULT 0    -- snapshots from here on can be asked
+)"""
+OPEN_PARAMETERS = "CREATE INDEX parameter_open ON parameter(type, code) WHERE state < 3"
+REINDEXING = """CREATE TABLE reindexing (  -- work over the whole index, or all resources of some types; kept as its report
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    types TEXT NOT NULL,                -- JSON; [] = everything, which is emptied first
+    upto INTEGER NOT NULL, last INTEGER NOT NULL DEFAULT 0,
+    done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL, faults INTEGER NOT NULL DEFAULT 0, fault TEXT NOT NULL DEFAULT '',
+    began INTEGER NOT NULL, ended INTEGER
+)"""
+OPEN_REINDEXING = "CREATE INDEX reindexing_open ON reindexing(id) WHERE ended IS NULL"
+MIGRATIONS = {
+    1: (
+        "ALTER TABLE state ADD COLUMN generation INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE state ADD COLUMN building INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE state ADD COLUMN origin INTEGER NOT NULL DEFAULT 0",
+        PARAMETERS,
+        OPEN_PARAMETERS,
+        REINDEXING,
+        OPEN_REINDEXING,
+    )
+}
+"""Layout -> statements that lead to the next one."""
+
+TABLES = f"""
 CREATE TABLE state (                    -- one row
     one INTEGER PRIMARY KEY CHECK (one = 1),
     floor INTEGER NOT NULL DEFAULT 0,   -- no rid up to here is given again, also after an erasure
     epoch INTEGER NOT NULL DEFAULT 0,   -- grows when terms were removed
     reach INTEGER NOT NULL DEFAULT 0,   -- farthest distance of a term from its hash
-    probe INTEGER NOT NULL DEFAULT 0    -- written by the readiness check
+    probe INTEGER NOT NULL DEFAULT 0,   -- written by the readiness check
+    generation INTEGER NOT NULL DEFAULT 0,  -- grows with each change of what is indexed
+    building INTEGER NOT NULL DEFAULT 0,    -- 1: some parameters are being filled, 2: the whole index is
+    origin INTEGER NOT NULL DEFAULT 0   -- earlier snapshots cannot be searched: the index was made anew since
 );
 INSERT INTO state(one) VALUES (1);
 
@@ -92,4 +130,8 @@ CREATE TABLE record_attribute (
 CREATE TABLE reader (name TEXT PRIMARY KEY, rid INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE lease (name TEXT PRIMARY KEY, owner TEXT NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE secret (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+{PARAMETERS};
+{OPEN_PARAMETERS};
+{REINDEXING};
+{OPEN_REINDEXING};
 """

@@ -9,23 +9,27 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fhir_server.errors import FhirError
+from fhir_server.search.custom import Customs
 from fhir_server.search.query import Query
 from fhir_server.search.values import IndexValues
 from fhir_server.storage.body import BodyCodec
-from fhir_server.storage.port import ClaimedJob, Commit, Page, Position, Stored, StoredRecord, Unit, UnusableStore
-from fhir_server.storage.sqlite import erasing, files, history, jobs, rebuilding, records
-from fhir_server.storage.sqlite.committer import Action, Committer
+from fhir_server.storage.port import Commit, Page, Position, Reindexing, Stored, Unit, UnusableStore
+from fhir_server.storage.sqlite import customs as custom_table
+from fhir_server.storage.sqlite import erasing, files, filling, history, jobs, rebuilding
+from fhir_server.storage.sqlite.committer import Committer
 from fhir_server.storage.sqlite.faults import translated
 from fhir_server.storage.sqlite.joins import register_functions
 from fhir_server.storage.sqlite.keys import Hash, Keys, keyed_hash
 from fhir_server.storage.sqlite.pages import explained, fetch, run_page
+from fhir_server.storage.sqlite.queues import Queues, system_clock
 from fhir_server.storage.sqlite.readers import Readers
+from fhir_server.storage.sqlite.readiness import Changed, Readiness
+from fhir_server.storage.sqlite.reindexer import Reindexer
 from fhir_server.storage.sqlite.schema import FILE_NAME, METHODS
 from fhir_server.storage.sqlite.searching import HEAVY, Search, snapshot_of
 from fhir_server.storage.sqlite.selects import Knowledge, PatientCode
@@ -43,12 +47,7 @@ READ_CACHE_KIB = 12_000
 MMAP_BYTES = 64 << 20
 
 
-def system_clock() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
-class SqliteStore:
+class SqliteStore(Queues):
     """See `fhir_server.storage.port.Store` for what each method promises."""
 
     def __init__(
@@ -70,6 +69,7 @@ class SqliteStore:
         clock: Callable[[], int] = system_clock,
         hash64: Hash | None = None,
         fingerprint: str = "",
+        customs: Customs | None = None,
     ) -> None:
         """`part`: which parameters depend on some members of a type, and their index values (`Indexer.part`); spares work on updates.
 
@@ -78,7 +78,7 @@ class SqliteStore:
         `patient_code`: type -> numbers of (reference to the patient, code, key of both). `clock` gives `meta.lastUpdated`.
         `durability`: FULL (each acknowledged write survives power loss) or NORMAL (the last ones may not; never inconsistent).
         `hash64` replaces the store's own hash (tests of collisions). `fingerprint` names the rules of `index`: a store whose index was made
-        by others is indexed anew when it is opened; '' = not looked at.
+        by others is indexed anew from its opening on; '' = not looked at. `customs`: what the site may define itself; None = nothing.
         """
         if durability not in ("FULL", "NORMAL"):
             raise ValueError(f"durability must be FULL or NORMAL, not {durability!r}")
@@ -91,7 +91,7 @@ class SqliteStore:
 
             fold = fold_text
         self._folder = Path(folder)
-        self._part, self._fingerprint = part, fingerprint
+        self._part, self._fingerprint, self._customs = part, fingerprint, customs
         self._index, self._dumps, self._loads, self._fold = index, dumps, loads, fold
         self._type_names = tuple(type_names)
         self._durability = durability
@@ -112,6 +112,8 @@ class SqliteStore:
         self._file = str(path)
         try:
             writing = files.connect(path, self._durability, cache_kib=WRITE_CACHE_KIB)
+            while not files.migrate(writing):
+                await asyncio.sleep(0.02)
             types = await self._type_numbers(writing)
             (secret,) = writing.execute("SELECT value FROM secret WHERE name = 'hash'").fetchone()
         except sqlite3.Error as error:
@@ -125,19 +127,40 @@ class SqliteStore:
         self._readers = Readers(path, self._durability, self._keys, self._search_seconds, READ_CACHE_KIB, MMAP_BYTES)
         self._db = self._readers.near
         register_functions(writing, self._keys)
-        uncounted = frozenset(numbers.both for numbers in self._patient_code.values())
-        tools = Tools(
-            self._index, self._part, self._dumps, self._loads, self._codec, types, self._clinical, uncounted, self._clock, self._match
-        )
         self._writing = writing
-        writer = Writer(writing, self._keys, tools)
+        self._ready = Readiness(self._keys, self._customs, self._fingerprint)
+        writer = self._writer = Writer(writing, self._keys, self._tools())
         if self._fingerprint:
-            await rebuilding.ensure(writer, self._names, self._fingerprint)
+            await rebuilding.ensure(writer, self._fingerprint, self._clock(), self._known())
+        self._ready.renew(self._db)
+        if self._customs is not None:
+            self._customs.connect(lambda type, code: self._asked(custom_table.progress, type, code), self.renew)
         self._waker = Waker(self._db)
-        self._committer = Committer(writer, self._file, self._waker.wake, self._group_seconds)
+        self._committer = Committer(writer, self._file, self._committed, self._group_seconds)
         self._sweeper = Sweeper(self._committer, self._db, self._names, self._clock, self._cursor_seconds)
         self._sweeper.start()
+        filler = filling.Filler(self._names, self._values, self._known, self._clock)
+        self._reindexer = Reindexer(self._committer, self._db, filler)
+        self._reindexer.start()
         self._opened = True
+
+    def _tools(self) -> Tools:
+        """What the writer is given."""
+        return Tools(
+            self._index,
+            self._part,
+            self._dumps,
+            self._loads,
+            self._codec,
+            self._types,
+            self._clinical,
+            frozenset(numbers.both for numbers in self._patient_code.values()),
+            self._clock,
+            self._match,
+            self._ready.renew,
+            self._customs.wanted if self._customs else None,
+            self._known,
+        )
 
     async def _type_numbers(self, db: sqlite3.Connection) -> dict[str, int]:
         """The small numbers of the resource types; new types get the next ones."""
@@ -164,6 +187,7 @@ class SqliteStore:
             return
         self._opened = False
         await self._sweeper.stop()
+        await self._reindexer.stop()
         self._waker.stop()
         await self._committer.close()
         self._readers.close()
@@ -172,8 +196,39 @@ class SqliteStore:
             self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._writing.close()
 
+    # --- what is indexed
+    def _known(self) -> set[int]:
+        return self._customs.numbers() if self._customs else set()
+
+    def _values(self, kind: str, numbers: frozenset[int]) -> Callable[[dict[str, Any]], IndexValues]:
+        assert self._customs is not None
+        return self._customs.values(kind, numbers)
+
+    def _committed(self) -> None:
+        """After a commit of this process: what it changed of the rules holds for its next search."""
+        if self._writer.defined:
+            self._writer.defined = False
+            self.renew()
+            self._reindexer.wake()
+        self._waker.wake()
+
+    def renew(self) -> None:
+        """Learn what this or another process has changed of the search parameters. Raises FhirError 503."""
+        self._asked(self._ready.renew)
+
+    async def reindex(self, types: Sequence[str] = ()) -> int:
+        known = self._known()
+        id: int = await self._committer.submit(lambda writer: filling.begin(writer, types, self._clock(), known))
+        self._reindexer.wake()
+        return id
+
+    async def reindexing(self, id: int | None = None) -> list[Reindexing]:
+        found: list[Reindexing] = self._asked(filling.listed, id)
+        return found
+
     # --- writes
     def _match(self, db: sqlite3.Connection, query: Query) -> list[tuple[str, str]]:
+        self._ready.within(db, query, self._writer.building)
         search = Search(db, self._keys, self._knowledge, query, 1 << 62)
         found: list[tuple[str, str]] = []
         for hit in search.hits(None, 2):
@@ -259,7 +314,7 @@ class SqliteStore:
         """Run a small search at once, a large one in a thread."""
         try:
             with self._readers.reading(self._db):
-                at = snapshot if snapshot is not None else snapshot_of(self._db, self._keys)
+                at = self._ready.at(self._db, query, snapshot)
                 search = Search(self._db, self._keys, self._knowledge, query, at, bound=snapshot is not None)
                 cost = search.cost
                 if counting and search.free_total() is None:
@@ -270,13 +325,15 @@ class SqliteStore:
             raise translated(error, self._file) from error
 
         def far(db: sqlite3.Connection, codec: BodyCodec) -> Any:
-            at = snapshot if snapshot is not None else snapshot_of(db, self._keys)
+            at = self._ready.at(db, query, snapshot, far=True)
             return work(Search(db, self._keys, self._knowledge, query, at, bound=snapshot is not None), codec)
 
         try:
             return await self._readers.in_thread(far)
         except sqlite3.Error as error:
             raise translated(error, self._file) from error
+        except Changed:
+            return await self._searched(query, snapshot, work, counting=counting)
 
     async def search(self, query: Query, after: Position | None = None, snapshot: int | None = None) -> Page:
         page: Page = await self._searched(
@@ -344,74 +401,7 @@ class SqliteStore:
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
         return self._waker.subscribe(wake)
 
-    # --- jobs
-    def _asked(self, question: Callable[..., Any], *args: Any) -> Any:
-        try:
-            return question(self._db, *args)
-        except sqlite3.Error as error:
-            raise translated(error, self._file) from error
-
-    async def _act(self, action: Callable[[sqlite3.Connection], Any]) -> Any:
-        """Small work inside a write transaction."""
-        act: Action = lambda writer: action(writer.db)  # noqa: E731
-        return await self._committer.submit(act)
-
-    async def claim_jobs(self, now: int, *, kinds: Sequence[str], limit: int = 10, lease: int = 60_000, train: int = 1) -> list[ClaimedJob]:
-        due = self._asked(jobs.next_due, kinds, system_clock())
-        if due is None or due > now:
-            return []
-        claimed: list[ClaimedJob] = await self._act(lambda db: jobs.claim(db, now, system_clock(), kinds, limit, lease, train))
-        return claimed
-
-    async def renew_jobs(self, jobs_: Sequence[tuple[int, str]], lease: int) -> None:
-        await self._act(lambda db: jobs.renew(db, jobs_, system_clock() + lease))
-
-    async def release_jobs(self, jobs_: Sequence[tuple[int, str]]) -> None:
-        await self._act(lambda db: jobs.release(db, jobs_))
-
-    async def retry_job(self, id: int, lease: str, due: int, error: str) -> None:
-        await self._act(lambda db: jobs.retry(db, id, lease, due, error))
-
-    async def bury_job(self, id: int, lease: str, error: str) -> None:
-        await self._act(lambda db: jobs.bury(db, id, lease, self._clock(), error))
-
-    async def revive_job(self, id: int, due: int) -> bool:
-        revived: bool = await self._act(lambda db: jobs.revive(db, id, due, system_clock()))
-        return revived
-
-    async def list_jobs(self, state: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = self._asked(jobs.listed, state, kind, after, limit)
-        return listed
-
-    async def next_due(self, kinds: Sequence[str]) -> int | None:
-        due: int | None = self._asked(jobs.next_due, kinds, system_clock())
-        return due
-
-    async def prune_jobs(self, done_before: int) -> int:
-        pruned = 0
-        while part := await self._act(lambda db: jobs.prune(db, done_before)):
-            pruned += part
-        return pruned
-
-    async def acquire_lease(self, name: str, owner: str, duration: int) -> bool:
-        held: bool = await self._act(lambda db: jobs.acquire(db, name, owner, duration, system_clock()))
-        return held
-
-    # --- records
-    async def record(self, collection: str, key: str) -> StoredRecord | None:
-        found: StoredRecord | None = self._asked(records.get, collection, key)
-        return found
-
-    async def records(
-        self, collection: str, attributes: Mapping[str, str] | None = None, *, after: int = 0, limit: int = 100, newest_first: bool = False
-    ) -> list[StoredRecord]:
-        listed: list[StoredRecord] = self._asked(records.listed, collection, attributes or {}, after, limit, newest_first)
-        return listed
-
-    async def delete_record(self, collection: str, key: str) -> bool:
-        deleted: bool = await self._act(lambda db: records.delete(db, collection, key))
-        return deleted
-
+    # --- secrets
     async def secret(self, name: str) -> bytes:
         if name == "hash":
             raise ValueError("this name is the store's own")
@@ -443,6 +433,10 @@ class SqliteStore:
             "last_rid": await self.last_rid(),
             "durability": self._durability,
             "superseded": self._execute("SELECT count(*) FROM superseded", ())[0][0],
+            "indexing": [
+                {"types": one.types or "all", "done": one.done, "total": one.total} for one in await self.reindexing() if not one.ended
+            ],
+            "parameters_not_ready": self._asked(custom_table.not_ready),
         }
 
 

@@ -13,13 +13,16 @@ from time import perf_counter
 from typing import Any
 
 from fhir_server.errors import FhirError
+from fhir_server.search.parameters import Definition
 from fhir_server.search.query import Query
 from fhir_server.search.values import IndexValues
 from fhir_server.storage.body import BodyCodec, changed_members, same_content, with_meta
 from fhir_server.storage.port import Commit, Effects, Facts, Outcome, Stored, Unit, Write
-from fhir_server.storage.sqlite import jobs, records
+from fhir_server.storage.sqlite import gaps, jobs, records
+from fhir_server.storage.sqlite.customs import Claims
 from fhir_server.storage.sqlite.entries import SPAN_SHIFT, Entries, entries_of, pack_references
-from fhir_server.storage.sqlite.keys import Keys, TermWriter
+from fhir_server.storage.sqlite.gaps import NOTHING, Gaps, without
+from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, Keys, Term, TermWriter
 from fhir_server.storage.sqlite.schema import METHOD_NUMBER, METHODS
 
 LARGE_UNIT = 200
@@ -53,6 +56,12 @@ class Tools:
     clock: Callable[[], int]
     match: Callable[[sqlite3.Connection, Query], list[tuple[str, str]]]
     """(type, id) of at most two current resources that meet the query, as the write transaction sees them."""
+    renew: Callable[[sqlite3.Connection, int], None] = lambda db, generation: None
+    """Index by the parameters of this generation from now on."""
+    wanted: Callable[[dict[str, Any]], list[Definition]] | None = None
+    """What a SearchParameter asks for; None: the site cannot define any."""
+    known: Callable[[], Collection[int]] = frozenset
+    """Numbers of the site's parameters by which `index` works now."""
 
 
 @dataclass(slots=True)
@@ -74,6 +83,13 @@ class Writer:
         self._keys = keys
         self._tools = tools
         self._epoch = -1
+        self.generation = -1
+        self.building = 0
+        """As in `state`: 1 while some parameters are being filled, 2 while the whole index is."""
+        self.gaps: Gaps | None = None
+        self.defined = False
+        """Whether this transaction changes what is indexed."""
+        self._first_defined: int | None = None
         self.rid = 0
         self.updated = 0
         self._fresh: dict[tuple[str, str], Current] = {}
@@ -88,9 +104,15 @@ class Writer:
     # --- the group
     def begin(self) -> None:
         """Read what the transaction starts from; call right after BEGIN IMMEDIATE."""
-        last, updated, floor, epoch, reach = self.db.execute(
-            "SELECT (SELECT max(rid) FROM version), (SELECT updated FROM version ORDER BY rid DESC LIMIT 1), floor, epoch, reach FROM state"
+        last, updated, floor, epoch, reach, generation, self.building = self.db.execute(
+            "SELECT (SELECT max(rid) FROM version), (SELECT updated FROM version ORDER BY rid DESC LIMIT 1), "
+            "floor, epoch, reach, generation, building FROM state"
         ).fetchone()
+        if generation != self.generation:
+            self._tools.renew(self.db, generation)
+            self.generation = generation
+        self._first_defined = None
+        self.gaps = gaps.load(self.db, self._tools.types, self._tools.known()) if self.building else None
         if epoch != self._epoch:
             self.terms.forget()
             self._epoch = epoch
@@ -104,7 +126,13 @@ class Writer:
         self._clear()
         self._fresh.clear()
         self.terms.forget()
-        self._epoch = -1
+        self._epoch = self.generation = -1
+        self.defined = False
+
+    def look_again(self) -> None:
+        """The gaps have changed within this transaction."""
+        self.building = self.db.execute("SELECT building FROM state").fetchone()[0]
+        self.gaps = gaps.load(self.db, self._tools.types, self._tools.known()) if self.building else None
 
     def _clear(self) -> None:
         for rows in (self._versions, self._resources, self._old, self._superseded, self._postings, self._texts, self._ranges):
@@ -131,6 +159,9 @@ class Writer:
             many("INSERT INTO text(parameter, folded, rid, exact) VALUES (?,?,?,?)", self._texts)
         if self._ranges:
             many("INSERT OR IGNORE INTO range(key, low, rid, high) VALUES (?,?,?,?)", self._ranges)
+        if self._first_defined is not None:
+            # What this transaction writes is not indexed by the parameters that it defines.
+            self.db.execute("UPDATE parameter SET upto = ? WHERE number >= ?", (self.rid, self._first_defined))
         self._clear()
 
     # --- questions
@@ -195,6 +226,7 @@ class Writer:
         planned: list[tuple[Current | None, Current, dict[str, Any] | None, Entries | None]] = []
         ahead: dict[tuple[str, str], Current] = {}
         rid = self.rid
+        claims: Claims | None = None
         started = perf_counter()
         for write in effects.writes:
             at = (write.type, write.id)
@@ -202,6 +234,9 @@ class Writer:
             outcome, after, entries = self._plan(write, before, rid + 1)
             outcomes.append(outcome)
             if after is not None:
+                if write.type == "SearchParameter" and self._tools.wanted is not None:
+                    claims = claims or Claims(self.db)
+                    claims.add(write.id, self._tools.wanted(write.resource) if write.resource else [])
                 rid += 1
                 ahead[at] = after
                 planned.append((before, after, write.resource, entries))
@@ -214,12 +249,21 @@ class Writer:
                 yield
                 started = perf_counter()
         self._take(planned, ahead, rid)
+        if claims is not None:
+            self.define(claims)
         if effects.jobs or effects.records or effects.done_jobs or effects.positions:
             records.put(self.db, effects.records, self._tools.clock(), self._tools.dumps)
             jobs.add(self.db, effects.jobs, self._tools.dumps)
             jobs.finish(self.db, effects.done_jobs, self._tools.clock())
             jobs.advance(self.db, effects.positions)
         return Commit(outcomes, rid)
+
+    def define(self, claims: Claims) -> None:
+        """Write what SearchParameters of this transaction ask for."""
+        first = claims.write(self._keys)
+        if first is not None:
+            self.defined = True
+            self._first_defined = first if self._first_defined is None else min(first, self._first_defined)
 
     def _plan(self, write: Write, before: Current | None, rid: int) -> tuple[Outcome, Current | None, Entries | None]:
         """What a write comes to: its outcome, and the new version with its index entries unless nothing changes."""
@@ -269,15 +313,19 @@ class Writer:
     def _rows(self, before: Current | None, after: Current, resource: dict[str, Any] | None, entries: Entries | None) -> None:
         stored = after.stored
         type_number = self._tools.types[stored.type]
-        part: Part | None = None
+        counted: Collection[int] | None = None
         if before is not None:
             old = before.stored
             self._old.append((type_number, old.id, old.version, old.rid))
             if not old.deleted:
                 self._superseded.append((old.rid, stored.rid, stored.updated))
-                part = self._part(before, resource)
-                self._uncount(before, part)
-        refs = self._index_rows(entries, stored.rid, part) if entries is not None else None
+                missing = NOTHING if self.gaps is None else self.gaps.missing(old.rid, type_number)
+                part = None if missing is None else self._part(before, resource)
+                if missing is not None:
+                    self._uncount(before, part, missing)
+                if part is not None:
+                    counted = {*part[0], *missing} if missing else part[0]
+        refs = self.index_rows(entries, stored.rid, counted) if entries is not None else None
         blob = self._tools.codec.pack(stored.body)
         method = METHOD_NUMBER[stored.method]
         self._versions.append((stored.rid, type_number, stored.id, stored.version, stored.updated, method, after.clinical, refs, blob))
@@ -291,18 +339,17 @@ class Writer:
             before.content = self._tools.loads(before.stored.body)
         return self._tools.part(before.stored.type, changed_members(before.content, resource))
 
-    def _uncount(self, before: Current, part: Part | None) -> None:
-        """The keys of a version that is no longer live, as far as its successor may not have them."""
+    def _uncount(self, before: Current, part: Part | None, missing: Collection[int]) -> None:
+        """The keys of a version that is no longer live, as far as its successor may not have them; those `missing` were never counted."""
         if part is None:
-            self.count(self.entries_of_stored(before.stored, before.content), -1)
+            self.count(without(self.entries_of_stored(before.stored, before.content), missing), -1)
         elif part[0]:
             type, content = before.stored.type, before.content or {}
-            self.count(entries_of(type, part[1](content), self._tools.clinical.get(type)), -1, part[0])
+            self.count(without(self.entries_of(type, part[1](content)), missing), -1, part[0])
 
-    def _index_rows(self, entries: Entries, rid: int, part: Part | None) -> bytes | None:
-        """Rows of a new live version, and counts as far as its predecessor may not have the same; returns its packed references."""
+    def index_rows(self, entries: Entries, rid: int, counted: Collection[int] | None) -> bytes | None:
+        """Rows of a live version; returns its packed references. `counted`: numbers that it counts under; None: all, and its type."""
         terms = self.terms
-        counted = None if part is None else part[0]
         keys, references = terms.post(entries.forms, 1, counted)
         clinical = entries.clinical
         postings = self._postings
@@ -329,12 +376,21 @@ class Writer:
         terms.count_all(keys, delta)
         return keys
 
-    def index_again(self, rid: int, type: str, blob: bytes) -> None:
-        """Rows and counts of a live version that has none."""
-        resource = self._tools.loads(self.unpack(blob))
-        entries = entries_of(type, self._tools.index(resource), self._tools.clinical.get(type))
-        refs = self._index_rows(entries, rid, None)
-        self.db.execute("UPDATE version SET clinical = ?, refs = ? WHERE rid = ?", (entries.clinical, refs, rid))
+    def entries_of(self, type: str, values: IndexValues) -> Entries:
+        """Index values as rows."""
+        return entries_of(type, values, self._tools.clinical.get(type))
+
+    def loads(self, blob: bytes) -> dict[str, Any]:
+        """The resource in a blob."""
+        return self._tools.loads(self.unpack(blob))
+
+    def find_type(self, type: str) -> Term | None:
+        """Key and number of all live resources of a type."""
+        return self._keys.find(self.db, TYPE_PARAMETER, type, "")
+
+    def index(self, resource: dict[str, Any]) -> IndexValues:
+        """All index values of a resource."""
+        return self._tools.index(resource)
 
     def count(self, entries: Entries, delta: int, counted: Collection[int] | None = None) -> set[int]:
         """Count a version's keys (-1: it is no longer live), those of the parameters `counted` only; returns its term keys."""

@@ -111,7 +111,7 @@ async def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes)
     assert "not a FHIR store" in await refused(folder)
 
 
-@pytest.mark.parametrize("version", [0, 2, 99])
+@pytest.mark.parametrize("version", [0, 3, 99])
 async def test_another_layout_is_refused(folder: Path, version: int) -> None:
     db = sqlite3.connect(folder / "fhir.db")
     db.execute(f"PRAGMA user_version = {version}")

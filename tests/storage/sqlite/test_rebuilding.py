@@ -1,4 +1,4 @@
-"""An index that was made by other rules is made anew at opening, wholly or not at all.
+"""An index that was made by other rules is made anew while the store works: until it is whole, searches are refused.
 
 Decision: docs/decisions/0047-index-fingerprint.md
 """
@@ -6,16 +6,18 @@ Decision: docs/decisions/0047-index-fingerprint.md
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fhir_server.errors import FhirError
 from fhir_server.search import query as q
 from fhir_server.search.values import IndexValues, Key, Range, Text
-from fhir_server.storage.port import Unit, Write
-from fhir_server.storage.sqlite import rebuilding
+from fhir_server.storage.port import Effects, Unit, Write
+from fhir_server.storage.sqlite import filling
 from fhir_server.storage.sqlite.store import SqliteStore
 from tests.conftest import Server
 from tests.storage.sqlite.invariants import faults
@@ -60,6 +62,18 @@ async def filled(folder: Path) -> None:
     await store.close()
 
 
+async def whole(store: SqliteStore, total: int = MANY - 1) -> None:
+    """Wait until searches are answered; before, each is refused with the progress."""
+    while True:
+        try:
+            await store.count(q.Query(("Observation",)))
+            return
+        except FhirError as refusal:
+            assert refusal.status == 503 and f"of {total} resources indexed" in str(refusal), refusal
+            assert ("Retry-After", "5") in refusal.headers
+            await asyncio.sleep(0.01)
+
+
 async def check(store: SqliteStore, shift: int) -> None:
     async def ids(where: q.Criterion, *sort: q.SortKey) -> list[str]:
         page = await store.search(q.Query(("Observation",), where, sort, limit=1000, total="accurate"))
@@ -80,6 +94,7 @@ async def test_new_rules_are_applied_to_everything(tmp_path: Path, shift: int) -
     await filled(tmp_path)
     store = opened(tmp_path, shift)
     await store.open()
+    await whole(store)
     await check(store, shift)
     more = {"resourceType": "Observation", "code": "new", "of": "p1", "note": "n", "day": 5}
     await store.transact(Unit.of(Write("PUT", "Observation", "o2", resource=more), Write("PUT", "Observation", "o1", resource=more)))
@@ -89,21 +104,72 @@ async def test_new_rules_are_applied_to_everything(tmp_path: Path, shift: int) -
 
 async def test_the_same_rules_leave_the_index_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await filled(tmp_path)
-    monkeypatch.setattr(rebuilding, "_rebuild", lambda *_: pytest.fail("there was no need"))
+    monkeypatch.setattr(filling, "begin_whole", lambda *_: pytest.fail("there was no need"))
     store = opened(tmp_path, 0)
     await store.open()
     await check(store, 0)
     await store.close()
 
 
-async def test_what_fails_on_the_way_leaves_the_old_index(tmp_path: Path) -> None:
+async def test_what_cannot_be_indexed_is_told_and_found_by_its_type(tmp_path: Path) -> None:
     await filled(tmp_path)
-    with pytest.raises(RuntimeError):
-        await opened(tmp_path, 9, fails_at="o900").open()
+    store = opened(tmp_path, 9, fails_at="o900")
+    await store.open()
+    await whole(store)
+    (work,) = await store.reindexing()
+    assert (work.done, work.total, work.faults) == (MANY - 1, MANY - 1, 1)
+    assert "Observation/o900" in work.fault and work.ended
+    assert await store.count(q.Query(("Observation",))) == MANY - 1
+    assert [one.id for one in (await store.search(q.Query(("Observation",), q.Ids(("o900",))))).items] == ["o900"]
+    await store.close()
+
+
+async def test_reads_histories_and_writes_go_on_meanwhile(tmp_path: Path) -> None:
+    """Writes before and after the version that was indexed last, deletions and erasures: afterwards all is as if nothing had happened."""
+    await filled(tmp_path)
+    store = opened(tmp_path, 5)
+    await store.open()
+    with pytest.raises(FhirError, match="being made anew"):
+        await store.search(q.Query(("Observation",), q.KeyMatch(6, "urn:s", "c3")))
+    with pytest.raises(FhirError, match="being made anew"):
+        await store.transact(Unit(lambda facts: Effects(), criteria=(q.Query(("Observation",), q.KeyMatch(6, "urn:s", "c3")),)))
+    rnd = random.Random(3)
+    gone: set[str] = set()
+    while (await store.reindexing())[0].ended is None:
+        id = f"o{rnd.randrange(3, MANY)}"
+        stored = await store.read("Observation", id)
+        assert (stored is None) == (id in gone)
+        assert (await store.history("Observation", id)).items or id in gone
+        changed = {"resourceType": "Observation", "code": f"n{rnd.randrange(3)}", "of": "p1", "note": "new", "day": 86_400_000}
+        action = rnd.random()
+        if action < 0.1:
+            await store.erase("Observation", id)
+            gone.add(id)
+        elif action < 0.3 and stored is not None:
+            await store.transact(Unit.of(Write("DELETE", "Observation", id)))
+        else:
+            await store.transact(Unit.of(Write("PUT", "Observation", id, resource=changed)))
+            gone.discard(id)
+    total = await store.count(q.Query(("Observation",)))
+    newer = [await store.count(q.Query(("Observation",), q.KeyMatch(6, "urn:s", f"n{n}"))) for n in range(3)]
+    live = [one for one in await asyncio.gather(*(store.read("Observation", f"o{n}") for n in range(MANY))) if one and not one.deleted]
+    assert total == len(live)
+    assert newer == [len([one for one in live if f'"n{n}"'.encode() in one.body]) for n in range(3)]
+    await store.close()
     assert faults(tmp_path / "fhir.db") == []
+
+
+async def test_pages_of_a_list_from_before_end(tmp_path: Path) -> None:
+    await filled(tmp_path)
     store = opened(tmp_path, 0)
     await store.open()
-    await check(store, 0)
+    page = await store.search(q.Query(("Observation",), limit=5))
+    await store.transact(Unit.of(Write("DELETE", "Observation", "o1")))
+    await store.reindex()
+    await whole(store, MANY - 2)
+    with pytest.raises(FhirError) as refusal:
+        await store.search(q.Query(("Observation",), limit=5), page.next)
+    assert refusal.value.status == 410
     await store.close()
 
 
@@ -112,6 +178,7 @@ async def test_several_that_open_at_once_agree(tmp_path: Path) -> None:
     stores = [opened(tmp_path, 5) for _ in range(3)]
     await asyncio.gather(*(store.open() for store in stores))
     for store in stores:
+        await whole(store)
         await check(store, 5)
     for store in stores:
         await store.close()
