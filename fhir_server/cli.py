@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": ("fhir_server.commands.serve", "Start the server."),
     "demo": ("fhir_server.demo.commands", "Demonstration clinic: serve it, or send its HL7 v2 feed."),
     "load": ("fhir_server.commands.load", "Load NDJSON, JSON and Bundles; resumable."),
+    "reindex": ("fhir_server.commands.reindex", "Index what is stored once more, with progress."),
     "export": ("fhir_server.commands.export", "Write all resources as NDJSON."),
     "validate": ("fhir_server.commands.validate", "Check resources in files."),
     "hl7v2": ("integrations.hl7v2.commands", "HL7 v2 tools: try messages without storing anything."),

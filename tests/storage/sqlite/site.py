@@ -45,7 +45,8 @@ def opened(folder: Path, **more: Any) -> tuple[SqliteStore, Registry]:
 def parameter(code: str, which: int, status: str = "active") -> Write:
     kind, expressions = EXPRESSIONS[code]
     resource = {
-        "resourceType": "SearchParameter", "id": code, "url": f"urn:{code}", "name": code, "status": status, "description": code, "code": code,
+        "resourceType": "SearchParameter", "id": code, "url": f"urn:{code}", "name": code, "status": status, "description": code,
+        "code": code,
         "base": ["Patient"], "type": kind, "expression": expressions[which],
     }  # fmt: skip
     return Write("PUT", "SearchParameter", code, resource)

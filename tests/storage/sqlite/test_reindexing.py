@@ -156,7 +156,7 @@ async def test_work_that_another_process_left_is_taken_up(tmp_path: Path, monkey
 
 
 async def test_each_resource_is_visited_and_counted_once(tmp_path: Path) -> None:
-    store, registry = site.opened(tmp_path)
+    store, _ = site.opened(tmp_path)
     await store.open()
     await site.some_writes(store, random.Random(5), 40)
     live = await store.count(q.Query(("Patient",)))
