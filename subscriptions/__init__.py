@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from fhir_server.errors import FhirError, Issue
 from fhir_server.interactions.context import Context
+from fhir_server.search.parameters import EveryParameter
 from fhir_server.search.parser import Parser
 from fhir_server.search.values import IndexValues
 from fhir_server.search.values_of import Scope
@@ -103,17 +104,19 @@ def build(
     settings = context.settings
     policy = EndpointPolicy.of(settings.endpoint_allow, loopback=settings.auth == "off" and settings.env != "production")
     zone = ZoneInfo(settings.time_zone)
-    parser = Parser(context.search, Scope(zone))
+    every = EveryParameter(context.search)
+    parser = Parser(every, Scope(zone))
     types = tuple(context.definitions.resource_types)
     services = Services(context.gate, store, context.clock)
     canonical = Canonical((environment.get("FOLLOWUP_CANONICAL") or DEFAULT_BASE).rstrip("/"))
     pathways = pathway.load()
     caller = Caller(policy)
-    subscriptions = Subscriptions(Table(lambda text: compile_criteria(text, parser, types)), index, caller, services)
+    table = Table(lambda text: compile_criteria(text, parser, types), every.newest)
+    subscriptions = Subscriptions(table, index, caller, services)
     inbox = next((channel for channel in channels if not channel.external), None)
     engine = CareEngine(canonical, pathways, services, _numbers(context), zone, inbox)
-    every = Kinds([*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), *kinds])
-    jobs = Jobs(services, every, [subscriptions.reader(), engine.reader(), *readers])
+    all_kinds = Kinds([*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), *kinds])
+    jobs = Jobs(services, all_kinds, [subscriptions.reader(), engine.reader(), *readers])
     room = Running(jobs, lambda resource: check_subscription(resource, parser, types, policy), canonical, pathways, caller)
     context.parts.setdefault("admission", {})["Subscription"] = room.check
     context.parts["jobs"] = room

@@ -60,6 +60,7 @@ class Subscriptions:
         """Deliveries for every version that meets criteria, in commit order; activation and end of the Subscriptions themselves."""
         jobs: list[Job] = []
         now = self._services.clock()
+        self._table.renew()
         for stored in changes:
             if not stored.deleted:
                 jobs += self._deliveries(stored, now)

@@ -33,10 +33,16 @@ class Entry(NamedTuple):
 
 
 class Table:
-    """`compile` turns criteria into what can be matched; raises FhirError for what cannot."""
+    """`compile` turns criteria into what can be matched; raises FhirError for what cannot.
 
-    def __init__(self, compile: Callable[[str], Criteria]) -> None:
+    `generation` tells which search parameters there are: when it changes, all criteria are read again.
+    """
+
+    def __init__(self, compile: Callable[[str], Criteria], generation: Callable[[], int] = lambda: 0) -> None:
         self._compile = compile
+        self._generation = generation
+        self._known = generation()
+        self._texts: dict[str, tuple[str, int]] = {}
         self._by_type: dict[str, dict[str, Entry]] = {}
         self._types: dict[str, str] = {}
 
@@ -47,6 +53,17 @@ class Table:
         """The subscriptions on a resource type."""
         return iter(self._by_type.get(type, {}).values())
 
+    def renew(self) -> None:
+        """Read the criteria again where the site has changed its search parameters."""
+        now = self._generation()
+        if now == self._known:
+            return
+        self._known = now
+        self._by_type.clear()
+        self._types.clear()
+        for id, (text, since) in self._texts.items():
+            self._enter(id, text, since)
+
     def apply(self, stored: Stored) -> Resource | None:
         """Take a version of a Subscription into account; gives its content, None for a deletion."""
         self._forget(stored.id)
@@ -54,15 +71,20 @@ class Table:
             return None
         subscription: Resource = json_codec.loads(stored.body)
         if subscription.get("status") in IN_FORCE:
-            try:
-                criteria = self._compile(str(subscription.get("criteria", "")))
-            except FhirError as fault:
-                # Admission refuses such criteria; this one came in another way (an import, an older version of this server).
-                log.warning("Subscription/%s is not served: %s", stored.id, fault)
-                return subscription
-            self._by_type.setdefault(criteria.type, {})[stored.id] = Entry(stored.id, criteria, stored.rid)
-            self._types[stored.id] = criteria.type
+            self._texts[stored.id] = (str(subscription.get("criteria", "")), stored.rid)
+            self._enter(stored.id, *self._texts[stored.id])
         return subscription
+
+    def _enter(self, id: str, text: str, since: int) -> None:
+        try:
+            criteria = self._compile(text)
+        except FhirError as fault:
+            # Admission refuses such criteria; this one came in another way (an import, an older version of this server), or the site
+            # has taken a search parameter back that it names.
+            log.warning("Subscription/%s is not served: %s", id, fault)
+            return
+        self._by_type.setdefault(criteria.type, {})[id] = Entry(id, criteria, since)
+        self._types[id] = criteria.type
 
     def complaint(self, criteria: str) -> str:
         """Why these criteria are not served, '' when they are."""
@@ -73,6 +95,7 @@ class Table:
         return ""
 
     def _forget(self, id: str) -> None:
+        self._texts.pop(id, None)
         if type := self._types.pop(id, None):
             self._by_type[type].pop(id, None)
 
@@ -80,6 +103,7 @@ class Table:
         """Put the table to its state right after the version with the sequence number `position`."""
         self._by_type.clear()
         self._types.clear()
+        self._texts.clear()
         later = await self._later(services, position)
         after: Position | None = None
         while True:

@@ -6,12 +6,12 @@ Specification: https://hl7.org/fhir/R4/bundle.html, https://hl7.org/fhir/R4/http
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from fhir_server.errors import FhirError
+from fhir_server.errors import FhirError, Issue
 from fhir_server.interactions.content import without_server_meta
 from fhir_server.interactions.ids import is_id
 from fhir_server.interactions.rewrite import base_of, find_links, rewrite
@@ -91,6 +91,13 @@ def checked(single: Single) -> Refusal | None:
         return None
     status = 400 if any(issue.syntax for issue in issues) else 422
     return refusal(single.item.source, single.item.line, resource, FhirError(status, issues), single.entry)
+
+
+def admitted(single: Single, admission: Mapping[str, Callable[[dict[str, Any]], list[Issue]]] | None) -> Refusal | None:
+    """The reason to refuse what other rooms would not serve (Subscriptions, SearchParameters), as over the wire."""
+    check = admission.get(single.resource["resourceType"]) if admission else None
+    issues = check(single.resource) if check else []
+    return refusal(single.item.source, single.item.line, single.resource, FhirError(422, issues), single.entry) if issues else None
 
 
 def _from_bundle(item: Item, bundle: dict[str, Any]) -> Iterator[Single | Refusal]:

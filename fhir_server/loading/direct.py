@@ -18,7 +18,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.transaction import transaction
 from fhir_server.loading.chunks import Chunk, chunked
-from fhir_server.loading.content import Executed, Single, checked, read, repeatable
+from fhir_server.loading.content import Executed, Single, admitted, checked, read, repeatable
 from fhir_server.loading.journal import BUNDLES, Journal, bundle_done
 from fhir_server.loading.report import Refusal, Report, refusal
 from fhir_server.loading.sources import Source, open_items
@@ -73,7 +73,7 @@ class DirectLoader:
                     singles = await self._flush(singles, report)
                     await self._execute(found, report)
                 else:
-                    reason = checked(found)
+                    reason = checked(found) or admitted(found, self._context.parts.get("admission"))
                     if reason is None:
                         singles.append(found)
                     else:

@@ -279,3 +279,32 @@ class Registry:
     def codes(self, resource_type: str) -> list[str]:
         """The names by which a type can be searched."""
         return ["_id", "_lastUpdated", "_list", *self._by_type.get(resource_type, {})]
+
+
+class EveryParameter(Registry):
+    """The same registry with the parameters that are not ready yet: for those who look at resources, not at the index (Subscriptions)."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._known = registry.generation
+        self._own_memory: dict[tuple[Any, ...], Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
+
+    @property
+    def memory(self) -> dict[tuple[Any, ...], Any]:  # type: ignore[override]
+        """What the parser remembers here; it is forgotten in place, because the parser holds it."""
+        return self._own_memory
+
+    def newest(self) -> int:
+        """The generation of the parameters, after a look for newer ones."""
+        self._registry.look()
+        if self._known != self._registry.generation:
+            self._known = self._registry.generation
+            self._own_memory.clear()
+        return self._known
+
+    def get(self, resource_type: str, code: str) -> Parameter | None:
+        """A parameter of a type, ready or not."""
+        return self._registry._by_type.get(resource_type, {}).get(code)

@@ -5,6 +5,10 @@ Specification: https://hl7.org/fhir/R4/searchparameter.html; rest-search.md sect
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Server, start_server
+from tests.conftest import ROOT, Server, start_server
+from tests.storage.sqlite.invariants import faults
 
 UCUM = "http://unitsofmeasure.org"
 EYES, NEXT, BORN, MOOD, HOME = (f"http://site.example/{name}" for name in ("eyes", "next-visit", "born-at", "mood", "home"))
@@ -280,3 +285,66 @@ def test_all_workers_index_and_none_answers_in_part(start: Start) -> None:
             answers.add(found.status_code)
             assert found.status_code == 503 or (found.status_code == 200 and found.json()["total"] == total + turn + 1), found.text
         assert answers <= {200, 503} and 200 in answers
+
+
+def test_work_goes_on_after_kill_minus_9(start: Start) -> None:
+    total, batch = 3000, 500
+    running = start()
+    with running.client() as client:
+        for begin in range(0, total, batch):
+            entries = [{"request": {"method": "PUT", "url": f"Patient/p{n}"}, "resource": patient(n)} for n in range(begin, begin + batch)]
+            assert client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": entries}).status_code == 200
+        one = parameter("eyes", "token", f"Patient.extension('{EYES}').value.as(Coding)")
+        assert client.put("SearchParameter/site-eyes", json=one).status_code == 201
+        # A quick machine may be done by now: then the answers are whole.
+        answer = client.get("Patient?eyes=blue&_summary=count", headers={"Prefer": "handling=lenient"})
+        assert answer.status_code == 503 or answer.json()["total"] == total // 2, "lenient must not leave out what will be there soon"
+        assert client.post("Patient", json=patient(1), headers={"If-None-Exist": "eyes=blue"}).status_code in (503, 412)
+        assert client.get("Patient?_sort=eyes").status_code in (503, 200)
+        assert running_state(running) <= {"eyes"}
+    running.kill()
+    again = start(data_dir=running.data_dir)
+    with again.client() as client:
+        said = wait_ready(client, "Patient", "eyes")
+        assert all(f"of {total} resources indexed" in text for text in said)
+        assert client.get("Patient?eyes=blue&_summary=count").json()["total"] == total // 2
+    assert again.stop() == 0
+    assert faults(running.data_dir / "fhir.db") == []
+
+
+def running_state(server: Server) -> set[str]:
+    store = httpx.get(f"{server.root}/health/ready").json()["store"]
+    return {one["code"] for one in store["parameters_not_ready"]}
+
+
+def test_a_load_takes_parameters_up_and_refuses_wrong_ones(start: Start, tmp_path: Any) -> None:
+    lines = [patient(n) for n in range(40)]
+    lines.insert(20, parameter("eyes", "token", f"Patient.extension('{EYES}').value.as(Coding)"))
+    lines.insert(30, parameter("wrong", "token", "Patient.nome"))
+    file = tmp_path / "all.ndjson"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = tmp_path / "store"
+    command = [sys.executable, "-m", "fhir_server.cli", "load", str(file), "--data-dir", str(data), "--quiet"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "COLUMNS": "300"})
+    assert done.returncode == 1 and "no such element" in done.stdout, done.stdout + done.stderr
+    running = start(data_dir=data)
+    with running.client() as client:
+        wait_ready(client, "Patient", "eyes")
+        assert client.get("Patient?eyes=brown&_summary=count").json()["total"] == 20
+        assert client.get("SearchParameter/site-wrong").status_code == 404
+        assert client.get("Patient?wrong=x").status_code == 400
+
+
+def test_a_transaction_may_define_and_write_in_one(start: Start) -> None:
+    running = start()
+    made = [patient(1), parameter("eyes", "token", f"Patient.extension('{EYES}').value.as(Coding)"), patient(3)]
+    entries = [{"request": {"method": "PUT", "url": f"{one['resourceType']}/{one['id']}"}, "resource": one} for one in made]
+    with running.client() as client:
+        assert client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": entries}).status_code == 200
+        wait_ready(client, "Patient", "eyes")
+        assert sorted(ids(client, "Patient?eyes=brown")) == ["p1", "p3"]
+        twice = [parameter("a", "string", "Patient.name.text"), {**parameter("a", "string", "Patient.name.family"), "id": "other-a"}]
+        entries = [{"request": {"method": "PUT", "url": f"{one['resourceType']}/{one['id']}"}, "resource": one} for one in twice]
+        answer = client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": entries})
+        assert answer.status_code == 422 and "site-a" in answer.text
+        assert client.get("SearchParameter/site-a").status_code == 404 and client.get("Patient?a=x").status_code == 400

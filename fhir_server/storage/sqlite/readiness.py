@@ -76,9 +76,7 @@ class Readiness:
         if generation == self._generation:
             return
         if self._fingerprint and stored_fingerprint(db) not in (None, self._fingerprint.encode()):
-            what = (
-                "The store's index is now made by another version of this server (or for another time zone); this process must be restarted"
-            )
+            what = "The store's index is made by another version of this server now, or for another time zone; restart this process"
             raise FhirError.of(503, "transient", what, headers=[("Retry-After", "30")])
         if self._customs is not None:
             self._customs.take(table.load(db), generation)

@@ -159,6 +159,26 @@ async def test_reads_histories_and_writes_go_on_meanwhile(tmp_path: Path) -> Non
     assert faults(tmp_path / "fhir.db") == []
 
 
+async def test_a_process_of_other_rules_that_still_runs_asks_to_be_restarted(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    old, new = opened(tmp_path, 0), opened(tmp_path, 5)
+    await old.open()
+    await check(old, 0)
+    await new.open()
+    for attempt in (
+        old.search(q.Query(("Observation",), q.KeyMatch(1, "urn:s", "c3"))),
+        old.transact(Unit.of(Write("DELETE", "Observation", "o9"))),
+    ):
+        with pytest.raises(FhirError, match="restart this process") as refusal:
+            await attempt
+        assert refusal.value.status == 503
+    await whole(new)
+    await check(new, 5)
+    await old.close()
+    await new.close()
+    assert faults(tmp_path / "fhir.db") == []
+
+
 async def test_pages_of_a_list_from_before_end(tmp_path: Path) -> None:
     await filled(tmp_path)
     store = opened(tmp_path, 0)
