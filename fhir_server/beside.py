@@ -14,6 +14,7 @@ from fhir_server import __version__
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.registration import INTERACTIONS
 from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots, exposition
+from fhir_server.storage.port import Reindexing
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _STYLE = (
@@ -49,6 +50,15 @@ def documentation(context: Context) -> str:
     )
 
 
+def _indexing(works: list[Reindexing]) -> list[tuple[str, str, float]]:
+    """(name, help, value): how far work over the search index is."""
+    running = [work for work in works if work.ended is None]
+    return [
+        ("fhir_server_reindex_total", "Resources that are to be indexed by work under way", float(sum(work.total for work in running))),
+        ("fhir_server_reindex_done", "How many of them are indexed", float(sum(work.done for work in running))),
+    ]
+
+
 def build(context: Context, metrics: RequestMetrics, snapshots: SharedSnapshots | None, data_dir: Path) -> FastAPI:
     """The FastAPI application."""
     app = FastAPI(title="fhir-server", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
@@ -58,6 +68,7 @@ def build(context: Context, metrics: RequestMetrics, snapshots: SharedSnapshots 
         total = snapshots.total(metrics) if snapshots is not None else metrics
         gauges = [("fhir_server_disk_free_bytes", "Room left for the store", float(shutil.disk_usage(data_dir).free))]
         gauges.append(("fhir_server_worker_pid", "Process that answered", float(os.getpid())))
+        gauges += _indexing(await context.parts["store"].reindexing())
         if (room := context.parts.get("jobs")) is not None:
             gauges += await room.gauges()
         return Response(exposition(total, gauges), media_type="text/plain; version=0.0.4; charset=utf-8", headers=_NO_STORE)

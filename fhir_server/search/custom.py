@@ -236,8 +236,13 @@ class Customs:
         self._registry.take(customs, generation)
         self._indexer.forget()
 
-    def custom(self, number: int) -> Custom | None:
-        return self._registry.customs.get(number)
+    def of_number(self, number: int) -> Custom | None:
+        """The parameter that posts under a number, be it its second one."""
+        found = self._registry.customs.get(number)
+        if found is None:
+            found = self._registry.customs.get(number - 1)
+            return found if found is not None and found.definition.second else None
+        return found
 
     def numbers(self) -> set[int]:
         """First numbers of all that are known here."""

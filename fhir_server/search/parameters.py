@@ -245,7 +245,9 @@ class Registry:
         for number, custom in self.customs.items():
             del self._by_type[custom.definition.type][custom.definition.code]
             del self._by_number[number]
-        self.customs = {custom.number: custom for custom in customs}
+        # An upgrade may make a name official that the site has used before: the official one is served.
+        taken = [custom for custom in customs if not self.is_official(custom.definition.type, custom.definition.code)]
+        self.customs = {custom.number: custom for custom in taken}
         for number, (_, one, _, _) in self.customs.items():
             second = number + 1 if one.second else 0
             sources = (Source(number),)

@@ -59,7 +59,7 @@ class Readiness:
     def _check(self, db: sqlite3.Connection, query: Query, snapshot: int | None) -> None:
         assert self._customs is not None
         for number in customs_in(query):
-            custom = self._customs.custom(number) or self._customs.custom(number - 1)
+            custom = self._customs.of_number(number)
             if custom is None:
                 what = "A search parameter was changed while the search was read; send it again"
                 raise FhirError.of(503, "transient", what, headers=[("Retry-After", "1")])

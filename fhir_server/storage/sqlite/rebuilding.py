@@ -8,8 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from collections.abc import Callable
+from typing import Any
 
+from fhir_server.errors import FhirError
+from fhir_server.search.parameters import Definition
 from fhir_server.storage.sqlite import filling
+from fhir_server.storage.sqlite.customs import Claims
 from fhir_server.storage.sqlite.readiness import INDEX, stored_fingerprint
 from fhir_server.storage.sqlite.writer import Writer
 
@@ -18,10 +23,17 @@ TRIES = 600
 SAVE = "INSERT INTO secret VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 
 
-async def ensure(writer: Writer, fingerprint: str, now: int, known: set[int]) -> bool:
+Wanted = Callable[[dict[str, Any]], list[Definition]]
+STORED = "SELECT r.id, v.body FROM resource r CROSS JOIN version v ON v.rid = r.rid WHERE r.type = ? AND v.method <> 3 ORDER BY v.rid"
+
+
+async def ensure(
+    writer: Writer, fingerprint: str, now: int, known: Callable[[], set[int]], wanted: Wanted | None, type: int | None
+) -> bool:
     """Begin to make the index anew unless it has this fingerprint; whether it was begun. Another process may be at it: wait.
 
-    Raises sqlite3.OperationalError when the store stays locked.
+    `wanted`: what a SearchParameter asks for by these rules; `type`: the number of that type. Raises sqlite3.OperationalError when the
+    store stays locked.
     """
     for attempt in range(TRIES):
         if stored_fingerprint(writer.db) == fingerprint.encode():
@@ -39,7 +51,9 @@ async def ensure(writer: Writer, fingerprint: str, now: int, known: set[int]) ->
                 if writer.db.execute("SELECT 1 FROM version LIMIT 1").fetchone() is not None:
                     writer.db.execute(SAVE, (INDEX, fingerprint.encode()))
                     writer.begin()
-                    filling.begin_whole(writer, now, known)
+                    if wanted is not None and type is not None:
+                        _adopt(writer, wanted, type)
+                    filling.begin_whole(writer, now, known())
                     writer.flush()
                     begun = True
                 writer.db.execute(SAVE, (INDEX, fingerprint.encode()))
@@ -53,3 +67,14 @@ async def ensure(writer: Writer, fingerprint: str, now: int, known: set[int]) ->
             logging.getLogger(__name__).warning("the index was made by other rules than this version's: it is made anew; searches wait")
         return begun
     raise AssertionError("unreachable")
+
+
+def _adopt(writer: Writer, wanted: Wanted, type: int) -> None:
+    """Take up what the stored SearchParameters ask for by the present rules; what stays the same keeps its number."""
+    claims = Claims(writer.db)
+    for id, blob in writer.db.execute(STORED, (type,)).fetchall():
+        try:
+            claims.add(id, wanted(writer.loads(blob)))
+        except FhirError as fault:
+            logging.getLogger(__name__).warning("SearchParameter/%s is not served: %s", id, fault)
+    writer.define(claims)

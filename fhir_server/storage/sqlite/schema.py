@@ -43,6 +43,8 @@ MIGRATIONS = {
         OPEN_PARAMETERS,
         REINDEXING,
         OPEN_REINDEXING,
+        # The opening takes up the SearchParameters that were stored without effect, and makes the index anew.
+        "DELETE FROM secret WHERE name = 'index'",
     )
 }
 """Layout -> statements that lead to the next one."""

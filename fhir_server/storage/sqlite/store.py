@@ -34,9 +34,10 @@ from fhir_server.storage.sqlite.schema import FILE_NAME, METHODS
 from fhir_server.storage.sqlite.searching import HEAVY, Search, snapshot_of
 from fhir_server.storage.sqlite.selects import Knowledge, PatientCode
 from fhir_server.storage.sqlite.sweeper import Sweeper
+from fhir_server.storage.sqlite.tools import Part, Tools
 from fhir_server.storage.sqlite.versions import last_version
 from fhir_server.storage.sqlite.waking import Waker
-from fhir_server.storage.sqlite.writer import Part, Tools, Writer
+from fhir_server.storage.sqlite.writer import Writer
 
 READ = (
     "SELECT v.rid, v.version, v.updated, v.method, v.body FROM resource r "
@@ -131,7 +132,8 @@ class SqliteStore(Queues):
         self._ready = Readiness(self._keys, self._customs, self._fingerprint)
         writer = self._writer = Writer(writing, self._keys, self._tools())
         if self._fingerprint:
-            await rebuilding.ensure(writer, self._fingerprint, self._clock(), self._known())
+            wanted = self._customs.wanted if self._customs else None
+            await rebuilding.ensure(writer, self._fingerprint, self._clock(), self._known, wanted, types.get("SearchParameter"))
         self._ready.renew(self._db)
         if self._customs is not None:
             self._customs.connect(lambda type, code: self._asked(custom_table.progress, type, code), self.renew)

@@ -7,16 +7,14 @@ Large units write as they go, behind a savepoint.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Collection, Generator, Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 from fhir_server.errors import FhirError
-from fhir_server.search.parameters import Definition
-from fhir_server.search.query import Query
 from fhir_server.search.values import IndexValues
-from fhir_server.storage.body import BodyCodec, changed_members, same_content, with_meta
+from fhir_server.storage.body import changed_members, same_content, with_meta
 from fhir_server.storage.port import Commit, Effects, Facts, Outcome, Stored, Unit, Write
 from fhir_server.storage.sqlite import gaps, jobs, records
 from fhir_server.storage.sqlite.customs import Claims
@@ -24,44 +22,17 @@ from fhir_server.storage.sqlite.entries import SPAN_SHIFT, Entries, entries_of, 
 from fhir_server.storage.sqlite.gaps import NOTHING, Gaps, without
 from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, Keys, Term, TermWriter
 from fhir_server.storage.sqlite.schema import METHOD_NUMBER, METHODS
+from fhir_server.storage.sqlite.tools import Part, Tools
 
 LARGE_UNIT = 200
 """Writes from which on a unit is flushed as it goes."""
 SLICE_SECONDS = 0.003
 """Longest stretch of work between two chances for others on the event loop."""
 
-Index = Callable[[dict[str, Any]], IndexValues]
-Part = tuple[Collection[int], Index]
-"""Numbers of parameters, and the function that gives the index values of these."""
 CURRENT = (
     "SELECT v.rid, v.version, v.updated, v.method, v.body, v.clinical FROM resource r JOIN version v ON v.rid = r.rid "
     "WHERE r.type = ? AND r.id = ?"
 )
-
-
-@dataclass(slots=True)
-class Tools:
-    """What a writer needs besides the database."""
-
-    index: Index
-    part: Callable[[str, frozenset[str]], Part] | None
-    """(type, members) → the part of the index that these members of a resource decide; None: not known."""
-    dumps: Callable[[Any], bytes]
-    loads: Callable[[bytes], dict[str, Any]]
-    codec: BodyCodec
-    types: Mapping[str, int]
-    clinical: Mapping[str, int]
-    uncounted: Collection[int]
-    """Parameters whose terms are not counted (patient-code keys)."""
-    clock: Callable[[], int]
-    match: Callable[[sqlite3.Connection, Query], list[tuple[str, str]]]
-    """(type, id) of at most two current resources that meet the query, as the write transaction sees them."""
-    renew: Callable[[sqlite3.Connection, int], None] = lambda db, generation: None
-    """Index by the parameters of this generation from now on."""
-    wanted: Callable[[dict[str, Any]], list[Definition]] | None = None
-    """What a SearchParameter asks for; None: the site cannot define any."""
-    known: Callable[[], Collection[int]] = frozenset
-    """Numbers of the site's parameters by which `index` works now."""
 
 
 @dataclass(slots=True)

@@ -186,9 +186,12 @@ async def test_rows_that_were_lost_are_written_again(tmp_path: Path) -> None:
 
 
 async def test_a_store_of_the_earlier_layout_is_brought_to_the_present_one(tmp_path: Path) -> None:
+    """What was stored as a SearchParameter then, without effect, is served now."""
     store, _ = site.opened(tmp_path)
+    store._customs = None
     await store.open()
     await site.some_writes(store, random.Random(5), 10)
+    await store.transact(Unit.of(site.parameter("seen", 1)))
     await store.close()
     db = sqlite3.connect(tmp_path / "fhir.db")
     for column in ("generation", "building", "origin"):
@@ -204,6 +207,7 @@ async def test_a_store_of_the_earlier_layout_is_brought_to_the_present_one(tmp_p
     await site.quiet(stores[1][0])
     for store, registry in stores:
         assert await site.differences(store, registry) == []
+        assert registry.get("Patient", "seen") is not None
         await store.close()
     db = sqlite3.connect(tmp_path / "fhir.db")
     assert db.execute("PRAGMA user_version").fetchone() == (schema.SCHEMA_VERSION,)
