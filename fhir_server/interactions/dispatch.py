@@ -26,7 +26,9 @@ from fhir_server.interactions.search import search
 from fhir_server.interactions.update import plan_update, update
 
 _FRESH = frozenset({"batch", "capabilities"})
-"""Interactions that ask first which search parameters there are: Bundles are taken apart as they are read, and cannot be done again."""
+"""Interactions that ask first which search parameters there are: Bundles are taken apart as they are read, and cannot be done again.
+
+So do lenient searches, which would leave out what they do not know yet."""
 
 
 async def dispatch(context: Context, request: Request) -> Response:
@@ -41,7 +43,7 @@ async def interact(context: Context, request: Request, to: Route) -> Response:
     """
     search = context.search
     known = search.generation
-    if to.interaction in _FRESH:
+    if to.interaction in _FRESH or (to.interaction == "search" and "lenient" in request.headers.get("prefer", "")):
         search.look()
     try:
         return await _interact(context, request, to)

@@ -34,6 +34,7 @@ _OWN = frozenset(
     }
 )  # fmt: skip
 """Names of the specification itself: a SearchParameter of such a code is stored like any other document."""
+_CHOICE = re.compile(r"\.value([A-Z]\w*)\b(?!\()")
 _ABSTRACT = ("Resource", "DomainResource")
 _SAMPLE = "Patient"
 _OF_A_TYPE = re.compile(r"\(*[A-Z]\w*\b(?<!Resource)")
@@ -61,6 +62,18 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(str(one) for one in value) if isinstance(value, list) else ()
 
 
+def _spelled(expression: str) -> str:
+    """The expression with `.value.as(dateTime)` for `.valueDateTime`, which is no FHIRPath, but stands in published packages (US Core)."""
+
+    def cast(found: re.Match[str]) -> str:
+        known = definitions().types
+        kind = next((name for name in (found[1], found[1][:1].lower() + found[1][1:]) if name in known), None)
+        return f".value.as({kind})" if kind else found[0]
+
+    parts = re.split(r"('(?:[^'\\]|\\.)*')", expression)
+    return "".join(part if number % 2 else _CHOICE.sub(cast, part) for number, part in enumerate(parts))
+
+
 def definitions_of(resource: Resource, registry: Registry) -> tuple[list[Definition], list[Issue]]:
     """What a SearchParameter asks to be served, by resource type, and why it cannot be (then nothing of it is).
 
@@ -71,7 +84,7 @@ def definitions_of(resource: Resource, registry: Registry) -> tuple[list[Definit
     asked = _Asked(
         str(resource.get("code") or ""),
         str(resource.get("type") or ""),
-        str(resource.get("expression") or "").strip(),
+        _spelled(str(resource.get("expression") or "").strip()),
         _texts(resource.get("base")),
         _texts(resource.get("target")),
         str(resource.get("url") or ""),

@@ -63,6 +63,8 @@ PARAMETERS = [
     parameter("home", "quantity", f"Patient.extension('{HOME}').value.as(Quantity)"),
     parameter("homes", "number", f"Patient.extension('{HOME}').value.as(Quantity).value"),
     parameter("how", "uri", "Patient.extension.url"),
+    # As US Core 6.1.0 writes it (us-core-condition-asserted-date); FHIRPath itself says value.as(string).
+    parameter("spelt", "string", f"Patient.extension.where(url = '{MOOD}').valueString"),
     parameter("label", "token", "Resource.meta.tag", "Resource"),
 ]
 
@@ -129,6 +131,7 @@ def numbered(*numbers: int) -> set[str]:
         ("mood=glad 7", [7]),
         ("mood:contains=LAD 5", [5, *range(50, 60)]),
         ("mood:exact=Glad 12", [12]),
+        ("spelt:exact=Glad 12", [12]),
         ("home=7|http://unitsofmeasure.org|km", [7]),
         ("home=lt3000|http://unitsofmeasure.org|m", [1, 2]),
         ("home:missing=true", [n for n in range(MANY) if n % 4 == 0]),

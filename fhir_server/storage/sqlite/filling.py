@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 SLICE = 40
 """Versions between two looks at the clock."""
-BUDGET = 0.04
+BUDGET = 0.02
 """Seconds of work in one transaction, during which other writers wait."""
 CLEARED = 1000
 """Rows of a removed parameter that are taken away at once."""

@@ -21,6 +21,8 @@ LEASE_MS = 4_000
 """A process that does not come back within it has ended: renewed with each transaction of work."""
 LOOK_SECONDS = 1.0
 """Pause between two looks whether another process left work behind."""
+PAUSE_SECONDS = 5.0
+"""Pause after a fault."""
 BREATH = 0.004
 """Pause between two transactions of work, for other writers."""
 
@@ -63,12 +65,13 @@ class Reindexer:
             try:
                 while filling.is_work(self._db) and await self._committer.submit(self._step):
                     await asyncio.sleep(BREATH)
-            except (FhirError, sqlite3.Error):
-                # No room or a busy database: the work waits, and so do the searches that need it.
-                logging.getLogger(__name__).warning("indexing was put off", exc_info=True)
+            except (FhirError, sqlite3.Error) as fault:
+                # No room, a busy database, or other rules: the work waits, and so do the searches that need it.
+                logging.getLogger(__name__).warning("indexing was put off: %s", fault)
+                await asyncio.sleep(PAUSE_SECONDS)
             except Exception:
                 logging.getLogger(__name__).exception("indexing failed; it is tried again")
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     def _step(self, writer: Writer) -> Generator[None, None, bool] | bool:
         """A transaction of work; False where another process works, or nothing is left."""
