@@ -86,8 +86,13 @@ async def _direct(data_dir: Path | None, asked: list[tuple[str, str]], progress:
     from fhir_server.interactions.http import Request
     from fhir_server.loading.opening import opened
     from fhir_server.operations.reindex import reindex as operation
+    from fhir_server.settings import Settings
+    from fhir_server.storage.sqlite.schema import FILE_NAME
 
-    async with opened(data_dir) as (context, store):
+    folder = data_dir or Settings().data_dir  # type: ignore[call-arg]
+    if not (folder / FILE_NAME).exists():
+        raise LoadError(f"{folder.absolute()} holds no store ({FILE_NAME})")
+    async with opened(folder) as (context, store):
         request = Request("POST", "$reindex", resource=_parameters(asked), base="/fhir")
         answer = await operation(context, request, None, None)
         number = int(dict(answer.headers)["Content-Location"].rpartition("=")[2])

@@ -203,3 +203,5 @@ def test_the_command_indexes_a_folder_or_asks_a_server(start: Start, tmp_path: P
     assert done.returncode == 0 and f"{total} resources indexed" in done.stdout, done.stderr
     assert faults(server.data_dir / "fhir.db") == []
     assert run("--url", "http://127.0.0.1:9/fhir").returncode == 2
+    done = run("--data-dir", str(tmp_path / "nothing"))
+    assert done.returncode == 2 and "holds no store" in done.stderr and not (tmp_path / "nothing").exists()
