@@ -21,6 +21,7 @@ from fhir_server.storage.sqlite.customs import BUILDING, GONE, OPEN_END, REMOVED
 from fhir_server.storage.sqlite.entries import pack_references, unpack_references
 from fhir_server.storage.sqlite.gaps import NOTHING, without
 from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, parameter_bounds
+from fhir_server.storage.sqlite.schema import INDEX_TABLES
 from fhir_server.storage.sqlite.writer import SLICE_SECONDS, Writer
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,10 @@ SLICE = 40
 BUDGET = 0.02
 """Seconds of work in one transaction, during which other writers wait."""
 CLEARED = 1000
-"""Rows of a removed parameter that are taken away at once."""
+"""Rows of a removed parameter, or of an earlier index, that are taken away at once."""
+ASIDE = "_aside_"
+IS_ASIDE = f"name GLOB '*{ASIDE}[0-9]*'"
+"""Tables of an earlier index."""
 
 Values = Callable[[str, frozenset[int]], Callable[[dict[str, Any]], IndexValues]]
 """(type, numbers) -> what gives the values of these numbers."""
@@ -52,7 +56,8 @@ class Version:
 def is_work(db: sqlite3.Connection) -> bool:
     """Whether there is anything to do."""
     row = db.execute(
-        "SELECT EXISTS (SELECT 1 FROM reindexing WHERE ended IS NULL) OR EXISTS (SELECT 1 FROM parameter WHERE state IN (?, ?))",
+        "SELECT EXISTS (SELECT 1 FROM reindexing WHERE ended IS NULL) OR EXISTS (SELECT 1 FROM parameter WHERE state IN (?, ?)) "
+        f"OR EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND {IS_ASIDE})",
         (BUILDING, REMOVED),
     ).fetchone()
     return bool(row[0])
@@ -82,6 +87,8 @@ class Filler:
         whole = db.execute("SELECT id, last, upto FROM reindexing WHERE ended IS NULL AND types = '[]' ORDER BY id").fetchone()
         if whole:
             self._whole(writer, *whole)
+            # Their pages serve the new index, so that the file does not grow.
+            _clear_aside(db)
             return True
         if self._parameters(writer):
             return True
@@ -89,7 +96,7 @@ class Filler:
         if renewed:
             self._renew(writer, *renewed)
             return True
-        return self._clear(writer)
+        return self._clear(writer) or _clear_aside(db)
 
     # --- walking
     def _walk(self, writer: Writer, last: int, upto: int, type: int | None) -> tuple[list[Version], int]:
@@ -265,6 +272,18 @@ def _cleared(db: sqlite3.Connection, number: int) -> int:
     )
 
 
+def _clear_aside(db: sqlite3.Connection) -> bool:
+    """Take some rows of a table of an earlier index away; whether there was one."""
+    row = db.execute(f"SELECT name FROM sqlite_schema WHERE type = 'table' AND {IS_ASIDE} ORDER BY name LIMIT 1").fetchone()
+    if row is None:
+        return False
+    name = row[0]
+    key = INDEX_TABLES[name.partition(ASIDE)[0]][0]
+    if db.execute(f"DELETE FROM {name} WHERE ({key}) IN (SELECT {key} FROM {name} LIMIT {CLEARED})").rowcount < CLEARED:
+        db.execute(f"DROP TABLE {name}")
+    return True
+
+
 # --- beginning
 def begin_whole(writer: Writer, now: int, known: set[int]) -> int:
     """Empty the index and have it filled again; the number of the work. One that is under way is begun anew."""
@@ -273,8 +292,7 @@ def begin_whole(writer: Writer, now: int, known: set[int]) -> int:
     low, high = parameter_bounds(TYPE_PARAMETER)
     (total,) = db.execute("SELECT coalesce(sum(n), 0) FROM term WHERE key BETWEEN ? AND ?", (low, high)).fetchone()
     earlier = db.execute("SELECT max(total) FROM reindexing WHERE ended IS NULL AND types = '[]'").fetchone()[0] or 0
-    for table in ("posting", "text", "range", "term", "superseded"):
-        db.execute(f"DELETE FROM {table}")
+    _set_aside(db)
     db.execute("UPDATE state SET epoch = epoch + 1, reach = 0, generation = generation + 1, building = 2, origin = ?", (writer.rid,))
     served = [(number,) for number in known]
     db.executemany(f"UPDATE parameter SET state = {SERVED}, done = total WHERE state = {BUILDING} AND number = ?", served)
@@ -288,6 +306,15 @@ def begin_whole(writer: Writer, now: int, known: set[int]) -> int:
     writer.defined = True
     assert id is not None
     return id
+
+
+def _set_aside(db: sqlite3.Connection) -> None:
+    """Empty tables in the place of those of the index, at once; the old ones are cleared away piece by piece (`_clear_aside`)."""
+    number = (db.execute("SELECT max(id) FROM reindexing").fetchone()[0] or 0) + 1
+    for table, (_, *statements) in INDEX_TABLES.items():
+        db.execute(f"ALTER TABLE {table} RENAME TO {table}{ASIDE}{number}")
+        for statement in statements:
+            db.execute(statement.format(f"_{number}"))
 
 
 def begin(writer: Writer, types: Sequence[str], now: int, known: set[int]) -> int:

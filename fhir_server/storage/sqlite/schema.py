@@ -49,6 +49,37 @@ MIGRATIONS = {
 }
 """Layout -> statements that lead to the next one."""
 
+INDEX_TABLES = {
+    "term": (
+        "key",
+        "CREATE TABLE term (key INTEGER PRIMARY KEY, n INTEGER NOT NULL, space TEXT NOT NULL, value TEXT NOT NULL)",
+    ),
+    "posting": (
+        "key, sort, rid",
+        "CREATE TABLE posting (key INTEGER NOT NULL, sort INTEGER NOT NULL, rid INTEGER NOT NULL, "
+        "PRIMARY KEY (key, sort, rid)) WITHOUT ROWID",
+    ),
+    "text": (
+        "parameter, folded, rid",
+        "CREATE TABLE text (parameter INTEGER NOT NULL, folded TEXT NOT NULL, rid INTEGER NOT NULL, exact TEXT NOT NULL, "
+        "PRIMARY KEY (parameter, folded, rid)) WITHOUT ROWID",
+        "CREATE INDEX text_rid{0} ON text(rid)",
+    ),
+    "range": (
+        "key, low, rid, high",
+        "CREATE TABLE range (key INTEGER NOT NULL, low NOT NULL, rid INTEGER NOT NULL, high NOT NULL, "
+        "PRIMARY KEY (key, low, rid, high)) WITHOUT ROWID",
+        "CREATE INDEX range_rid{0} ON range(rid)",
+    ),
+    "superseded": (
+        "rid",
+        "CREATE TABLE superseded (rid INTEGER PRIMARY KEY, until INTEGER NOT NULL, at INTEGER NOT NULL)",
+        "CREATE INDEX superseded_at{0} ON superseded(at)",
+    ),
+}
+"""What is made from the versions and can be made anew: table -> columns of its key, and statements ({0}: a mark for names of indices)."""
+INDEX = ";\n".join(statement.format("") for _, *statements in INDEX_TABLES.values() for statement in statements) + ";"
+
 TABLES = f"""
 CREATE TABLE state (                    -- one row
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -84,24 +115,7 @@ CREATE TABLE old (                      -- where the versions before the current
     PRIMARY KEY (type, id, version)
 ) WITHOUT ROWID;
 
-CREATE TABLE term (key INTEGER PRIMARY KEY, n INTEGER NOT NULL, space TEXT NOT NULL, value TEXT NOT NULL);
-
-CREATE TABLE posting (key INTEGER NOT NULL, sort INTEGER NOT NULL, rid INTEGER NOT NULL, PRIMARY KEY (key, sort, rid)) WITHOUT ROWID;
-
-CREATE TABLE text (
-    parameter INTEGER NOT NULL, folded TEXT NOT NULL, rid INTEGER NOT NULL, exact TEXT NOT NULL,
-    PRIMARY KEY (parameter, folded, rid)
-) WITHOUT ROWID;
-CREATE INDEX text_rid ON text(rid);
-
-CREATE TABLE range (
-    key INTEGER NOT NULL, low NOT NULL, rid INTEGER NOT NULL, high NOT NULL,
-    PRIMARY KEY (key, low, rid, high)
-) WITHOUT ROWID;
-CREATE INDEX range_rid ON range(rid);
-
-CREATE TABLE superseded (rid INTEGER PRIMARY KEY, until INTEGER NOT NULL, at INTEGER NOT NULL);
-CREATE INDEX superseded_at ON superseded(at);
+{INDEX}
 
 CREATE TABLE job (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
