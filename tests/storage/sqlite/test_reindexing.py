@@ -166,6 +166,8 @@ async def test_each_resource_is_visited_and_counted_once(tmp_path: Path) -> None
         await site.quiet(store)
         (work,) = await store.reindexing(id)
         assert work.ended and work.done == work.total == live and work.faults == 0
+    left = store._writing.execute("SELECT name FROM sqlite_schema WHERE name LIKE '%aside%'").fetchall()
+    assert left == []
     await store.close()
     assert faults(tmp_path / "fhir.db") == []
 
