@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from fhir_server.model.dates import DateError, interval, period_interval, timing_interval
 from fhir_server.model.definitions import Definitions
 from fhir_server.model.references import parse_reference, split_canonical
+from fhir_server.search.han import has_han, spellings
 from fhir_server.search.parameters import NEAR, Parameter
 from fhir_server.search.text import fold
 from fhir_server.search.values import Key, Range, Text
@@ -161,6 +162,24 @@ def string_concept(value: Any, number: int, into: Collector) -> None:
     for coding in value.get("coding") or ():
         if coding and coding.get("display"):
             string_plain(coding["display"], number, into)
+
+
+def spelled(extract: Extractor, spelling: int) -> Extractor:
+    """A name, found by its pinyin and initials under the number `spelling`, too; Chinese family and given names also as one word."""
+
+    def extracted(value: Any, number: int, into: Collector) -> None:
+        extract(value, number, into)
+        names = [value] if isinstance(value, str) else [value.get("text"), value.get("family"), *(value.get("given") or ())]
+        if not isinstance(value, str) and len(names) > 2 and all(one and has_han(one) for one in names[1:]):
+            whole = "".join(names[1:])
+            string_plain(whole, number, into)
+            names.append(whole)
+        for name in names:
+            if name and has_han(name):
+                for form in spellings(name):
+                    into.texts[Text(spelling, form, form)] = None
+
+    return extracted
 
 
 # --- date
@@ -325,7 +344,10 @@ def extractor_of(known: Definitions, parameter: Parameter, kind: str, expression
         system = implied_system(known, expression, parameter.resource_type)
         if system:
             return token_code(system)
-    return BY_KIND.get(parameter.type, {}).get(kind)
+    found = BY_KIND.get(parameter.type, {}).get(kind)
+    if found is not None and parameter.type == "string" and parameter.identifier and kind in ("HumanName", "string"):
+        return spelled(found, parameter.identifier)
+    return found
 
 
 def implied_system(known: Definitions, expression: str, resource_type: str) -> str | None:

@@ -59,17 +59,20 @@ def _key_prefix(part: KeyPrefix, values: IndexValues) -> bool:
     )
 
 
+_COMPARE: dict[str, Callable[[str, str], bool]] = {
+    "prefix": str.startswith,
+    "contains": str.__contains__,
+    "suffix": str.endswith,
+    "whole": str.__eq__,
+}
+
+
 def _text(part: TextMatch, values: IndexValues) -> bool:
-    wanted = part.text if part.mode == "exact" else fold(part.text)
-    for text in values.texts:
-        if text.parameter != part.parameter:
-            continue
-        if part.mode == "exact":
-            if text.exact == wanted:
-                return True
-        elif text.folded.startswith(wanted) if part.mode == "prefix" else wanted in text.folded:
-            return True
-    return False
+    texts = [text for text in values.texts if text.parameter == part.parameter]
+    if part.mode == "exact":
+        return any(text.exact == part.text for text in texts)
+    wanted, compare = fold(part.text), _COMPARE[part.mode]
+    return any(compare(text.folded, wanted) for text in texts)
 
 
 def _within(part: RangeMatch, found: Range) -> bool:

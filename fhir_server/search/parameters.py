@@ -42,6 +42,8 @@ _CODES = {
 }  # fmt: skip
 """Types whose resources are asked for by patient and code together."""
 
+SPELLED = ("name", "family", "given", "phonetic")
+"""String parameters whose Chinese values are found by pinyin, too; that is posted under the number after theirs."""
 NEAR = "near"
 """The special parameter of Locations."""
 _RESOLVED = re.compile(r"(.*)\.where\(resolve\(\) is (\w+)\)\Z", re.S)
@@ -60,7 +62,8 @@ class Parameter:
     """A search parameter of one resource type.
 
     `number` is unique among all types; `sources` says under which numbers its values are posted (its own, unless it is derived);
-    `identifier` is the number of `:identifier` keys of a reference, of `:of-type` keys of a token about Identifiers, and of longitudes.
+    `identifier` is the number of `:identifier` keys of a reference, of `:of-type` keys of a token about Identifiers, of longitudes, and of
+    spellings of names.
     `targets` of a reference: type names ('Resource' = any).
     """
 
@@ -157,8 +160,11 @@ def _covered(draft: _Draft, plain: list[_Draft]) -> tuple[Source, ...]:
 
 
 def has_second(definition: SearchParameterDef) -> bool:
-    """Whether values are posted under a second number: Identifiers of references and of tokens that name them, longitudes of `near`."""
+    """Whether values are posted under a second number: Identifiers of references and of tokens that name them, longitudes of `near`,
+    the spelling of Chinese names."""
     kind = definition.type
+    if kind == "string":
+        return definition.code in SPELLED
     return kind == "reference" or (kind == "token" and "identifier" in definition.expression.lower()) or definition.code == NEAR
 
 

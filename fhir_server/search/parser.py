@@ -11,10 +11,10 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from fhir_server.errors import FhirError, Issue
-from fhir_server.search.errors import invalid, issue_of, not_yet, unknown
+from fhir_server.search.errors import invalid, issue_of, unknown
 from fhir_server.search.filters import Filters
 from fhir_server.search.opening import open_parts
-from fhir_server.search.parameters import Parameter, Registry
+from fhir_server.search.parameters import SPELLED, Parameter, Registry
 from fhir_server.search.query import And, Criterion, Everything, Query, SortKey
 from fhir_server.search.sets import SETS
 from fhir_server.search.values_of import Scope, union
@@ -188,10 +188,12 @@ class Parser:
             parameter = self._registry.get(types[0], name)
             if parameter is None:
                 raise unknown("sort key", name, types[0], self._registry.codes(types[0]))
-            if len(parameter.sources) != 1 or parameter.type in ("composite", "special"):
-                raise not_yet(f"Sorting by '{name}'")
+            if parameter.type in ("composite", "special"):
+                raise invalid("_sort", value, f"'{name}' is a {parameter.type} parameter, which has no order")
             kind = {"string": "text", "date": "range", "number": "range", "quantity": "range"}.get(parameter.type, "key")
-            keys.append(SortKey(parameter.sources[0].number, kind, descending))
+            first, *others = parameter.sources
+            spelling = first.number + 1 if kind == "text" and name in SPELLED else 0
+            keys.append(SortKey(first.number, kind, descending, tuple(one.number for one in others), first.target, spelling))
         return tuple(keys)
 
     def _include(self, types: tuple[str, ...], name: str, value: str) -> Include:

@@ -136,7 +136,7 @@ class InHierarchy(Open):
 
 @dataclass(frozen=True, slots=True)
 class TextMatch(Criterion):
-    """A `values.Text` of `parameter`: mode 'prefix' and 'contains' compare `folded`, 'exact' compares `exact`."""
+    """A `values.Text` of `parameter`: the modes prefix, contains, suffix and whole compare `folded`, exact compares `exact`."""
 
     parameter: int
     text: str
@@ -227,6 +227,8 @@ class Has(Criterion):
 class SortKey:
     """One key of `_sort`. `parameter` is a number, or '_lastUpdated' or '_id'; `kind` text | range | key | updated | id.
 
+    `others` are further numbers under which its values are posted. Of references only those to `target` count (None = all).
+    `spelling`: the number of the spellings of Chinese names, which stand in their place.
     Resources without a value come last in both directions; ties are broken by the sequence number of the version.
     A resource with several values sorts by the lowest (ascending) or highest (descending).
     """
@@ -234,6 +236,9 @@ class SortKey:
     parameter: int | str
     kind: str
     descending: bool = False
+    others: tuple[int, ...] = ()
+    target: str | None = None
+    spelling: int = 0
 
 
 class Position(NamedTuple):

@@ -1,4 +1,4 @@
-"""Folding of strings for search: case, accents and width do not count.
+"""Folding of strings for search: case, accents and width do not count, nor whether Chinese characters are traditional or simplified.
 
 Specification: https://hl7.org/fhir/R4/search.html#string
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import unicodedata
 from functools import lru_cache
 
+from fhir_server.search.han import has_han, simplified
+
 MAX_LENGTH = 400
 """Characters of a string that are indexed; longer ones are found by their beginning."""
 
@@ -15,11 +17,15 @@ MAX_LENGTH = 400
 @lru_cache(maxsize=4096)
 def _fold(text: str) -> str:
     decomposed = unicodedata.normalize("NFKD", text).casefold()
-    return "".join(one for one in unicodedata.normalize("NFKD", decomposed) if not unicodedata.combining(one))
+    folded = "".join(one for one in unicodedata.normalize("NFKD", decomposed) if not unicodedata.combining(one))
+    return simplified(folded) if has_han(folded) else folded
 
 
 def fold(text: str) -> str:
-    """Lower case without accents, full-width forms as plain ones, runs of blanks as one; at most MAX_LENGTH characters."""
+    """Lower case without accents, full-width forms as plain ones, traditional characters as simplified ones, runs of blanks as one.
+
+    At most MAX_LENGTH characters.
+    """
     text = text[:MAX_LENGTH]
     folded = text.lower() if text.isascii() else _fold(text)
     return " ".join(folded.split()) if "  " in folded or folded != folded.strip() or "\n" in folded or "\t" in folded else folded

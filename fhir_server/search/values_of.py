@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo
 from fhir_server.model.dates import DateError, interval
 from fhir_server.model.references import ID, parse_reference, split_canonical
 from fhir_server.search.errors import invalid, not_yet, unknown
+from fhir_server.search.han import INITIALS, typed
 from fhir_server.search.numbers import approximate_range, implicit_range, parse_number
-from fhir_server.search.parameters import Parameter
+from fhir_server.search.parameters import SPELLED, Parameter
 from fhir_server.search.query import Criterion, KeyMatch, Near, Not, Nothing, Or, RangeMatch, TextMatch, Updated
 from fhir_server.search.text import fold
 from fhir_server.terminology.ucum import UcumError, convert
@@ -152,11 +153,19 @@ def logical_reference(parameter: Parameter, name: str, text: str) -> Criterion:
 
 
 def string(parameter: Parameter, name: str, text: str, mode: str) -> Criterion:
-    """Prefix without case and accents, or :exact, or :contains."""
+    """Prefix without case and accents, or :exact, or :contains. A Chinese name is found by its pinyin and initials, too."""
     value = unescape(text)
     if mode != "exact" and not fold(value):
         raise invalid(name, text, "there is nothing to search for")
-    return union([TextMatch(source.number, value if mode == "exact" else fold(value), mode) for source in parameter.sources])
+    text = value if mode == "exact" else fold(value)
+    choices: list[Criterion] = [TextMatch(source.number, text, mode) for source in parameter.sources]
+    word = typed(text) if parameter.code in SPELLED and mode != "exact" else None
+    if word:
+        spelled = [source.number + 1 for source in parameter.sources]
+        choices += [TextMatch(number, word, mode) for number in spelled]
+        if mode != "contains":
+            choices += [TextMatch(number, INITIALS + word, mode) for number in spelled]
+    return union(choices)
 
 
 def uri(parameter: Parameter, text: str) -> Criterion:

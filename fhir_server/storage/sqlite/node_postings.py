@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fhir_server.storage.sqlite.selects import Selects
 
 TOP = "\U0010ffff"
+_THROUGH = ("contains", "suffix")
 
 
 @dataclass
@@ -110,9 +111,9 @@ class Texts(Node):
 
     @cached_property
     def n(self) -> int:  # type: ignore[override]
-        """A count of a sample; 'contains' is a guess."""
+        """A count of a sample; 'contains' and 'suffix' are guesses."""
         total = self._planner.type_term.n
-        if self.mode == "contains":
+        if self.mode in _THROUGH:
             return max(1, total // 20)
         where = self._where("")
         sample = f"SELECT count(*) FROM (SELECT 1 FROM text WHERE {where.text} LIMIT {SAMPLE})"
@@ -121,8 +122,8 @@ class Texts(Node):
 
     @property
     def cost(self) -> int:  # type: ignore[override]
-        """'contains' must look at each value of the parameter."""
-        return self._planner.type_term.n if self.mode == "contains" else self.n
+        """'contains' and 'suffix' must look at each value of the parameter."""
+        return self._planner.type_term.n if self.mode in _THROUGH else self.n
 
     def _where(self, alias: str) -> Sql:
         if self.mode == "contains":
@@ -134,6 +135,10 @@ class Texts(Node):
             )
             wrapped = f"{SEPARATOR}{self.text}{SEPARATOR}"
             return Sql(text, (self.parameter, self.folded, self.text, SEPARATOR, SEPARATOR, wrapped))
+        if self.mode == "whole":
+            return Sql(f"{alias}parameter = ? AND {alias}folded = ?", (self.parameter, self.folded))
+        if self.mode == "suffix":
+            return Sql(f"{alias}parameter = ? AND substr({alias}folded, -?) = ?", (self.parameter, len(self.folded), self.folded))
         if not self.folded:
             return Sql(f"{alias}parameter = ?", (self.parameter,))
         return Sql(f"{alias}parameter = ? AND {alias}folded >= ? AND {alias}folded < ?", (self.parameter, self.folded, self.folded + TOP))

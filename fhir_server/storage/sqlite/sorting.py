@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fhir_server.search.han import INITIALS
 from fhir_server.search.query import SortKey
 from fhir_server.storage.port import Position
 from fhir_server.storage.sqlite.entries import NO_DATE
@@ -44,26 +45,37 @@ def sort_value(key: SortKey, clinical: int | None) -> Sql:
     if key.kind == "id" or key.parameter == "_id":
         return Sql("v.id")
     assert isinstance(key.parameter, int)
-    if key.kind == "range" and key.parameter == clinical:
+    if key.kind == "range" and key.parameter == clinical and not key.others:
         return Sql("nullif(v.clinical, ?)", (NO_DATE,))
+    numbers = (key.parameter, *key.others)
     if key.kind == "text":
-        return Sql(f"(SELECT {pick}(folded) FROM text WHERE rid = v.rid AND parameter = ?)", (key.parameter,))
-    low, high = parameter_bounds(key.parameter)
-    small = key.parameter << 3
+        plain = f"(SELECT {pick}(folded) FROM text WHERE rid = v.rid AND parameter IN ({','.join('?' * len(numbers))}))"
+        if not key.spelling:
+            return Sql(plain, numbers)
+        spelled = f"(SELECT {pick}(folded) FROM text WHERE rid = v.rid AND parameter = ? AND folded < ?)"
+        return Sql(f"coalesce({spelled}, {plain})", (key.spelling, INITIALS, *numbers))
+    where = _in_keys("key", [bound for number in numbers for bound in ((number << 3, number << 3 | 7), parameter_bounds(number))])
     middle = "CASE typeof(low) WHEN 'integer' THEN low ELSE (max(low, -1e300) + min(high, 1e300)) / 2 END"
-    value = f"(SELECT {pick}({middle}) FROM range WHERE rid = v.rid AND (key BETWEEN ? AND ? OR key BETWEEN ? AND ?))"
-    return Sql(value, (small, small | 7, low, high))
+    return Sql(f"(SELECT {pick}({middle}) FROM range WHERE rid = v.rid AND {where.text})", where.args)
+
+
+def _in_keys(column: str, bounds: Sequence[tuple[int, int]]) -> Sql:
+    """That a key lies in one of the stretches."""
+    text = " OR ".join([f"{column} BETWEEN ? AND ?"] * len(bounds))
+    return Sql(f"({text})", tuple(bound for pair in bounds for bound in pair))
 
 
 def key_values(key: SortKey, at: int) -> Sql:
     """The lowest or highest code (id, uri) of each resource, as joined rows `k<at>`."""
     assert isinstance(key.parameter, int)
     value = f"{'max' if key.descending else 'min'}(CASE t.value WHEN '' THEN t.space ELSE t.value END)"
+    where = _in_keys("q.key", [parameter_bounds(number) for number in (key.parameter, *key.others)])
+    target = Sql(" AND t.space = ?", (key.target,)) if key.target else Sql("")
     text = (
         f" LEFT JOIN (SELECT q.rid AS rid, {value} AS value FROM posting q CROSS JOIN term t ON t.key = q.key "
-        f"WHERE q.key BETWEEN ? AND ? GROUP BY q.rid) k{at} ON k{at}.rid = v.rid"
+        f"WHERE {where.text}{target.text} GROUP BY q.rid) k{at} ON k{at}.rid = v.rid"
     )
-    return Sql(text, parameter_bounds(key.parameter))
+    return Sql(text, (*where.args, *target.args))
 
 
 def behind(sort: Sequence[SortKey], after: Position, first_down: bool) -> Sql:
