@@ -22,7 +22,8 @@ def unknown(kind: str, name: str, of: str, known: Iterable[str]) -> FhirError:
 def invalid(parameter: str, value: str, rule: str) -> FhirError:
     """A value that breaks a rule of its kind."""
     shown = value if len(value) <= 100 else value[:100] + "…"
-    return FhirError.of(400, "invalid", f"{parameter}={shown}: {rule}", zh=f"检索参数 {parameter} 的值无效：{shown}")
+    what = f"{parameter}={shown}" if value else parameter
+    return FhirError.of(400, "invalid", f"{what}: {rule}", zh=f"检索参数 {parameter} 的值无效：{shown}")
 
 
 def not_yet(what: str) -> FhirError:

@@ -5,11 +5,14 @@ Specification: https://hl7.org/fhir/R4/search.html#modifiers, https://hl7.org/fh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fhir_server.errors import FhirError
 from fhir_server.model.references import ID
 from fhir_server.search import values_of
 from fhir_server.search.composites import parts_of
 from fhir_server.search.errors import invalid, not_yet, unknown
+from fhir_server.search.expressions import Expressions
 from fhir_server.search.parameters import NEAR, Parameter, Registry
 from fhir_server.search.query import And, Chain, Criterion, Has, Ids, KeyMatch, Not, Or, Paired, Present
 from fhir_server.search.sets import SETS, Sets
@@ -18,7 +21,7 @@ from fhir_server.search.values_of import Scope, split, unescape, union
 MAX_CHOICES = 2000
 """Most values that one parameter may offer with commas."""
 MAX_CHAIN = 6
-_NOT_YET = ("_text", "_content", "_filter", "_query", "_contained", "_containedType")
+_NOT_YET = ("_text", "_content", "_query", "_contained", "_containedType")
 _MODIFIERS = {
     "string": ("exact", "contains", "missing"),
     "token": ("not", "missing", "text", "in", "not-in", "above", "below", "of-type"),
@@ -48,7 +51,12 @@ class Filters:
         first, dot, rest = name.partition(".")
         base, _, modifier = first.partition(":")
         if dot:
-            return self._chain(type, name, base, modifier, rest, value, depth)
+            inner = rest.partition(".")[0].partition(":")[0]
+            return self.chain(type, name, base, modifier, inner, lambda target: self.filter(target, rest, value, depth + 1))
+        if base == "_filter":
+            if modifier:
+                raise unknown("modifier", modifier, base, [])
+            return Expressions(self, self._registry, self._scope).criterion(type, value)
         choices = split(value, ",")
         if len(choices) > MAX_CHOICES:
             raise invalid(name, value, f"offers more than {MAX_CHOICES} values")
@@ -184,12 +192,13 @@ class Filters:
 
     # --- joins
 
-    def _chain(self, type: str, name: str, base: str, modifier: str, rest: str, value: str, depth: int) -> Criterion:
+    def chain(self, type: str, name: str, base: str, modifier: str, inner_name: str, inner: Callable[[str], Criterion]) -> Criterion:
+        """The reference parameter `base` (with `:Type` as modifier) leads to what meets `inner(type)`, which is about `inner_name`."""
         parameter = self._registry.get(type, base)
         if parameter is None:
             raise unknown("search parameter", base, type, self._registry.codes(type))
         if parameter.type != "reference":
-            raise invalid(name, value, f"'{base}' is no reference, so nothing can be chained to it")
+            raise invalid(name, "", f"'{base}' is no reference, so nothing can be chained to it")
         types = self._registry.definitions.resource_types
         allowed = (
             list(types) if "Resource" in parameter.targets or not parameter.targets else [one for one in parameter.targets if one in types]
@@ -198,20 +207,19 @@ class Filters:
             if modifier not in types:
                 raise unknown("resource type", modifier, name, allowed)
             if modifier not in allowed:
-                raise invalid(name, value, f"{base} never refers to {modifier}")
+                raise invalid(name, "", f"{base} never refers to {modifier}")
             allowed = [modifier]
-        inner_name = rest.partition(".")[0].partition(":")[0]
         known = [one for one in allowed if inner_name in ("_id", "_lastUpdated", "_has") or self._registry.get(one, inner_name)]
         if not known:
             codes = {code for one in allowed[:5] for code in self._registry.codes(one)}
             raise unknown("search parameter", inner_name, f"{', '.join(allowed[:5])} in '{name}'", codes)
         choices: list[Criterion] = []
         for source in parameter.sources:
-            targets = tuple((one, self.filter(one, rest, value, depth + 1)) for one in known if source.target in (None, one))
+            targets = tuple((one, inner(one)) for one in known if source.target in (None, one))
             if targets:
                 choices.append(Chain(source.number, targets))
         if not choices:
-            raise invalid(name, value, f"{base} never refers to {', '.join(known)}")
+            raise invalid(name, "", f"{base} never refers to {', '.join(known)}")
         return union(choices)
 
     def _has(self, type: str, name: str, value: str, depth: int) -> Criterion:

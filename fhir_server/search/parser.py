@@ -142,7 +142,7 @@ class Parser:
                     raise
                 result.ignored.append(issue_of(fault))
         where: Criterion = Everything() if not criteria else criteria[0] if len(criteria) == 1 else And(tuple(criteria))
-        asks = any(":" in name and any(word in name for word in SETS) for name, _ in result.pairs)
+        asks = any((":" in name and any(word in name for word in SETS)) or "_filter" in name for name, _ in result.pairs)
         result.query = Query(chosen, where, sort, count, total, asks and any(open_parts(where)))
         result.includes = tuple(includes)
         return result

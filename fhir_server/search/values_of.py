@@ -15,7 +15,7 @@ from fhir_server.search.errors import invalid, not_yet, unknown
 from fhir_server.search.han import INITIALS, typed
 from fhir_server.search.numbers import approximate_range, implicit_range, parse_number
 from fhir_server.search.parameters import SPELLED, Parameter
-from fhir_server.search.query import Criterion, KeyMatch, Near, Not, Nothing, Or, RangeMatch, TextMatch, Updated
+from fhir_server.search.query import Criterion, KeyMatch, KeyPrefix, Near, Not, Nothing, Or, RangeMatch, TextMatch, Updated
 from fhir_server.search.text import fold
 from fhir_server.terminology.ucum import UcumError, convert
 
@@ -173,6 +173,11 @@ def uri(parameter: Parameter, text: str) -> Criterion:
     return _keys(parameter, "", unescape(text))
 
 
+def uri_prefix(number: int, text: str) -> Criterion:
+    """URIs that begin with a text."""
+    return KeyPrefix(number, "", text)
+
+
 # --- date
 
 
@@ -195,6 +200,14 @@ def date(parameter: Parameter, name: str, text: str, scope: Scope) -> Criterion:
     """All prefixes; `eq` is containment."""
     prefix, low, high = date_bounds(name, text, scope)
     return union([_ranged(source.number, prefix, low, high) for source in parameter.sources])
+
+
+def date_overlaps(parameter: Parameter, name: str, text: str, scope: Scope) -> Criterion:
+    """Dates and periods that have some time in common with the value (`po` of `_filter`)."""
+    prefix, low, high = date_bounds(name, text, scope)
+    if prefix != "eq":
+        raise invalid(name, text, "takes a date without prefix")
+    return union([_ranged(source.number, "ap", low, high) for source in parameter.sources])
 
 
 def updated(text: str, scope: Scope) -> Criterion:

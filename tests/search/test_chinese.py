@@ -61,7 +61,8 @@ RULES = [
     ("Patient?name=wxh", "wxh"), ("Patient?name=WXH", "wxh"), ("Patient?name=zxy", "trad"), ("Patient?name=oynn", "ouyang"),
     ("Patient?name=css", "parts"), ("Patient?name=ycg", "yuchi"),
     # traditional and simplified
-    ("Patient?name=张学友", "trad"), ("Patient?name=張學友", "trad"), ("Patient?name=zhangxueyou", "trad"), ("Patient?name=陳水生", "parts"),
+    ("Patient?name=张学友", "trad"), ("Patient?name=張學友", "trad"), ("Patient?name=zhangxueyou", "trad"),
+    ("Patient?name=陳水生", "parts"),
     # surnames with readings of their own; ü as v or u
     ("Patient?name=shantianfang", "shan"), ("Patient?name=xiexiaodong", "xie"), ("Patient?name=zengzhiwei", "zeng"),
     ("Patient?name=ouyangnana", "ouyang"), ("Patient?name=yuchigong", "yuchi"),
