@@ -28,6 +28,7 @@ from fhir_server.search.custom import Customs
 from fhir_server.search.indexer import Indexer
 from fhir_server.search.parameters import Registry as SearchRegistry
 from fhir_server.search.values import IndexValues
+from fhir_server.search.words import Wording
 from fhir_server.settings import Settings
 from fhir_server.storage.opening import Openings
 from fhir_server.storage.port import Store
@@ -141,6 +142,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
         patient_code=search.patient_code,
         fingerprint=indexer.fingerprint,
         customs=customs,
+        words=Wording(search),
     )
     await store.open()
     gate = Gate(store, openings=Openings(store, known.resource, search.numbers_of("url", ("ValueSet", "CodeSystem"))))

@@ -44,6 +44,14 @@ def index_not_ready(done: int, total: int) -> FhirError:
     return FhirError.of(503, "transient", what, zh=f"正在重建索引：已完成 {done}/{total}", headers=[("Retry-After", "5")])
 
 
+def words_not_ready(done: int, total: int) -> FhirError:
+    """The index of words, which the first search for words begins, is being made."""
+    share = 100 * done // max(1, total)
+    what = f"The index of words (_text, _content, :text) is being made: {share} % is done; ask again in a while, all other searches go on"
+    zh = f"正在建立全文索引：已完成 {share}%，请稍后重试；其他检索不受影响"
+    return FhirError.of(503, "transient", what, zh=zh, headers=[("Retry-After", "5")])
+
+
 def issue_of(fault: FhirError) -> Issue:
     """The issue of a lenient search: a warning instead of a refusal."""
     first = fault.issues[0]

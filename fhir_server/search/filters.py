@@ -14,14 +14,18 @@ from fhir_server.search.composites import parts_of
 from fhir_server.search.errors import invalid, not_yet, unknown
 from fhir_server.search.expressions import Expressions
 from fhir_server.search.parameters import NEAR, Parameter, Registry
-from fhir_server.search.query import And, Chain, Criterion, Has, Ids, KeyMatch, Not, Or, Paired, Present
+from fhir_server.search.phrases import text_criterion
+from fhir_server.search.query import And, Chain, Criterion, Has, Ids, KeyMatch, Not, Or, Paired, Phrase, Present, Worded
 from fhir_server.search.sets import SETS, Sets
 from fhir_server.search.values_of import Scope, split, unescape, union
+from fhir_server.search.words import named_values, words
 
 MAX_CHOICES = 2000
 """Most values that one parameter may offer with commas."""
-MAX_CHAIN = 6
-_NOT_YET = ("_text", "_content", "_query", "_contained", "_containedType")
+MAX_CHAIN = 24
+_NOT_YET = ("_query", "_contained", "_containedType")
+_FULL_TEXT = {"_text": "narrative", "_content": "content"}
+_ON_ALL = ("_id", "_lastUpdated", "_has", "_list", "_filter", *_FULL_TEXT)
 _MODIFIERS = {
     "string": ("exact", "contains", "missing"),
     "token": ("not", "missing", "text", "in", "not-in", "above", "below", "of-type"),
@@ -31,7 +35,6 @@ _MODIFIERS = {
     "number": ("missing",),
     "quantity": ("missing",),
 }
-_LATER = ("text",)
 
 
 class Filters:
@@ -66,6 +69,10 @@ class Filters:
             return self._built_in(base, modifier, choices)
         if base == "_list":
             return self._list(name, modifier, choices)
+        if base in _FULL_TEXT:
+            if modifier:
+                raise unknown("modifier", modifier, base, [])
+            return union([text_criterion(name, _FULL_TEXT[base], unescape(choice)) for choice in choices])
         if base in _NOT_YET:
             raise not_yet(f"The search parameter '{base}'")
         parameter = self._registry.get(type, base)
@@ -109,8 +116,6 @@ class Filters:
 
     def _modified(self, parameter: Parameter, name: str, modifier: str, choices: list[str]) -> Criterion:
         kind = parameter.type
-        if modifier in _LATER and modifier in _MODIFIERS[kind]:
-            raise not_yet(f"The modifier :{modifier} on '{parameter.code}'")
         if kind == "reference" and modifier and modifier not in _MODIFIERS[kind]:
             if modifier not in self._registry.definitions.resource_types:
                 raise unknown("modifier", modifier, f"'{parameter.code}'", [*_MODIFIERS[kind], *parameter.targets])
@@ -121,6 +126,8 @@ class Filters:
             raise unknown("modifier", modifier, f"the {kind} parameter '{parameter.code}'", _MODIFIERS[kind])
         if modifier in SETS:
             return self._sets.filter(parameter, name, modifier, choices)
+        if modifier == "text":
+            return self._worded(parameter, name, choices)
         found = union([self._value(parameter, name, modifier, choice) for choice in choices])
         return Not(found) if modifier == "not" else found
 
@@ -151,6 +158,19 @@ class Filters:
         if len(parts) != 3 or not parts[1] or not parts[2]:
             raise invalid(name, choice, "has the form <system of the type>|<code of the type>|<value>")
         return union([KeyMatch(number, f"{parts[0]}|{parts[1]}", parts[2]) for number in numbers])
+
+    def _worded(self, parameter: Parameter, name: str, choices: list[str]) -> Criterion:
+        """`:text`: a text of the concept, or the display of a code, begins with the value."""
+        numbers = [source.number for source in parameter.sources if named_values(self._registry.number(source.number))]
+        if not numbers:
+            raise unknown("modifier", "text", f"'{parameter.code}', whose values have no text beside the code", [])
+        found: list[Criterion] = []
+        for choice in choices:
+            wanted = tuple(words(unescape(choice)))
+            if not wanted:
+                raise invalid(name, choice, "holds no letter and no digit")
+            found += [Worded("wording", (Phrase(wanted, True),), number) for number in numbers]
+        return union(found)
 
     def _list(self, name: str, modifier: str, choices: list[str]) -> Criterion:
         """Resources that a List names: those to which it refers by `item`."""
@@ -209,13 +229,13 @@ class Filters:
             if modifier not in allowed:
                 raise invalid(name, "", f"{base} never refers to {modifier}")
             allowed = [modifier]
-        known = [one for one in allowed if inner_name in ("_id", "_lastUpdated", "_has") or self._registry.get(one, inner_name)]
+        known = [one for one in allowed if inner_name in _ON_ALL or self._registry.get(one, inner_name)]
         if not known:
             codes = {code for one in allowed[:5] for code in self._registry.codes(one)}
             raise unknown("search parameter", inner_name, f"{', '.join(allowed[:5])} in '{name}'", codes)
         choices: list[Criterion] = []
         for source in parameter.sources:
-            targets = tuple((one, inner(one)) for one in known if source.target in (None, one))
+            targets = _possible([one for one in known if source.target in (None, one)], inner)
             if targets:
                 choices.append(Chain(source.number, targets))
         if not choices:
@@ -255,3 +275,19 @@ class Filters:
             if parameter is not None and parameter.type == "reference":
                 choices += [KeyMatch(source.number, name, id) for source in parameter.sources if source.target in (None, name)]
         return Or(tuple(dict.fromkeys(choices)))
+
+
+def _possible(types: list[str], inner: Callable[[str], Criterion]) -> tuple[tuple[str, Criterion], ...]:
+    """The types that can be asked the rest of a chain, with their criteria. Raises FhirError 400 when none of them can."""
+    found: list[tuple[str, Criterion]] = []
+    fault: FhirError | None = None
+    for type in types:
+        try:
+            found.append((type, inner(type)))
+        except FhirError as refused:
+            if refused.status != 400:
+                raise
+            fault = fault or refused
+    if fault is not None and not found:
+        raise fault
+    return tuple(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from fhir_server.search.query import And, Chain, Criterion, Has, Not, Open, Or
+from fhir_server.search.query import And, Chain, Criterion, Has, Not, Open, Or, Worded
 
 
 def open_parts(criterion: Criterion) -> Iterator[Open]:
@@ -23,6 +23,20 @@ def open_parts(criterion: Criterion) -> Iterator[Open]:
     elif isinstance(criterion, Chain):
         for _, part in criterion.targets:
             yield from open_parts(part)
+
+
+def words_in(criterion: Criterion) -> Iterator[Worded]:
+    """What asks about words inside a criterion."""
+    if isinstance(criterion, Worded):
+        yield criterion
+    elif isinstance(criterion, And | Or):
+        for part in criterion.parts:
+            yield from words_in(part)
+    elif isinstance(criterion, Not | Has):
+        yield from words_in(criterion.part)
+    elif isinstance(criterion, Chain):
+        for _, part in criterion.targets:
+            yield from words_in(part)
 
 
 def closed(criterion: Criterion, answers: Mapping[Open, Criterion]) -> Criterion:

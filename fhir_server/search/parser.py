@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 from fhir_server.errors import FhirError, Issue
 from fhir_server.search.errors import invalid, issue_of, unknown
 from fhir_server.search.filters import Filters
-from fhir_server.search.opening import open_parts
+from fhir_server.search.opening import open_parts, words_in
 from fhir_server.search.parameters import SPELLED, Parameter, Registry
 from fhir_server.search.query import And, Criterion, Everything, Query, SortKey
 from fhir_server.search.sets import SETS
@@ -28,6 +28,7 @@ _REMEMBERED = 4096
 _SHORT = 200
 SUMMARIES = ("true", "text", "data", "count", "false")
 TOTALS = ("none", "estimate", "accurate")
+_WORDED = ("_text", "_content", ":text")
 _PRESENTATION = (
     "_format",
     "_pretty",
@@ -142,8 +143,9 @@ class Parser:
                     raise
                 result.ignored.append(issue_of(fault))
         where: Criterion = Everything() if not criteria else criteria[0] if len(criteria) == 1 else And(tuple(criteria))
+        worded = any(name.endswith(_WORDED) or "_filter" in name for name, _ in result.pairs) and any(words_in(where))
         asks = any((":" in name and any(word in name for word in SETS)) or "_filter" in name for name, _ in result.pairs)
-        result.query = Query(chosen, where, sort, count, total, asks and any(open_parts(where)))
+        result.query = Query(chosen, where, sort, count, total, asks and any(open_parts(where)), worded)
         result.includes = tuple(includes)
         return result
 
@@ -155,7 +157,10 @@ class Parser:
                 raise invalid(name, "", "only parameters that filter may stand in criteria")
         if not pairs:
             raise FhirError.of(400, "invalid", f"The criteria for {type} are empty; at least one search parameter is needed")
-        return self.search((type,), pairs).query
+        query = self.search((type,), pairs).query
+        if query.words:
+            raise invalid("criteria", text, "searches by words (_text, _content, :text) cannot decide about a write")
+        return query
 
     def _types(self, types: Sequence[str], pairs: list[tuple[str, str]]) -> tuple[str, ...]:
         wanted = [one for name, value in pairs if name == "_type" for one in value.split(",")]
@@ -231,7 +236,7 @@ class Parser:
         if len(types) == 1:
             return self._remembered(types[0], name, value)
         base = name.partition(":")[0].partition(".")[0]
-        if base not in ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source", "_list"):
+        if base not in ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source", "_list", "_text", "_content"):
             raise invalid(name, value, "a search over several types takes only parameters that all resources share")
         return union(list(dict.fromkeys(self.filters.filter(one, name, value) for one in types)))
 

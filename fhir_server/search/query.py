@@ -143,6 +143,25 @@ class TextMatch(Criterion):
     mode: str = "prefix"
 
 
+class Phrase(NamedTuple):
+    """Words one after the other (`search.words`); with `open` the last one is the beginning of a word."""
+
+    words: tuple[str, ...]
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Worded(Criterion):
+    """All `phrases` are among the words of a resource: `place` is 'narrative', 'content' (all of it), or 'wording'.
+
+    The last one: a text of the token `parameter` (of a CodeableConcept, a Coding's display) begins with the phrase.
+    """
+
+    place: str
+    phrases: tuple[Phrase, ...]
+    parameter: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class RangeMatch(Criterion):
     """A `values.Range` of `parameter` whose bounds lie inside the given closed limits (None = no limit).
@@ -265,3 +284,5 @@ class Query:
     """none | estimate | accurate; a store gives an exact total with `none` too where it is free."""
     open: bool = False
     """Whether `where` holds an `Open` criterion."""
+    words: bool = False
+    """Whether `where` holds a `Worded` criterion."""

@@ -14,11 +14,16 @@ MAX_LENGTH = 400
 """Characters of a string that are indexed; longer ones are found by their beginning."""
 
 
-@lru_cache(maxsize=4096)
-def _fold(text: str) -> str:
+def folded_whole(text: str) -> str:
+    """Lower case without accents, full-width forms as plain ones, traditional characters as simplified ones; of any length."""
+    if text.isascii():
+        return text.lower()
     decomposed = unicodedata.normalize("NFKD", text).casefold()
     folded = "".join(one for one in unicodedata.normalize("NFKD", decomposed) if not unicodedata.combining(one))
     return simplified(folded) if has_han(folded) else folded
+
+
+_fold = lru_cache(maxsize=4096)(folded_whole)
 
 
 def fold(text: str) -> str:

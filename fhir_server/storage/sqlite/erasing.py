@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fhir_server.storage.port import Stored
+from fhir_server.storage.sqlite import full_text
 from fhir_server.storage.sqlite.customs import Claims
 from fhir_server.storage.sqlite.gaps import NOTHING, without
 from fhir_server.storage.sqlite.schema import METHODS
@@ -50,6 +51,7 @@ def erase(writer: Writer, names: Sequence[str], type: int, id: str) -> int:
     if not rows:
         return 0
     db.execute("UPDATE state SET floor = max(floor, (SELECT max(rid) FROM version)), epoch = epoch + 1")
+    full_text.drop(db)
     (current,) = db.execute("SELECT rid FROM resource WHERE type = ? AND id = ?", at).fetchone()
     keys: set[int] = set()
     for row in rows:

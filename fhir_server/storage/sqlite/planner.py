@@ -29,6 +29,7 @@ from fhir_server.search.query import (
     RangeMatch,
     TextMatch,
     Updated,
+    Worded,
 )
 from fhir_server.search.units import UCUM, in_unit, same_kind
 from fhir_server.storage.sqlite.algebra import flattened, key_values, range_alternatives, storable
@@ -37,6 +38,7 @@ from fhir_server.storage.sqlite.joins import REFS_COST, Chained, Referred
 from fhir_server.storage.sqlite.keys import UNCOUNTED, Term, parameter_bounds
 from fhir_server.storage.sqlite.node_postings import TOP, PostingRange, Postings, Texts
 from fhir_server.storage.sqlite.node_ranges import Alternatives, AnyRange, Nearby, RangeKey, Ranges
+from fhir_server.storage.sqlite.node_words import Wordings
 from fhir_server.storage.sqlite.nodes import SAMPLE, All, Any_, Everybody, Nobody, Node, Rids, Sql, WithIds, Without
 from fhir_server.storage.sqlite.selects import EVERY, PatientCode, Selects
 from fhir_server.storage.sqlite.versions import first_rid, last_version
@@ -86,6 +88,8 @@ class Planner(Selects):
                 return Everybody(self) if type == self.type else Nobody()
             case Ids(ids):
                 return WithIds(tuple(filter(storable, dict.fromkeys(ids))))
+            case Worded():
+                return Wordings(self, criterion)
             case Near():
                 return Nearby(self, criterion)
             case Paired():
@@ -338,8 +342,7 @@ class Planner(Selects):
         rest: list[tuple[str, Criterion]] = []
         found: list[Criterion] = []
         for target, inner in criterion.targets:
-            planner = self.other(target)
-            node = planner.node(inner)
+            planner, node = self._of_target(target, inner)
             if node.n > SMALL_CHAIN or node.cost > 20 * SMALL_CHAIN:
                 rest.append((target, inner))
                 continue
@@ -351,6 +354,15 @@ class Planner(Selects):
             found.append(Chain(criterion.parameter, tuple(rest)))
         return found[0] if len(found) == 1 else Or(tuple(found))
 
+    def _of_target(self, target: str, inner: Criterion) -> tuple[Selects, Node]:
+        """The node of a chain's target, planned once however long the chain is."""
+        at = (self.depth, target, inner)
+        found = self._statement.targets.get(at)
+        if found is None:
+            planner = self.other(target)
+            found = self._statement.targets[at] = (planner, planner.node(inner))
+        return found
+
     def _bound(self, criterion: Criterion) -> Node:
         """The node of a criterion that was shortened before."""
         return self._chain(criterion) if isinstance(criterion, Chain) else self.node(criterion)
@@ -358,8 +370,7 @@ class Planner(Selects):
     def _chain(self, chain: Chain) -> Node:
         nodes: list[Node] = []
         for target, inner in chain.targets:
-            planner = self.other(target)
-            node = planner.node(inner)
+            planner, node = self._of_target(target, inner)
             if isinstance(node, Nobody):
                 continue
             share = min(1.0, node.n / max(1, planner.type_term.n))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
 
-from fhir_server.search.query import KeyMatch
+from fhir_server.search.query import Criterion, KeyMatch
 from fhir_server.storage.sqlite.entries import CLASSES, SEPARATOR, SEVERAL, SPAN_SHIFT
 from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, Keys, Term
 from fhir_server.storage.sqlite.node_postings import Postings, Texts
@@ -51,6 +51,8 @@ class Statement:
     tables: list[tuple[str, Sql]] = field(default_factory=list)
     terms: dict[KeyMatch, list[Term]] = field(default_factory=dict)
     """What was looked up so far."""
+    targets: dict[tuple[int, str, Criterion], tuple[Selects, Node]] = field(default_factory=dict)
+    """What chains lead to, by the depth of the chain."""
 
 
 class Selects:

@@ -23,6 +23,7 @@ from fhir_server.storage.sqlite import customs as custom_table
 from fhir_server.storage.sqlite import erasing, files, filling, history, jobs, rebuilding
 from fhir_server.storage.sqlite.committer import Committer
 from fhir_server.storage.sqlite.faults import translated
+from fhir_server.storage.sqlite.full_text import FullText, Source
 from fhir_server.storage.sqlite.joins import register_functions
 from fhir_server.storage.sqlite.keys import Hash, Keys, keyed_hash
 from fhir_server.storage.sqlite.pages import explained, fetch, run_page
@@ -71,6 +72,7 @@ class SqliteStore(Queues):
         hash64: Hash | None = None,
         fingerprint: str = "",
         customs: Customs | None = None,
+        words: Source | None = None,
     ) -> None:
         """`part`: which parameters depend on some members of a type, and their index values (`Indexer.part`); spares work on updates.
 
@@ -80,6 +82,7 @@ class SqliteStore(Queues):
         `durability`: FULL (each acknowledged write survives power loss) or NORMAL (the last ones may not; never inconsistent).
         `hash64` replaces the store's own hash (tests of collisions). `fingerprint` names the rules of `index`: a store whose index was made
         by others is indexed anew from its opening on; '' = not looked at. `customs`: what the site may define itself; None = nothing.
+        `words`: takes the words out of resources; None = no searches by words.
         """
         if durability not in ("FULL", "NORMAL"):
             raise ValueError(f"durability must be FULL or NORMAL, not {durability!r}")
@@ -92,7 +95,7 @@ class SqliteStore(Queues):
 
             fold = fold_text
         self._folder = Path(folder)
-        self._part, self._fingerprint, self._customs = part, fingerprint, customs
+        self._part, self._fingerprint, self._customs, self._words = part, fingerprint, customs, words
         self._index, self._dumps, self._loads, self._fold = index, dumps, loads, fold
         self._type_names = tuple(type_names)
         self._durability = durability
@@ -144,6 +147,9 @@ class SqliteStore(Queues):
         filler = filling.Filler(self._names, self._values, self._known, self._clock)
         self._reindexer = Reindexer(self._committer, self._db, filler)
         self._reindexer.start()
+        self._full_text: FullText | None = None
+        if self._words is not None:
+            self._full_text = FullText(self._committer, self._db, self._words, lambda: snapshot_of(self._db, self._keys))
         self._opened = True
 
     def _tools(self) -> Tools:
@@ -190,6 +196,8 @@ class SqliteStore(Queues):
         self._opened = False
         await self._sweeper.stop()
         await self._reindexer.stop()
+        if self._full_text is not None:
+            await self._full_text.stop()
         self._waker.stop()
         await self._committer.close()
         self._readers.close()
@@ -314,9 +322,15 @@ class SqliteStore(Queues):
         self, query: Query, snapshot: int | None, work: Callable[[Search, BodyCodec], Any], *, counting: bool = False
     ) -> Any:
         """Run a small search at once, a large one in a thread."""
+        given = snapshot
+        words = await self._words_ready() if query.words else None
+        if words is not None and snapshot is None:
+            snapshot = words[0]
         try:
             with self._readers.reading(self._db):
                 at = self._ready.at(self._db, query, snapshot)
+                if words is not None and not words[1].covers(self._db, at):
+                    raise Changed
                 search = Search(self._db, self._keys, self._knowledge, query, at, bound=snapshot is not None)
                 cost = search.cost
                 if counting and search.free_total() is None:
@@ -325,9 +339,13 @@ class SqliteStore(Queues):
                     return work(search, self._codec)
         except sqlite3.Error as error:
             raise translated(error, self._file) from error
+        except Changed:
+            return await self._searched(query, given, work, counting=counting)
 
         def far(db: sqlite3.Connection, codec: BodyCodec) -> Any:
             at = self._ready.at(db, query, snapshot, far=True)
+            if words is not None and not words[1].covers(db, at):
+                raise Changed
             return work(Search(db, self._keys, self._knowledge, query, at, bound=snapshot is not None), codec)
 
         try:
@@ -335,7 +353,13 @@ class SqliteStore(Queues):
         except sqlite3.Error as error:
             raise translated(error, self._file) from error
         except Changed:
-            return await self._searched(query, snapshot, work, counting=counting)
+            return await self._searched(query, given, work, counting=counting)
+
+    async def _words_ready(self) -> tuple[int, FullText]:
+        """A snapshot up to which all words are kept. Raises FhirError 503 while they are gathered."""
+        if self._full_text is None:
+            raise FhirError.of(501, "not-supported", "Searches by words (_text, _content, :text) are switched off in this store")
+        return await self._full_text.ready(), self._full_text
 
     async def search(self, query: Query, after: Position | None = None, snapshot: int | None = None) -> Page:
         page: Page = await self._searched(
