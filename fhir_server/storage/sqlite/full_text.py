@@ -127,7 +127,10 @@ class FullText:
             return True
         low, high = parameter_bounds(TYPE_PARAMETER)
         (live,) = db.execute("SELECT coalesce(sum(n), 0) FROM term WHERE key BETWEEN ? AND ?", (low, high)).fetchone()
-        return bool(state.docs > 2 * live + SPARE)
+        if state.docs <= 2 * live + SPARE:
+            return False
+        (past,) = db.execute("SELECT count(*) FROM superseded").fetchone()
+        return bool(state.docs > 2 * (live + past) + SPARE)
 
     def _step(self, writer: Writer, target: int) -> Generator[None, None, None]:
         """Add the words of further versions for BUDGET seconds, inside a transaction."""
