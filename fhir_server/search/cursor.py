@@ -1,5 +1,6 @@
-"""Signed paging links: where a page ended, bound to its query, with an end of life.
+"""Paging links: where a page ended, encrypted and bound to its query, with an end of life.
 
+What a link holds (sort values, sequence numbers, totals) is nobody's business: AES-SIV (RFC 5297) keeps it secret and unchanged.
 Specification: https://hl7.org/fhir/R4/http.html#paging
 """
 
@@ -8,14 +9,16 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import hmac
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import orjson
 
 from fhir_server.errors import FhirError
 from fhir_server.search.query import Position
 
-_TAG = 12
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 
 def fingerprint(*parts: object) -> bytes:
@@ -23,24 +26,29 @@ def fingerprint(*parts: object) -> bytes:
     return hashlib.blake2b("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
+@lru_cache(maxsize=4)
+def _cipher(secret: bytes) -> AESSIV:
+    # Loaded with the first link, not at the start.
+    from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+    return AESSIV(hashlib.blake2b(secret, digest_size=32, person=b"paging links").digest())
+
+
 def sign(position: Position, query: bytes, secret: bytes, expires: int) -> str:
     """The cursor's text; `query` from `fingerprint`, `expires` in milliseconds since 1970."""
     body = orjson.dumps([position.snapshot, position.rid, list(position.values), expires])
-    tag = hmac.new(secret, query + body, hashlib.sha256).digest()[:_TAG]
-    return base64.urlsafe_b64encode(tag + body).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(_cipher(secret).encrypt(body, [query])).rstrip(b"=").decode()
 
 
 def verify(text: str, query: bytes, secret: bytes, now: int) -> Position:
     """The position of a cursor; raises FhirError 400 for one that was changed, belongs to another query, or is too old."""
+    from cryptography.exceptions import InvalidTag
+
     try:
-        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (ValueError, binascii.Error):
-        raw = b""
-    tag, body = raw[:_TAG], raw[_TAG:]
-    if len(tag) != _TAG or not hmac.compare_digest(tag, hmac.new(secret, query + body, hashlib.sha256).digest()[:_TAG]):
-        raise FhirError.of(
-            400, "invalid", "_cursor: this paging link was changed, or belongs to another search; begin again with the first page"
-        )
+        body = _cipher(secret).decrypt(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), [query])
+    except (ValueError, binascii.Error, InvalidTag):
+        what = "_cursor: this paging link was changed, or belongs to another search; begin again with the first page"
+        raise FhirError.of(400, "invalid", what) from None
     snapshot, rid, values, expires = orjson.loads(body)
     if now > expires:
         raise FhirError.of(410, "expired", "_cursor: this paging link has expired; begin again with the first page")

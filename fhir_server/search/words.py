@@ -3,7 +3,7 @@
 Words are folded like strings (case, accents, width, traditional characters do not count); a Chinese character is a word of its own, so
 that any part of a Chinese text is found as a phrase.
 Specification: https://hl7.org/fhir/R4/search.html#content, https://hl7.org/fhir/R4/search.html#token (:text)
-Decision: docs/decisions/0050-full-text.md
+Decision: docs/decisions/0051-full-text.md
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 So stores that nobody searches by words pay nothing for it, and no write waits for it.
 Table `words` (FTS5 without contents; rowid = rid), and `wording` (one row), which says how far it reaches.
-Decision: docs/decisions/0050-full-text.md
+Decision: docs/decisions/0051-full-text.md
 """
 
 from __future__ import annotations
