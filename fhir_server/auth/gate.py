@@ -74,28 +74,35 @@ class Gate:
         fence = tuple(c for c in (self.criterion(principal, t) for t in query.types) if not isinstance(c, Everything))
         return replace(query, where=And((query.where, *fence))) if fence else query
 
-    async def _closed(self, query: Query) -> Query:
+    async def closed(self, query: Query) -> Query:
+        """The query with value sets and hierarchies in place of their names."""
+        if not query.open:
+            return query
         if self._openings is None:
             raise FhirError.of(501, "not-supported", "Value sets and hierarchies cannot be asked for here")
         return await self._openings.closed(query)
 
+    async def snapshot(self) -> int:
+        """The sequence number of the state that searches see now."""
+        return await self._store.last_rid() if self._snapshot is None else self._snapshot
+
     async def search(self, principal: Principal, query: Query, after: Position | None = None) -> Page:
         if query.open:
-            query = await self._closed(query)
+            query = await self.closed(query)
         if self._snapshot is None or after is not None:
             return await self._store.search(self._fenced(principal, query), after)
         return await self._store.search(self._fenced(principal, query), None, self._snapshot)
 
     async def count(self, principal: Principal, query: Query) -> int:
         if query.open:
-            query = await self._closed(query)
+            query = await self.closed(query)
         if self._snapshot is None:
             return await self._store.count(self._fenced(principal, query))
         return await self._store.count(self._fenced(principal, query), self._snapshot)
 
     async def explain(self, principal: Principal, query: Query) -> dict[str, Any]:
         if query.open:
-            query = await self._closed(query)
+            query = await self.closed(query)
         return await self._store.explain(self._fenced(principal, query))
 
     async def history(self, principal: Principal, type: str | None = None, id: str | None = None, **options: Any) -> Page:
@@ -110,7 +117,7 @@ class Gate:
         return [stored for stored in await self._store.changes(after, limit) if self.may_see(principal, stored)]
 
     async def transact(self, principal: Principal, unit: Unit) -> Commit:
-        criteria = [self._fenced(principal, await self._closed(query) if query.open else query) for query in unit.criteria]
+        criteria = [self._fenced(principal, await self.closed(query)) for query in unit.criteria]
         fenced = Unit(unit.decide, tuple(criteria), unit.targets)
         return await self._store.transact(fenced)
 

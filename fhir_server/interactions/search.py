@@ -9,6 +9,7 @@ import orjson
 
 from fhir_server.errors import FhirError, Issue, operation_outcome
 from fhir_server.interactions.bundles import Link, bundle, outcome_entry, search_entry
+from fhir_server.interactions.contained import Contained
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.criteria import parser_of
 from fhir_server.interactions.cursors import position_of, token_for
@@ -121,6 +122,12 @@ async def search(context: Context, request: Request, to: Route) -> Response:
         context.gate.require(request.principal, "explain")
         facts = orjson.dumps(await context.gate.explain(request.principal, parsed.query), default=str)
         remarks.append(Issue("informational", facts.decode(), severity="information"))
+    if parsed.contained != "false":
+        found = await Contained(context, request, parsed, types).answer(how, _list_of(place, parsed))
+        entries = [*found.entries, *_remarks(context, request, parsed, remarks)]
+        if found.cursor:
+            links.append(Link("next", f"{request.base}/{place}?{encoded([*parsed.pairs, ('_cursor', found.cursor)])}"))
+        return Response(200, bundle("searchset", entries, links, found.total, context.clock()))
     if parsed.query.limit == 0 or how.summary == "count":
         total = await context.gate.count(request.principal, parsed.query)
         return Response(200, bundle("searchset", _remarks(context, request, parsed, remarks), links, total, context.clock()))

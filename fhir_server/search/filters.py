@@ -23,7 +23,6 @@ from fhir_server.search.words import named_values, words
 MAX_CHOICES = 2000
 """Most values that one parameter may offer with commas."""
 MAX_CHAIN = 24
-_NOT_YET = ("_query", "_contained", "_containedType")
 _FULL_TEXT = {"_text": "narrative", "_content": "content"}
 _ON_ALL = ("_id", "_lastUpdated", "_has", "_list", "_filter", *_FULL_TEXT)
 _MODIFIERS = {
@@ -73,8 +72,8 @@ class Filters:
             if modifier:
                 raise unknown("modifier", modifier, base, [])
             return union([text_criterion(name, _FULL_TEXT[base], unescape(choice)) for choice in choices])
-        if base in _NOT_YET:
-            raise not_yet(f"The search parameter '{base}'")
+        if base == "_query":
+            raise FhirError.of(400, "not-supported", f"_query={value[:100]}: no named queries are defined on this server")
         parameter = self._registry.get(type, base)
         if parameter is None:
             raise unknown("search parameter", base, type, self._registry.codes(type))

@@ -16,7 +16,7 @@ from fhir_server.fhirpath.typed import TypedPath, typed_paths
 from fhir_server.model.definitions import definitions
 from fhir_server.search.composite_steps import composite_steps
 from fhir_server.search.extract import BY_KIND, Collector, Extractor, extractor_of, reference
-from fhir_server.search.parameters import CUSTOM, Parameter, Registry
+from fhir_server.search.parameters import CONTAINED, CUSTOM, Parameter, Registry
 from fhir_server.search.values import MIN_INSTANT, IndexValues, Key
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Part(NamedTuple):
     values: Callable[[dict[str, Any]], IndexValues]
 
 
-RULES = 2
+RULES = 3
 """Raised whenever the same parameters give other index values than before, so that stores are indexed anew."""
 PARTS = 2000
 """Most parts that are remembered."""
@@ -107,6 +107,8 @@ class Indexer:
             and (every or any(reads is None or not reads.isdisjoint(members) for _, reads, _ in self._steps(parameter)))
         ]
         numbers = frozenset(number for parameter in touched for number in (parameter.number, parameter.identifier) if number)
+        if every:
+            numbers |= {CONTAINED}
         plan = self._compile(kind, numbers)
         return Part(numbers, lambda resource: self._values(kind, self._collected(resource, plan)))
 
@@ -158,6 +160,8 @@ class Indexer:
                     by_member.setdefault(next(iter(roots)), []).append(step)
                 else:
                     by_members.append((roots, step))
+        if numbers is None or CONTAINED in numbers:
+            by_member.setdefault("contained", []).append(_contained)
         return _Plan({member: tuple(steps) for member, steps in by_member.items()}, tuple(by_members), tuple(always))
 
     def _steps(self, parameter: Parameter) -> list[tuple[frozenset[str] | None, frozenset[str] | None, Step]]:
@@ -218,6 +222,12 @@ def _general(
                 extract(item.value, number, into)
 
     return step
+
+
+def _contained(resource: dict[str, Any], into: Collector) -> None:
+    """The types of what a resource contains (`_contained`)."""
+    for inner in resource["contained"]:
+        into.keys[Key(CONTAINED, "", f"{resource['resourceType']}/{inner.get('resourceType')}")] = None
 
 
 def _patient_code(into: Collector, subject: int, code: int, both: int) -> None:

@@ -17,6 +17,8 @@ from fhir_server.search.errors import not_ready
 
 SHARED = ("_tag", "_profile", "_security", "_source")
 """Parameters of all resources that are indexed like any other (`_id` and `_lastUpdated` are the store's own)."""
+CONTAINED = 7999
+"""Number under which a resource posts `<its type>/<type of a contained resource>`."""
 CUSTOM = 8000
 """First number of parameters that a site defines itself (`search.custom`)."""
 

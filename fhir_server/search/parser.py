@@ -27,8 +27,11 @@ _REMEMBERED = 4096
 """Most parameters whose criteria are remembered, and the longest value of such a one."""
 _SHORT = 200
 SUMMARIES = ("true", "text", "data", "count", "false")
+CONTAINED = ("false", "true", "both")
+CONTAINED_TYPES = ("container", "contained")
 TOTALS = ("none", "estimate", "accurate")
 _WORDED = ("_text", "_content", ":text")
+_SHOWN = ("_summary", "_elements", "_contained", "_containedType", "_explain")
 _PRESENTATION = (
     "_format",
     "_pretty",
@@ -42,6 +45,8 @@ _PRESENTATION = (
     "_cursor",
     "_explain",
     "_type",
+    "_contained",
+    "_containedType",
 )
 
 
@@ -68,6 +73,10 @@ class ParsedSearch:
     elements: tuple[str, ...] = ()
     cursor: str | None = None
     explain: bool = False
+    contained: str = "false"
+    """Whether contained resources are searched: false (not), true (only they), both."""
+    contained_type: str = "container"
+    """What stands for a contained match: its container, or itself (contained)."""
     pairs: list[tuple[str, str]] = field(default_factory=list)
     ignored: list[Issue] = field(default_factory=list)
 
@@ -122,10 +131,8 @@ class Parser:
                     continue
                 if base == "_total":
                     total = _one_of(name, value, TOTALS)
-                elif base == "_summary":
-                    result.summary = _one_of(name, value, SUMMARIES)
-                elif base == "_elements":
-                    result.elements = tuple(part.strip() for part in value.split(",") if part.strip())
+                elif base in _SHOWN:
+                    _show(result, base, name, value)
                 elif base == "_sort":
                     sort = self._sort(chosen, value)
                 elif base in ("_include", "_revinclude"):
@@ -133,8 +140,6 @@ class Parser:
                 elif base == "_cursor":
                     result.cursor = value
                     continue
-                elif base == "_explain":
-                    result.explain = value == "true"
                 elif base not in ("_format", "_pretty", "_type"):
                     criteria.append(self._across(chosen, name, value))
                 result.pairs.append((name, value))
@@ -252,6 +257,20 @@ class Parser:
                     self._memory.clear()
                 self._memory[at] = found
         return found
+
+
+def _show(result: ParsedSearch, base: str, name: str, value: str) -> None:
+    """Take up what is said about the form of the answer."""
+    if base == "_summary":
+        result.summary = _one_of(name, value, SUMMARIES)
+    elif base == "_elements":
+        result.elements = tuple(part.strip() for part in value.split(",") if part.strip())
+    elif base == "_contained":
+        result.contained = _one_of(name, value, CONTAINED)
+    elif base == "_containedType":
+        result.contained_type = _one_of(name, value, CONTAINED_TYPES)
+    else:
+        result.explain = _one_of(name, value, ("true", "false")) == "true"
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
