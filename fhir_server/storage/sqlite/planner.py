@@ -303,7 +303,7 @@ class Planner(Selects):
         return nodes[0] if len(nodes) == 1 else All(self, tuple(nodes))
 
     def _any(self, parts: Iterable[Criterion]) -> Node:
-        flat = [self._shortened(part) for part in flattened(Or, parts)]
+        flat = [self._shortened(part) for part in flattened(Or, parts) if not self._is_elsewhere(part)]
         flat = list(flattened(Or, flat))
         whole = range_alternatives(Or(tuple(flat)))
         if whole:
@@ -320,6 +320,11 @@ class Planner(Selects):
         if any(isinstance(node, Everybody) for node in nodes):
             return Everybody(self)
         return nodes[0] if len(nodes) == 1 else Any_(tuple(nodes))
+
+    def _is_elsewhere(self, part: Criterion) -> bool:
+        """Whether it begins by asking for another type (compartments, `_contained`)."""
+        first = part.parts[0] if isinstance(part, And) and part.parts else part
+        return isinstance(first, OfType) and first.type != self.type
 
     def _patient_code(self, parts: list[Criterion]) -> list[Criterion]:
         """Patient and code of one type together are one key."""
