@@ -1,77 +1,70 @@
 """`make bench-growth`: the same requests on stores of growing size, one kept connection, every answer checked against the generator.
 
-python -m benchmarks.growth [--sizes 100000,1000000] [--folder DIR] [--requests N] [--out FILE.md]
+python -m benchmarks.growth [--sizes 100000,1000000] [--folder DIR] [--requests N] [--seconds S] [--out FILE.md]
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import datetime as dt
 import os
-import platform
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import quote
 
 from rich.progress import Progress
 
 from benchmarks import growth_population as g
-from benchmarks.drive import WrongAnswer, expect
-from benchmarks.http import Connection
-from benchmarks.population import LOINC, MRN, included, matches
-from benchmarks.process import cpu_seconds, memory_mib
+from benchmarks import growth_reads, growth_writes
+from benchmarks.__main__ import machine
+from benchmarks.growth_chart import chart
+from benchmarks.growth_client import Client, Line, Workload, answer, faults, measure
+from benchmarks.growth_report import Measured, page
+from benchmarks.process import memory_mib
 
 ROOT = Path(__file__).resolve().parent.parent
-CHUNK = 1000
+CHUNK = 2000
 """Persons per load: what an interruption costs at most."""
-
-Ask = Callable[[Connection, random.Random], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class Line:
-    """One workload at one size: milliseconds."""
-
-    name: str
-    p50: float
-    p99: float
-    cpu: float
-    wrong: list[str]
+LOADERS = 2
+TRANSACTIONS = 300
+SERVE = ("--port", "0", "--mllp-port", "off", "--workers", "1")
 
 
-def fill(folder: Path, patients: int) -> None:
-    """Grow the store to so many persons with `fhir-server load`; goes on where an earlier run ended."""
+def fill(folder: Path, patients: int) -> float:
+    """Grow the store to so many persons with `fhir-server load`; goes on where an earlier run ended. Resources per second, NaN for none."""
     mark = folder / "patients"
-    have = int(mark.read_text()) if mark.exists() else 0
+    first = have = int(mark.read_text()) if mark.exists() else 0
     if have > patients:
         raise SystemExit(f"the store in the folder holds {have * g.PER_PATIENT} resources already; name another --folder")
+    took = 0.0
     with Progress() as progress:
         task = progress.add_task(f"loading to {patients * g.PER_PATIENT:,}", total=patients, completed=have)
         while have < patients:
             end, file = min(have + CHUNK, patients), folder / "chunk.ndjson"
             g.write_ndjson(file, have, end)
-            command = [sys.executable, "-m", "fhir_server.cli", "load", "--data-dir", str(folder / "data"), "--workers", "2", "--quiet"]
-            subprocess.run([*command, str(file)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            command = [sys.executable, "-m", "fhir_server.cli", "load", "--data-dir", str(folder / "data")]
+            began = time.perf_counter()
+            subprocess.run([*command, "--workers", str(LOADERS), "--quiet", str(file)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            took += time.perf_counter() - began
             file.unlink()
             have = end
             mark.write_text(str(have))
             progress.update(task, completed=have)
+    return (have - first) * g.PER_PATIENT / took if took else float("nan")
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[str, int]]:
-    """The real server over the store: its base URL and process id."""
-    command = [sys.executable, "-m", "fhir_server.cli", "serve", "--port", "0", "--mllp-port", "off", "--data-dir", str(folder / "data")]
+def server(data: Path) -> Iterator[tuple[str, int]]:
+    """The real server over a store: its base URL and process id."""
+    command = [sys.executable, "-m", "fhir_server.cli", "serve", *SERVE, "--data-dir", str(data)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
     try:
         assert process.stdout
@@ -84,207 +77,121 @@ def server(folder: Path) -> Iterator[tuple[str, int]]:
         process.wait(60)
 
 
-def _coded(loinc: str) -> str:
-    return f"code={quote(LOINC)}%7C{loinc}"
+def forget(data: Path) -> None:
+    """Let the operating system drop what it holds of the store in memory."""
+    for path in data.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def reads(known: g.Known) -> dict[str, Ask]:
-    """Workloads that change nothing."""
-    people = known.patients
-
-    async def get(connection: Connection, query: str) -> dict:
-        answer = await connection.request("GET", query)
-        expect(answer.status == 200, f"{query}: {answer.status} {answer.body[:200]!r}")
-        return answer.json()
-
-    async def ids(connection: Connection, query: str) -> list[str]:
-        return [resource["id"] for resource in matches(await get(connection, query))]
-
-    async def read(connection: Connection, draw: random.Random) -> None:
-        p, k = draw.randrange(people), draw.randrange(g.PER_PATIENT - 1)
-        resource = await get(connection, f"Observation/g{p}-{k}")
-        expect(resource["id"] == f"g{p}-{k}" and resource["effectiveDateTime"] == g.moment(g.second(p, k)), f"read g{p}-{k}")
-
-    async def token(connection: Connection, draw: random.Random) -> None:
-        found = await ids(connection, f"Observation?{_coded(g.FREQUENT)}&_count=20")
-        right = [id for id in found if int(id.split("-")[1]) < 24]
-        expect(len(set(right)) == min(20, known.count(g.FREQUENT)) and len(found) == len(right), f"token: {found}")
-
-    async def newest(connection: Connection, draw: random.Random) -> None:
-        p = draw.randrange(people)
-        found = await ids(connection, f"Observation?patient=g{p}&{_coded(g.FREQUENT)}&_sort=-date&_count=20")
-        expect(found == known.of_person(p, g.FREQUENT)[:20], f"patient + code sorted g{p}: {found}")
-
-    async def day(connection: Connection, draw: random.Random) -> None:
-        start = draw.randrange(g.SPAN // 3600) * 3600
-        right = known.between(start, start + 3600)
-        found = await ids(connection, f"Observation?date=ge{g.moment(start)}&date=lt{g.moment(start + 3600)}&_count=20")
-        expect(len(set(found)) == min(20, len(right)) and set(found) <= right, f"date from {start}: {found}")
-
-    async def prefix(connection: Connection, draw: random.Random) -> None:
-        p = draw.randrange(people)
-        found = await ids(connection, f"Patient?family={g.family(p)[:-1]}&_count=20")
-        stem = g.family(p)[:-1]
-        right = {f"g{q}" for q in range(p % 40, people, 40) if g.family(q).startswith(stem)}
-        expect(len(set(found)) == min(20, len(right)) and set(found) <= right, f"family {stem}: {found}")
-
-    async def chained(connection: Connection, draw: random.Random) -> None:
-        p = draw.randrange(people)
-        right = {id for q in g.relatives(p) if q < people for id in known.of_person(q, g.OTHERS[0][0])}
-        found = await ids(connection, f"Observation?patient.family={g.family(p)}&{_coded(g.OTHERS[0][0])}&_count=20")
-        expect(set(found) == right if len(right) <= 20 else len(set(found)) == 20 and set(found) <= right, f"chained g{p}: {found}")
-
-    async def has(connection: Connection, draw: random.Random) -> None:
-        p = draw.randrange(people)
-        right = {f"g{q}" for q in g.relatives(p) if q < people and known.of_person(q, g.OCCASIONAL)}
-        found = await ids(connection, f"Patient?family={g.family(p)}&_has:Observation:patient:{_coded(g.OCCASIONAL)}")
-        expect(set(found) == right, f"_has g{p}: {found}")
-
-    async def revinclude(connection: Connection, draw: random.Random) -> None:
-        p = draw.randrange(people)
-        bundle = await get(connection, f"Patient?identifier={quote(MRN)}%7CG{p:08d}&_revinclude=Observation:patient")
-        right = {f"g{p}-{k}" for k in range(g.PER_PATIENT - 1)}
-        expect([r["id"] for r in matches(bundle)] == [f"g{p}"] and {r["id"] for r in included(bundle)} == right, f"_revinclude g{p}")
-
-    def total(query: str, wanted: int) -> Ask:
-        async def ask(connection: Connection, draw: random.Random) -> None:
-            bundle = await get(connection, query)
-            expect(bundle.get("total") == wanted, f"{query}: total {bundle.get('total')}, {wanted} wanted")
-
-        return ask
-
-    frequent, rare = known.count(g.FREQUENT), known.count(g.RARE)
-    return {
-        "read by id": read,
-        "token, first 20": token,
-        "patient + code, newest first": newest,
-        "date, one hour": day,
-        "family prefix": prefix,
-        "chained": chained,
-        "_has": has,
-        "_revinclude, 49": revinclude,
-        "count of all Observations": total("Observation?_summary=count", known.observations),
-        "count of a frequent code": total(f"Observation?{_coded(g.FREQUENT)}&_summary=count", frequent),
-        "count of a rare code": total(f"Observation?{_coded(g.RARE)}&_summary=count", rare),
-        "_total=accurate, frequent code": total(f"Observation?{_coded(g.FREQUENT)}&_count=20&_total=accurate", frequent),
-    }
+def first_answer(data: Path, workload: Workload, line: Line) -> None:
+    """Note the time of the first answer of a fresh server over a store that is not in memory."""
+    forget(data)
+    with server(data) as (base, _), Client(base) as client:
+        ask = workload.make(random.Random(23))
+        seconds, raw = client.exchange(client.prepared(ask))
+        line.cold = 1000 * seconds
+        line.wrong.extend(faults(ask, answer(raw)))
 
 
-async def page_links(base: str, known: g.Known) -> dict[int, str]:
-    """Addresses of pages 1, 10, 100, 1,000 of the frequent code newest first, as far as there are; every page on the way is checked."""
-    connection, links = Connection(base), {}
-    right = known.newest(20 * 1000)
-    url, number = f"Observation?{_coded(g.FREQUENT)}&_sort=-date&_count=20", 1
-    while True:
-        answer = await connection.request("GET", url)
-        found = [resource["id"] for resource in matches(answer.json())]
-        expect(found == right[20 * (number - 1) : 20 * number], f"page {number}: {answer.status} {found[:3]}")
-        if number in (1, 10, 100, 1000):
-            links[number] = url
-        following = [link["url"] for link in answer.json().get("link", ()) if link["relation"] == "next"]
-        if number == 1000 or not following:
-            connection.close()
-            return links
-        url, number = following[0], number + 1
-
-
-def page(url: str, right: list[str]) -> Ask:
-    async def ask(connection: Connection, draw: random.Random) -> None:
-        answer = await connection.request("GET", url)
-        expect([resource["id"] for resource in matches(answer.json())] == right, f"{url}: other ids")
-
-    return ask
-
-
-async def measure(name: str, base: str, pid: int, ask: Ask, requests: int) -> Line:
-    """One connection, so many requests after five of warming up."""
-    connection, draw, wrong, took = Connection(base), random.Random(17), [], []
-    for turn in range(requests + 5):
-        if turn == 5:
-            cpu = cpu_seconds(pid)
-        began = time.perf_counter()
-        try:
-            await ask(connection, draw)
-        except WrongAnswer as fault:
-            wrong.append(str(fault))
-        if turn >= 5:
-            took.append(time.perf_counter() - began)
-    used = cpu_seconds(pid) - cpu
-    connection.close()
-    took.sort()
-    at = [1000 * took[min(len(took) - 1, int(share * len(took)))] for share in (0.5, 0.99)]
-    return Line(name, at[0], at[1], 1000 * used / requests, wrong)
-
-
-async def workloads(base: str, pid: int, known: g.Known, requests: int) -> list[Line]:
-    """All workloads of one size; counts, being slow, a tenth as often."""
-    asks = reads(known)
-    right = known.newest(20 * 1000)
-    for number, url in (await page_links(base, known)).items():
-        asks[f"sorted, page {number:,}"] = page(url, right[20 * (number - 1) : 20 * number])
-    slow = ("count", "_total")
-    return [
-        await measure(name, base, pid, ask, max(5, requests // 10) if name.startswith(slow) else requests) for name, ask in asks.items()
-    ]
-
-
-def disk_bytes(folder: Path) -> int:
-    """Bytes of the store once its log is copied back."""
-    for path in (folder / "data").rglob("*.db"):
+def disk_bytes(data: Path) -> int:
+    """Bytes of a store once its log is copied back."""
+    for path in data.rglob("*.db"):
         db = sqlite3.connect(path)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         db.close()
-    return sum(path.stat().st_size for path in (folder / "data").rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
 
 
-def one_size(folder: Path, size: int, requests: int) -> tuple[dict[str, float], list[Line]]:
-    """Fill, start, measure: figures of the store, and lines of the workloads."""
-    patients = size // g.PER_PATIENT
-    fill(folder, patients)
-    stored = disk_bytes(folder)
+def read_lines(data: Path, known: g.Known, requests: int, seconds: float) -> tuple[dict[str, float], list[Line]]:
+    """Start, idle and used memory; all workloads that change nothing."""
     began = time.perf_counter()
-    with server(folder) as (base, pid):
-        ready = time.perf_counter() - began
-        lines = asyncio.run(workloads(base, pid, g.Known(patients), requests))
-        facts = {"bytes per resource": stored / (patients * g.PER_PATIENT), "ready s": ready, "MiB at the end": memory_mib(pid)}
-        return {**facts, "load average": os.getloadavg()[0]}, lines
+    with server(data) as (base, pid):
+        facts = {"seconds until ready": time.perf_counter() - began, "MiB idle": memory_mib(pid)}
+        asked = growth_reads.workloads(known)
+        lines = []
+        for workload in [*asked, *growth_reads.sorted_searches(base, known)]:
+            lines.append(measure(base, pid, workload, requests, seconds))
+        facts["MiB after all reads"] = memory_mib(pid)
+    by_name = {line.name: line for line in lines}
+    for workload in asked:
+        if workload.cold:
+            first_answer(data, workload, by_name[workload.name])
+    return facts, lines
 
 
-def table(measured: dict[int, tuple[dict[str, float], list[Line]]]) -> str:
-    """Markdown: p50/p99/CPU in ms per size, and the ratio of p50 of the largest to the smallest."""
-    sizes = list(measured)
-    text = f"# {dt.date.today().isoformat()}: growth of the store\n\n"
-    text += f"Embedded store (SQLite {sqlite3.sqlite_version}), one worker, one connection. "
-    text += f"{os.cpu_count()} cores, Python {platform.python_version()}. p50 / p99 / CPU per request, ms; "
-    text += "times include checking the answer.\n\n"
-    text += "| workload | " + " | ".join(f"{size:,}" for size in sizes) + " | p50 last/first |\n|" + "---|" * (len(sizes) + 2) + "\n"
-    for name in [line.name for line in measured[sizes[-1]][1]]:
-        found = {size: line for size in sizes for line in measured[size][1] if line.name == name}
-        cells = [f"{f.p50:.2f} / {f.p99:.2f} / {f.cpu:.2f}" if (f := found.get(size)) else "" for size in sizes]
-        ratio = f"{found[sizes[-1]].p50 / found[sizes[0]].p50:.2f}" if sizes[0] in found and len(sizes) > 1 else ""
-        text += f"| {name} | " + " | ".join(cells) + f" | {ratio} |\n"
-    for fact in measured[sizes[0]][0]:
-        text += f"| {fact} | " + " | ".join(f"{measured[size][0][fact]:.2f}" for size in sizes) + " | |\n"
-    return text
+def write_lines(data: Path, copy: Path, known: g.Known, requests: int, seconds: float) -> tuple[float, list[Line]]:
+    """Writes to a copy, so that what is known about the store stays true; memory at the end."""
+    try:
+        shutil.copytree(data, copy)
+        os.sync()
+        written = growth_writes.Written(known)
+        with server(copy) as (base, pid):
+            lines = []
+            for workload in written.workloads():
+                number = min(requests, TRANSACTIONS) if "transaction" in workload.name else requests
+                lines.append(measure(base, pid, workload, number, seconds))
+            lines[-1].wrong.extend(written.faults(base))
+            return memory_mib(pid), lines
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def one_size(folder: Path, size: int, requests: int, seconds: float) -> Measured:
+    """Fill, start, measure."""
+    patients, data = size // g.PER_PATIENT, folder / "data"
+    rate = fill(folder, patients)
+    resources, known = patients * g.PER_PATIENT, g.Known(patients)
+    facts = {"bytes per resource": disk_bytes(data) / resources, "loaded resources per second": rate}
+    found, lines = read_lines(data, known, requests, seconds)
+    memory, more = write_lines(data, folder / "copy", known, requests, seconds)
+    facts |= {**found, "MiB after all writes": memory, "load average at the end": os.getloadavg()[0]}
+    return Measured(resources, facts, lines + more)
+
+
+def setting(folder: Path) -> str:
+    """The machine, versions and settings that the figures belong to."""
+    revision = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    db = sqlite3.connect(folder / "data" / "fhir.db")
+    page_size, journal = db.execute("PRAGMA page_size").fetchone()[0], db.execute("PRAGMA journal_mode").fetchone()[0]
+    db.close()
+    return (
+        f"{machine()}, SQLite {sqlite3.sqlite_version}; fhir-server {version('fhir-server')} ({revision or 'no revision'}), "
+        f"embedded store, synchronous=FULL, journal {journal}, pages of {page_size} bytes; `serve {' '.join(SERVE)}`, all other settings "
+        f"as they are by default; loaded by `load --workers {LOADERS}`, a Patient and 49 Observations per person."
+    )
+
+
+def run(folder: Path, sizes: Sequence[int], requests: int, seconds: float, out: Path | None) -> list[Measured]:
+    """All sizes, one store that grows; the tables so far after each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    measured: list[Measured] = []
+    for size in sizes:
+        measured.append(one_size(folder, size, requests, seconds))
+        drawing = None if out is None else out.with_suffix(".svg")
+        text = page(measured, setting(folder), drawing and drawing.name)
+        if out and drawing:
+            drawing.write_text(chart(measured), encoding="utf-8")
+            out.write_text(text, encoding="utf-8")
+        print(text, flush=True)
+    return measured
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-growth", description=__doc__)
     parser.add_argument("--sizes", type=lambda text: sorted(int(part) for part in text.split(",")), default=[100_000, 1_000_000])
     parser.add_argument("--folder", type=Path, help="kept and grown by later runs; a passing one by default")
-    parser.add_argument("--requests", type=int, default=300)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--requests", type=int, default=2000, help="per workload; transactions at most 300")
+    parser.add_argument("--seconds", type=float, default=60.0, help="after which a slow workload ends, but not before 300 requests")
+    parser.add_argument("--out", type=Path, help="write the tables to this Markdown file, and the chart beside it")
     options = parser.parse_args()
-    measured = {}
     with tempfile.TemporaryDirectory() as passing:
-        folder = options.folder or Path(passing)
-        folder.mkdir(parents=True, exist_ok=True)
-        for size in options.sizes:
-            measured[size] = one_size(folder, size, options.requests)
-            print(table(measured), flush=True)
-    if options.out:
-        options.out.write_text(table(measured), encoding="utf-8")
-    wrong = [f"{line.name}: {text}" for _, lines in measured.values() for line in lines for text in line.wrong]
+        measured = run(options.folder or Path(passing), options.sizes, options.requests, options.seconds, options.out)
+    wrong = [f"{one.resources:,}: {line.name}: {text}" for one in measured for line in one.lines for text in line.wrong]
     for text in wrong[:20]:
         print("WRONG", text, file=sys.stderr)
     return 1 if wrong else 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import heapq
+from array import array
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +16,50 @@ from benchmarks.population import FAMILIES, LOINC, MRN, TERMINOLOGY
 
 PER_PATIENT = 50
 """Resources of one person: the Patient and 49 Observations."""
-FREQUENT, OCCASIONAL, RARE, WRITTEN = "8867-4", "2339-0", "33914-3", "55284-4"
+FREQUENT, OCCASIONAL, WRITTEN = "8867-4", "2339-0", "55284-4"
 OTHERS = (("29463-7", "kg"), ("59408-5", "%"), ("8310-5", "Cel"), ("9279-1", "/min"), ("8302-2", "cm"), ("39156-5", "kg/m2"))
-UNITS = {FREQUENT: "/min", OCCASIONAL: "mg/dL", RARE: "mL/min", WRITTEN: "mm[Hg]", **dict(OTHERS)}
+UNITS = {FREQUENT: "/min", OCCASIONAL: "mg/dL", WRITTEN: "mm[Hg]", **dict(OTHERS)}
+RARE_SYSTEM = "http://example.org/bench/rare"
+CATEGORY = TERMINOLOGY + "observation-category"
 EPOCH = dt.datetime(2015, 1, 1, tzinfo=dt.UTC)
 SPAN = 3650 * 86400
+FREQUENT_ITEMS, RARE_ITEM, OCCASIONAL_ITEM = 24, 47, 48
 _STEP = 194904803
+_INVERSE = pow(_STEP, -1, SPAN)
 _SHIFT = 7_919
+_BLOCK, _RARE_CODES = 200, 10
+"""Of 200 persons who follow each other every tenth shares one rare code: 20 matches at any size, spread over 10,000 resources."""
+_HOUSE, _VOWELS = 4 * len(FAMILIES), "aeiou"
+"""160 persons who follow each other are 40 families of four."""
+NAMESAKE_GROUP = _HOUSE * len(_VOWELS)
+"""800 persons who follow each other are 40 groups of twenty whose families differ in the last letter only."""
 
 
-def code(p: int, k: int) -> str:
-    """The LOINC code of item `k` (0…48): about half are FREQUENT; OCCASIONAL has every fourth person, RARE every thousandth, once."""
-    if k < 24:
-        return FREQUENT
-    if k == 47 and p % 1000 == 0:
-        return RARE
-    if k == 48 and p // len(FAMILIES) % 4 == 0:
-        return OCCASIONAL
-    return OTHERS[(p + k) % len(OTHERS)][0]
+def rare(p: int) -> str:
+    """The rare code that person `p` shares with 19 others."""
+    return f"R{p // _BLOCK}-{p % _RARE_CODES}"
+
+
+def sharers(p: int) -> range:
+    """The persons with the rare code of `p`, whether stored or not."""
+    first = p // _BLOCK * _BLOCK
+    return range(first + p % _RARE_CODES, first + _BLOCK, _RARE_CODES)
+
+
+def coding(p: int, k: int) -> tuple[str, str]:
+    """System and code of item `k` (0…48): 24 are FREQUENT, one is rare, every fourth house has one OCCASIONAL each."""
+    if k < FREQUENT_ITEMS:
+        return LOINC, FREQUENT
+    if k == RARE_ITEM:
+        return RARE_SYSTEM, rare(p)
+    if k == OCCASIONAL_ITEM and occasional(p):
+        return LOINC, OCCASIONAL
+    return LOINC, OTHERS[(p + k) % len(OTHERS)][0]
+
+
+def occasional(p: int) -> bool:
+    """Whether person `p` has an Observation of OCCASIONAL: the first of the four of each family."""
+    return p // len(FAMILIES) % 4 == 0
 
 
 def second(p: int, k: int) -> int:
@@ -40,7 +69,7 @@ def second(p: int, k: int) -> int:
 
 def owner(at: int) -> tuple[int, int]:
     """The person and item measured at this second, whether stored or not: the inverse of `second`."""
-    return divmod((at - _SHIFT) * pow(_STEP, -1, SPAN) % SPAN, PER_PATIENT)
+    return divmod((at - _SHIFT) * _INVERSE % SPAN, PER_PATIENT)
 
 
 def moment(seconds: int) -> str:
@@ -48,18 +77,25 @@ def moment(seconds: int) -> str:
 
 
 def family(p: int) -> str:
-    """One of 40 beginnings, then five letters that four persons share: at any size a family has four members."""
-    group, letters = p // (4 * len(FAMILIES)), ""
-    for _ in range(5):
+    """One of 40 beginnings, four letters, a vowel: four persons share the whole, twenty all but the vowel, at any size."""
+    group, vowel = divmod(p // _HOUSE, len(_VOWELS))
+    letters = ""
+    for _ in range(4):
         group, letter = divmod(group, 26)
         letters = chr(97 + letter) + letters
-    return FAMILIES[p % len(FAMILIES)] + letters
+    return FAMILIES[p % len(FAMILIES)] + letters + _VOWELS[vowel]
 
 
-def relatives(p: int) -> list[int]:
-    """The four persons of the family of `p`."""
-    size = len(FAMILIES)
-    return [p // (4 * size) * 4 * size + p % size + size * turn for turn in range(4)]
+def relatives(p: int) -> range:
+    """The four persons of the family of `p`, whether stored or not."""
+    first = p // _HOUSE * _HOUSE
+    return range(first + p % len(FAMILIES), first + _HOUSE, len(FAMILIES))
+
+
+def namesakes(p: int) -> range:
+    """The twenty persons whose family begins like that of `p` but for the last letter, whether stored or not."""
+    first = p // NAMESAKE_GROUP * NAMESAKE_GROUP
+    return range(first + p % len(FAMILIES), first + NAMESAKE_GROUP, len(FAMILIES))
 
 
 def patient(p: int) -> dict[str, Any]:
@@ -76,19 +112,22 @@ def patient(p: int) -> dict[str, Any]:
     }
 
 
-def observation(p: int, k: int) -> dict[str, Any]:
-    return {**measured(p, code(p, k), moment(second(p, k)), 40 + (p * 31 + k * 17) % 100), "id": f"g{p}-{k}"}
+def observation(p: int, k: int, more: int = 0) -> dict[str, Any]:
+    """Item `k` of person `p`, its value raised by `more`."""
+    value = 40 + (p * 31 + k * 17) % 100 + more
+    return {**measured(f"Patient/g{p}", coding(p, k), moment(second(p, k)), value), "id": f"g{p}-{k}"}
 
 
-def measured(p: int, loinc: str, when: str, value: int) -> dict[str, Any]:
-    """An Observation of person `p` without id."""
-    unit = UNITS[loinc]
+def measured(subject: str, coded: tuple[str, str], when: str, value: int) -> dict[str, Any]:
+    """An Observation without id."""
+    system, code = coded
+    unit = UNITS.get(code, "mL/min")
     return {
         "resourceType": "Observation",
         "status": "final",
-        "category": [{"coding": [{"system": TERMINOLOGY + "observation-category", "code": "vital-signs"}]}],
-        "code": {"coding": [{"system": LOINC, "code": loinc}]},
-        "subject": {"reference": f"Patient/g{p}"},
+        "category": [{"coding": [{"system": CATEGORY, "code": "vital-signs"}]}],
+        "code": {"coding": [{"system": system, "code": code}]},
+        "subject": {"reference": subject},
         "effectiveDateTime": when,
         "valueQuantity": {"value": value, "unit": unit, "system": "http://unitsofmeasure.org", "code": unit},
     }
@@ -108,30 +147,39 @@ def write_ndjson(path: Path, first: int, end: int) -> None:
 
 
 class Known:
-    """What a store of `patients` persons holds."""
+    """What a store of `patients` persons holds; persons and items stand for the ids g{p} and g{p}-{k}."""
 
     def __init__(self, patients: int) -> None:
         self.patients = patients
         self.observations = patients * (PER_PATIENT - 1)
+        self.frequent = patients * FREQUENT_ITEMS
 
-    def ids_of_code(self, loinc: str) -> set[str]:
-        return {f"g{p}-{k}" for p in range(self.patients) for k in range(PER_PATIENT - 1) if code(p, k) == loinc}
+    @cached_property
+    def seconds(self) -> array[int]:
+        """When the Observations were measured, ascending; `owner` tells which each one is."""
+        return array("L", sorted(second(p, k) for p in range(self.patients) for k in range(PER_PATIENT - 1)))
 
-    def count(self, loinc: str) -> int:
-        """Observations of FREQUENT or RARE."""
-        return self.patients * 24 if loinc == FREQUENT else -(-self.patients // 1000)
+    @cached_property
+    def occasional(self) -> int:
+        """Observations of OCCASIONAL."""
+        return sum(occasional(p) for p in range(self.patients))
+
+    def stored(self, persons: range) -> list[int]:
+        """Those of them that the store holds."""
+        return [p for p in persons if p < self.patients]
 
     def of_person(self, p: int, loinc: str) -> list[str]:
         """Ids of one person's Observations of a code, newest first."""
-        items = [k for k in range(PER_PATIENT - 1) if code(p, k) == loinc]
+        items = [k for k in range(PER_PATIENT - 1) if coding(p, k) == (LOINC, loinc)]
         return [f"g{p}-{k}" for k in sorted(items, key=lambda k: -second(p, k))]
 
-    def between(self, start: int, end: int) -> set[str]:
-        """Ids of the Observations from second `start` up to but without `end`."""
-        owners = (owner(at) for at in range(start, end))
-        return {f"g{p}-{k}" for p, k in owners if p < self.patients and k < PER_PATIENT - 1}
+    def frequent_from(self, start: int) -> int:
+        """Observations of FREQUENT at or after a second."""
+        return sum(second(p, k) >= start for p in range(self.patients) for k in range(FREQUENT_ITEMS))
 
-    def newest(self, number: int) -> list[str]:
-        """Ids of the newest `number` Observations of FREQUENT, newest first."""
-        found = sorted(((second(p, k), p, k) for p in range(self.patients) for k in range(24)), reverse=True)
-        return [f"g{p}-{k}" for _, p, k in found[:number]]
+    def newest(self, number: int, loinc: str | None = None, women_only: bool = False) -> list[str]:
+        """Ids of the newest Observations (of FREQUENT when it is named, of every second person when so asked), newest first."""
+        items = FREQUENT_ITEMS if loinc == FREQUENT else PER_PATIENT - 1
+        persons = range(1, self.patients, 2) if women_only else range(self.patients)
+        found = heapq.nlargest(number, (second(p, k) for p in persons for k in range(items)))
+        return ["g{}-{}".format(*owner(at)) for at in found]
