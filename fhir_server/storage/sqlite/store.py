@@ -10,6 +10,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from fhir_server.storage.sqlite.committer import Committer
 from fhir_server.storage.sqlite.faults import translated
 from fhir_server.storage.sqlite.full_text import FullText, Source
 from fhir_server.storage.sqlite.joins import register_functions
+from fhir_server.storage.sqlite.key_searches import KeySearches
 from fhir_server.storage.sqlite.keys import Hash, Keys, keyed_hash
 from fhir_server.storage.sqlite.pages import explained, fetch, run_page
 from fhir_server.storage.sqlite.queues import Queues, system_clock
@@ -130,6 +132,7 @@ class SqliteStore(Queues):
         self._knowledge = Knowledge(types, self._clinical, self._patient_code, self._fold)
         self._readers = Readers(path, self._durability, self._keys, self._search_seconds, READ_CACHE_KIB, MMAP_BYTES)
         self._db = self._readers.near
+        self._by_keys = KeySearches(self._db, self._keys, self._knowledge, self._names, self._codec)
         register_functions(writing, self._keys)
         self._writing = writing
         self._ready = Readiness(self._keys, self._customs, self._fingerprint)
@@ -319,9 +322,15 @@ class SqliteStore(Queues):
 
     # --- searches
     async def _searched(
-        self, query: Query, snapshot: int | None, work: Callable[[Search, BodyCodec], Any], *, counting: bool = False
+        self,
+        query: Query,
+        snapshot: int | None,
+        work: Callable[[Search, BodyCodec], Any],
+        *,
+        counting: bool = False,
+        quick: Callable[[int], Any] | None = None,
     ) -> Any:
-        """Run a small search at once, a large one in a thread."""
+        """Run a small search at once, a large one in a thread. `quick` is tried first, with the snapshot; None: it cannot."""
         given = snapshot
         words = await self._words_ready() if query.words else None
         if words is not None and snapshot is None:
@@ -331,6 +340,8 @@ class SqliteStore(Queues):
                 at = self._ready.at(self._db, query, snapshot)
                 if words is not None and not words[1].covers(self._db, at):
                     raise Changed
+                if quick is not None and (found := quick(at)) is not None:
+                    return found
                 search = Search(self._db, self._keys, self._knowledge, query, at, bound=snapshot is not None)
                 cost = search.cost
                 if counting and search.free_total() is None:
@@ -362,11 +373,16 @@ class SqliteStore(Queues):
         return await self._full_text.ready(), self._full_text
 
     async def search(self, query: Query, after: Position | None = None, snapshot: int | None = None) -> Page:
+        past = after.snapshot if after else snapshot
+        quick = None
+        if len(query.types) == 1 and query.limit:
+            quick = partial(self._by_keys.page, query, after, bound=past is not None)
         page: Page = await self._searched(
             query,
-            after.snapshot if after else snapshot,
+            past,
             lambda search, codec: run_page(search, codec, self._names, after),
             counting=query.total == "accurate" and (after is None or after.total is None),
+            quick=quick,
         )
         return page
 

@@ -1,0 +1,175 @@
+"""The commonest searches in one statement: a few exact keys (patient, code, identifier, status …), and tests of the clinical date.
+
+What asks for anything else, or meets many rows, is left to the planner; both find the same.
+Decision: docs/decisions/0043-planner.md
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from fhir_server.search.query import And, KeyMatch, Query
+from fhir_server.storage.body import BodyCodec
+from fhir_server.storage.port import Page, Position, Stored
+from fhir_server.storage.sqlite.algebra import range_alternatives
+from fhir_server.storage.sqlite.entries import NO_DATE, SPAN_SHIFT
+from fhir_server.storage.sqlite.keys import UNCOUNTED, Keys, Term
+from fhir_server.storage.sqlite.node_ranges import Alternatives, condition
+from fhir_server.storage.sqlite.nodes import Sql
+from fhir_server.storage.sqlite.schema import METHODS
+from fhir_server.storage.sqlite.selects import FEW, Knowledge
+
+COLUMNS = "v.rid, v.type, v.id, v.version, v.updated, v.method, v.body, d.sort"
+SELECT = f"SELECT {COLUMNS} FROM posting d CROSS JOIN version v ON v.rid = d.rid WHERE"
+NOW = "NOT EXISTS (SELECT 1 FROM superseded x WHERE x.rid = d.rid)"
+THEN = "d.rid <= ? AND NOT EXISTS (SELECT 1 FROM superseded x WHERE x.rid = d.rid AND x.until <= ?)"
+PROBE = " AND EXISTS (SELECT 1 FROM posting q WHERE q.key = ? AND q.sort = d.sort AND q.rid = d.rid)"
+
+
+@lru_cache(maxsize=1024)
+def _date_test(alternatives: Alternatives) -> Sql:
+    """Whether some date of the row's resource meets any of the alternatives."""
+    test = condition(alternatives, "q.")
+    first = alternatives[0].parameter << SPAN_SHIFT
+    text = f" AND EXISTS (SELECT 1 FROM range q WHERE q.rid = d.rid AND q.key BETWEEN ? AND ? AND {test.text})"
+    return Sql(text, (first, first | 7, *test.args))
+
+
+class KeySearches:
+    """Over one connection. `names`: type names by number."""
+
+    def __init__(self, db: sqlite3.Connection, keys: Keys, knowledge: Knowledge, names: Sequence[str], codec: BodyCodec) -> None:
+        self._db, self._keys, self._knowledge, self._names, self._codec = db, keys, knowledge, names, codec
+
+    def page(self, query: Query, after: Position | None, snapshot: int, *, bound: bool) -> Page | None:
+        """A page of such a search, None for any other. `bound`: the snapshot may be past."""
+        type = query.types[0]
+        clinical = self._knowledge.clinical.get(type)
+        dated = False
+        if query.sort:
+            # Missing dates are the lowest, and come last: so only downwards.
+            key = query.sort[0]
+            dated = len(query.sort) == 1 and key.descending and key.kind == "range" and key.parameter == clinical
+            if not dated:
+                return None
+        found = self._terms(query, type, clinical)
+        if found is None:
+            return None
+        terms, tests = found
+        if not terms:
+            return Page([], None, 0 if after is None else after.total)
+        return self._found(query, after, snapshot, terms, tests, bound=bound, dated=dated)
+
+    def _terms(self, query: Query, type: str, clinical: int | None) -> tuple[list[Term], Sql] | None:
+        """The terms of the keys (none when one of them has no resource), and the tests of the date; None for other criteria."""
+        where = query.where
+        wanted: list[KeyMatch] = []
+        text = ""
+        args: tuple[Any, ...] = ()
+        for part in where.parts if where.__class__ is And else (where,):  # type: ignore[attr-defined]
+            if part.__class__ is KeyMatch:
+                if part.value is None or part.space is None:
+                    return None
+                wanted.append(part)
+                continue
+            alternatives = range_alternatives(part) if clinical is not None else None
+            if alternatives is None or alternatives[0].parameter != clinical:
+                return None
+            test = _date_test(alternatives)
+            text += test.text
+            args += test.args
+        if not wanted:
+            return None
+        terms: list[Term] = []
+        for parameter, space, value in self._joined(wanted, type):
+            term = self._keys.find(self._db, parameter, space, value)
+            if term is None:
+                return [], Sql("")
+            terms.append(term)
+        return terms, Sql(text, args)
+
+    def _joined(self, wanted: list[KeyMatch], type: str) -> list[tuple[int, str, str]]:
+        """The forms of the keys; patient and code of one type together are one."""
+        forms: list[tuple[int, str, str]] = [(part.parameter, part.space, part.value) for part in wanted]  # type: ignore[misc]
+        known = self._knowledge.patient_code.get(type) if len(forms) > 1 else None
+        if known is not None:
+            patient = next((form for form in forms if form[0] == known.subject and form[1] == "Patient"), None)
+            code = next((form for form in forms if form[0] == known.code), None)
+            if patient is not None and code is not None:
+                rest = [form for form in forms if form is not patient and form is not code]
+                return [(known.both, patient[2], f"{code[1]}|{code[2]}"), *rest]
+        return forms
+
+    def _size(self, term: Term) -> int:
+        if term.n != UNCOUNTED:
+            return term.n
+        sample = f"SELECT count(*) FROM (SELECT 1 FROM posting WHERE key = ? LIMIT {FEW + 1})"
+        count: int = self._db.execute(sample, (term.key,)).fetchone()[0]
+        return count
+
+    def _found(
+        self, query: Query, after: Position | None, snapshot: int, terms: list[Term], tests: Sql, *, bound: bool, dated: bool
+    ) -> Page | None:
+        probes: list[int] = []
+        size = 0
+        if dated and len(terms) == 1 and not tests.text:
+            lead = terms[0]  # its rows lie in the wanted order, however many
+        else:
+            size, lead = min(((self._size(term), term) for term in terms), key=lambda pair: pair[0])
+            if size > FEW:
+                return None
+            probes = [term.key for term in terms if term is not lead]
+        where, args = "d.key = ?", [lead.key]
+        if bound:
+            where, args = f"{where} AND {THEN}", [*args, snapshot, snapshot]
+        else:
+            where = f"{where} AND {NOW}"
+        where += PROBE * len(probes) + tests.text
+        args += [*probes, *tests.args]
+        if after is not None:
+            if not dated:
+                where, args = f"{where} AND d.rid < ?", [*args, after.rid]
+            elif after.values[0] is None:
+                where, args = f"{where} AND d.sort = ? AND d.rid < ?", [*args, NO_DATE, after.rid]
+            else:
+                where, args = f"{where} AND (d.sort, d.rid) < (?, ?)", [*args, after.values[0], after.rid]
+        rows = self._rows(where, args, query.limit + 1, size, dated=dated)
+        return self._paged(query, after, snapshot, rows, terms, exact=not (bound or tests.text or len(terms) > 1), dated=dated)
+
+    def _rows(self, where: str, args: list[Any], limit: int, size: int, *, dated: bool) -> list[Any]:
+        if dated:
+            return self._db.execute(f"{SELECT} {where} ORDER BY d.sort DESC, d.rid DESC LIMIT ?", (*args, limit)).fetchall()
+        if size < limit:
+            rows = self._db.execute(f"{SELECT} {where}", args).fetchall()
+        else:
+            inner = f"SELECT d.rid, d.sort FROM posting d WHERE {where} ORDER BY d.rid DESC LIMIT ?"
+            rows = self._db.execute(f"SELECT {COLUMNS} FROM ({inner}) d CROSS JOIN version v ON v.rid = d.rid", (*args, limit)).fetchall()
+        rows.sort(reverse=True)  # by rid, which is in each row once
+        return rows
+
+    def _paged(
+        self, query: Query, after: Position | None, snapshot: int, rows: list[Any], terms: list[Term], *, exact: bool, dated: bool
+    ) -> Page | None:
+        more = len(rows) > query.limit
+        if after is not None:
+            total = after.total
+        else:
+            total = len(rows) if not more else terms[0].n if exact and terms[0].n != UNCOUNTED else None
+        if total is None and query.total == "accurate":
+            return None
+        if more:
+            rows.pop()
+        names, unpack = self._names, self._codec.unpack
+        items = [
+            Stored(rid, names[type], id, version, updated, METHODS[method], unpack(body))
+            for rid, type, id, version, updated, method, body, _ in rows
+        ]
+        following = None
+        if more:
+            last = rows[-1]
+            values = ((None if last[7] == NO_DATE else last[7]),) if dated else ()
+            following = Position(snapshot, last[0], values, total)
+        return Page(items, following, total)
