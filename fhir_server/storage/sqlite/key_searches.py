@@ -15,14 +15,18 @@ from fhir_server.search.query import And, KeyMatch, Query
 from fhir_server.storage.body import BodyCodec
 from fhir_server.storage.port import Page, Position, Stored
 from fhir_server.storage.sqlite.algebra import range_alternatives
-from fhir_server.storage.sqlite.entries import NO_DATE, SPAN_SHIFT
+from fhir_server.storage.sqlite.entries import NO_DATE, SPAN_SHIFT, span_limit
 from fhir_server.storage.sqlite.keys import UNCOUNTED, Keys, Term
-from fhir_server.storage.sqlite.node_ranges import Alternatives, condition
+from fhir_server.storage.sqlite.node_ranges import Alternatives, condition, low_bounds
 from fhir_server.storage.sqlite.nodes import Sql
 from fhir_server.storage.sqlite.schema import METHODS
 from fhir_server.storage.sqlite.selects import FEW, Knowledge
 
 COLUMNS = "v.rid, v.type, v.id, v.version, v.updated, v.method, v.body, d.sort"
+WITHIN = " AND d.sort BETWEEN ? AND ?"
+Bounds = tuple[int, int]
+LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
+NO_BOUNDS: Bounds = (LOWEST, HIGHEST)
 SELECT = f"SELECT {COLUMNS} FROM posting d CROSS JOIN version v ON v.rid = d.rid WHERE"
 NOW = "NOT EXISTS (SELECT 1 FROM superseded x WHERE x.rid = d.rid)"
 THEN = "d.rid <= ? AND NOT EXISTS (SELECT 1 FROM superseded x WHERE x.rid = d.rid AND x.until <= ?)"
@@ -58,17 +62,16 @@ class KeySearches:
         found = self._terms(query, type, clinical)
         if found is None:
             return None
-        terms, tests = found
+        terms, dates = found
         if not terms:
             return Page([], None, 0 if after is None else after.total)
-        return self._found(query, after, snapshot, terms, tests, bound=bound, dated=dated)
+        return self._found(query, after, snapshot, terms, dates, bound=bound, dated=dated)
 
-    def _terms(self, query: Query, type: str, clinical: int | None) -> tuple[list[Term], Sql] | None:
+    def _terms(self, query: Query, type: str, clinical: int | None) -> tuple[list[Term], list[Alternatives]] | None:
         """The terms of the keys (none when one of them has no resource), and the tests of the date; None for other criteria."""
         where = query.where
         wanted: list[KeyMatch] = []
-        text = ""
-        args: tuple[Any, ...] = ()
+        dates: list[Alternatives] = []
         for part in where.parts if where.__class__ is And else (where,):  # type: ignore[attr-defined]
             if part.__class__ is KeyMatch:
                 if part.value is None or part.space is None:
@@ -78,18 +81,16 @@ class KeySearches:
             alternatives = range_alternatives(part) if clinical is not None else None
             if alternatives is None or alternatives[0].parameter != clinical:
                 return None
-            test = _date_test(alternatives)
-            text += test.text
-            args += test.args
+            dates.append(alternatives)
         if not wanted:
             return None
         terms: list[Term] = []
         for parameter, space, value in self._joined(wanted, type):
             term = self._keys.find(self._db, parameter, space, value)
             if term is None:
-                return [], Sql("")
+                return [], dates
             terms.append(term)
-        return terms, Sql(text, args)
+        return terms, dates
 
     def _joined(self, wanted: list[KeyMatch], type: str) -> list[tuple[int, str, str]]:
         """The forms of the keys; patient and code of one type together are one."""
@@ -103,32 +104,58 @@ class KeySearches:
                 return [(known.both, patient[2], f"{code[1]}|{code[2]}"), *rest]
         return forms
 
-    def _size(self, term: Term) -> int:
-        if term.n != UNCOUNTED:
+    def _size(self, term: Term, within: Bounds = NO_BOUNDS) -> int:
+        """Rows that lead, at most FEW + 1 where they must be counted."""
+        if term.n != UNCOUNTED and within == NO_BOUNDS:
             return term.n
-        sample = f"SELECT count(*) FROM (SELECT 1 FROM posting WHERE key = ? LIMIT {FEW + 1})"
-        count: int = self._db.execute(sample, (term.key,)).fetchone()[0]
+        sample = f"SELECT count(*) FROM (SELECT 1 FROM posting d WHERE d.key = ?{WITHIN} LIMIT {FEW + 1})"
+        count: int = self._db.execute(sample, (term.key, *within)).fetchone()[0]
         return count
 
+    def _within(self, dates: list[Alternatives]) -> Bounds | None:
+        """Between which sort values the rows of these dates lie; None where some resources have long or several dates."""
+        first = dates[0][0].parameter << SPAN_SHIFT
+        classes = [row[0] & 7 for row in self._db.execute("SELECT key FROM term WHERE key BETWEEN ? AND ?", (first, first | 7)).fetchall()]
+        limit = span_limit(max(classes, default=0), 0)
+        if limit is None:
+            return None
+        pairs = [low_bounds(alternatives, limit) for alternatives in dates]
+        lows = [int(low) for low, _ in pairs if low is not None]
+        highs = [int(high) for _, high in pairs if high is not None]
+        return max(lows, default=LOWEST), min(highs, default=HIGHEST)
+
     def _found(
-        self, query: Query, after: Position | None, snapshot: int, terms: list[Term], tests: Sql, *, bound: bool, dated: bool
+        self, query: Query, after: Position | None, snapshot: int, terms: list[Term], dates: list[Alternatives], *, bound: bool, dated: bool
     ) -> Page | None:
-        probes: list[int] = []
+        within = NO_BOUNDS
         size = 0
-        if dated and len(terms) == 1 and not tests.text:
-            lead = terms[0]  # its rows lie in the wanted order, however many
-        else:
+        lead = terms[0]
+        # The rows of one key lie in the order of the date, however many they are.
+        if not dated or len(terms) > 1 or dates:
             size, lead = min(((self._size(term), term) for term in terms), key=lambda pair: pair[0])
             if size > FEW:
-                return None
-            probes = [term.key for term in terms if term is not lead]
+                bounds = self._within(dates) if dates else None
+                if bounds is None:
+                    return None
+                within = bounds
+                size = self._size(lead, within)
+                if size > FEW and not (dated and len(terms) == 1):
+                    return None
         where, args = "d.key = ?", [lead.key]
+        if within != NO_BOUNDS:
+            where, args = where + WITHIN, [*args, *within]
         if bound:
             where, args = f"{where} AND {THEN}", [*args, snapshot, snapshot]
         else:
             where = f"{where} AND {NOW}"
-        where += PROBE * len(probes) + tests.text
-        args += [*probes, *tests.args]
+        for term in terms:
+            if term is not lead:
+                where += PROBE
+                args.append(term.key)
+        for alternatives in dates:
+            test = _date_test(alternatives)
+            where += test.text
+            args += test.args
         if after is not None:
             if not dated:
                 where, args = f"{where} AND d.rid < ?", [*args, after.rid]
@@ -137,7 +164,7 @@ class KeySearches:
             else:
                 where, args = f"{where} AND (d.sort, d.rid) < (?, ?)", [*args, after.values[0], after.rid]
         rows = self._rows(where, args, query.limit + 1, size, dated=dated)
-        return self._paged(query, after, snapshot, rows, terms, exact=not (bound or tests.text or len(terms) > 1), dated=dated)
+        return self._paged(query, after, snapshot, rows, terms, exact=not (bound or dates or len(terms) > 1), dated=dated)
 
     def _rows(self, where: str, args: list[Any], limit: int, size: int, *, dated: bool) -> list[Any]:
         if dated:
