@@ -105,19 +105,25 @@ def disk_bytes(data: Path) -> int:
     return sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
 
 
-def read_lines(data: Path, known: g.Known, requests: int, seconds: float) -> tuple[dict[str, float], list[Line]]:
-    """Start, idle and used memory; all workloads that change nothing."""
+def told(line: Line) -> Line:
+    """The line, after a word on the way of a long run."""
+    print(f"{line.name}: {line.requests} requests, p50 {line.p50:.2f} ms", file=sys.stderr, flush=True)
+    return line
+
+
+def read_lines(data: Path, known: g.Known, requests: int, seconds: float, cold: bool) -> tuple[dict[str, float], list[Line]]:
+    """Start, idle and used memory; all workloads that change nothing, and first answers when wanted."""
     began = time.perf_counter()
     with server(data) as (base, pid):
         facts = {"seconds until ready": time.perf_counter() - began, "MiB idle": memory_mib(pid)}
         asked = growth_reads.workloads(known)
         lines = []
         for workload in [*asked, *growth_reads.sorted_searches(base, known)]:
-            lines.append(measure(base, pid, workload, requests, seconds))
+            lines.append(told(measure(base, pid, workload, requests, seconds)))
         facts["MiB after all reads"] = memory_mib(pid)
     by_name = {line.name: line for line in lines}
     for workload in asked:
-        if workload.cold:
+        if cold and workload.cold:
             first_answer(data, workload, by_name[workload.name])
     return facts, lines
 
@@ -132,20 +138,20 @@ def write_lines(data: Path, copy: Path, known: g.Known, requests: int, seconds: 
             lines = []
             for workload in written.workloads():
                 number = min(requests, TRANSACTIONS) if "transaction" in workload.name else requests
-                lines.append(measure(base, pid, workload, number, seconds))
+                lines.append(told(measure(base, pid, workload, number, seconds)))
             lines[-1].wrong.extend(written.faults(base))
             return memory_mib(pid), lines
     finally:
         shutil.rmtree(copy, ignore_errors=True)
 
 
-def one_size(folder: Path, size: int, requests: int, seconds: float) -> Measured:
+def one_size(folder: Path, size: int, requests: int, seconds: float, *, cold: bool = True) -> Measured:
     """Fill, start, measure."""
     patients, data = size // g.PER_PATIENT, folder / "data"
     rate = fill(folder, patients)
     resources, known = patients * g.PER_PATIENT, g.Known(patients)
     facts = {"bytes per resource": disk_bytes(data) / resources, "loaded resources per second": rate}
-    found, lines = read_lines(data, known, requests, seconds)
+    found, lines = read_lines(data, known, requests, seconds, cold)
     memory, more = write_lines(data, folder / "copy", known, requests, seconds)
     facts |= {**found, "MiB after all writes": memory, "load average at the end": os.getloadavg()[0]}
     return Measured(resources, facts, lines + more)
@@ -173,7 +179,7 @@ def run(folder: Path, sizes: Sequence[int], requests: int, seconds: float, out: 
     for size in sizes:
         measured.append(one_size(folder, size, requests, seconds))
         drawing = None if out is None else out.with_suffix(".svg")
-        text = page(measured, setting(folder), drawing and drawing.name)
+        text = page(measured, setting(folder), drawing.name if drawing else None)
         if out and drawing:
             drawing.write_text(chart(measured), encoding="utf-8")
             out.write_text(text, encoding="utf-8")

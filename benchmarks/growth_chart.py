@@ -145,9 +145,8 @@ def _labels(panel: Panel, series: list[Series], right: int, top: int, bottom: in
         places[at] = min(places[at], limit)
     parts = []
     for one, place in zip(ordered, places, strict=True):
-        parts.append(
-            f'<path d="M{right + 6},{panel.up(one.end):.1f}L{right + 20},{place:.1f}" stroke="{one.colour}" stroke-width="0.7" fill="none"/>'
-        )
+        leader = f"M{right + 6},{panel.up(one.end):.1f}L{right + 20},{place:.1f}"
+        parts.append(f'<path d="{leader}" stroke="{one.colour}" stroke-width="0.7" fill="none"/>')
         parts.append(_mark(right + 27, place, one, solid=True))
         parts.append(f'<text x="{right + 37}" y="{place + 4:.1f}">{escape(one.name)}: {number(one.points[-1][1])} ms</text>')
     return parts

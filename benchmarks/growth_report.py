@@ -140,13 +140,13 @@ def goals(measured: list[Measured]) -> str:
 def method(measured: list[Measured]) -> str:
     """How to read the figures, and how those on paper were made."""
     return f"""
-One request at a time over one kept connection; a time is from the first byte sent to the last byte received, without preparing the request or
-parsing and checking the answer. Every answer was checked against the generator. A p99 is of 2,000 requests or more (– where fewer were made,
-because they took long). CPU is of all processes of the server, by their own clocks. Writes went to a copy of the store.
+One request at a time over one kept connection; a time is from the first byte sent to the last byte received, without preparing the
+request or parsing and checking the answer. Every answer was checked against the generator. A p99 is of 2,000 requests or more (– where
+fewer were made, because they took long). CPU is of all processes of the server, by their own clocks. Writes went to a copy of the store.
 
-10 M on paper: a time is the last one measured times (10 M / its size)^e, e fitted over all sizes (least squares of the logarithms; 0 where a
-time shrank); bytes are those of the last store plus those that each further resource added between the last two sizes. {len(measured)} size(s)
-were measured{"" if len(measured) > 1 else ": nothing to calculate from"}.
+10 M on paper: a time is the last one measured times (10 M / its size)^e, e fitted over all sizes (least squares of the logarithms; 0
+where a time shrank); bytes are those of the last store plus those that each further resource added between the last two sizes.
+{len(measured)} size(s) were measured{"" if len(measured) > 1 else ": nothing to calculate from"}.
 """
 
 
