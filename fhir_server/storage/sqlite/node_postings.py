@@ -5,6 +5,7 @@ Decision: docs/decisions/0040-postings-and-collisions.md
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -153,3 +154,41 @@ class Texts(Node):
 
     def describe(self) -> str:
         return f"text of parameter {self.parameter} ({self.mode}), about {self.n}"
+
+
+class Beginnings(Node):
+    """Resources with a string value that begins in one of several ways: a name, its pinyin, its initials."""
+
+    def __init__(self, planner: Selects, wanted: Sequence[tuple[int, str]]) -> None:
+        """`wanted`: (parameter, folded text), none of them empty."""
+        self._planner = planner
+        self._wanted = [(parameter, folded, folded + TOP) for parameter, folded in wanted]
+
+    @cached_property
+    def n(self) -> int:  # type: ignore[override]
+        """A count of a sample of each."""
+        one = f"(SELECT count(*) FROM (SELECT 1 FROM text WHERE {_BEGINS} LIMIT {SAMPLE}))"
+        counts = self._planner.db.execute(f"SELECT {', '.join([one] * len(self._wanted))}", self._args()).fetchone()
+        total = self._planner.type_term.n
+        return sum(count if count < SAMPLE else max(SAMPLE, total // 10) for count in counts)
+
+    @property
+    def cost(self) -> int:  # type: ignore[override]
+        return self.n
+
+    def _args(self) -> tuple[int | str, ...]:
+        return tuple(arg for wanted in self._wanted for arg in wanted)
+
+    def lead(self, planner: Selects) -> Lead | None:
+        selects = " UNION ".join([f"SELECT rid FROM text WHERE {_BEGINS}"] * len(self._wanted))
+        return Lead(Sql(f"({selects}) d", self._args()))
+
+    def probe(self, planner: Selects, row: Row) -> Sql:
+        tests = " OR ".join(["q.parameter = ? AND q.folded >= ? AND q.folded < ?"] * len(self._wanted))
+        return Sql(f"EXISTS (SELECT 1 FROM text q WHERE q.rid = {row.rid} AND ({tests}))", self._args())
+
+    def describe(self) -> str:
+        return f"beginnings of {len(self._wanted)} texts, about {self.n}"
+
+
+_BEGINS = "parameter = ? AND folded >= ? AND folded < ?"

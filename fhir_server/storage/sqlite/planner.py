@@ -36,7 +36,7 @@ from fhir_server.storage.sqlite.algebra import flattened, key_values, range_alte
 from fhir_server.storage.sqlite.entries import SEPARATOR, SPAN_SHIFT
 from fhir_server.storage.sqlite.joins import REFS_COST, Chained, Referred
 from fhir_server.storage.sqlite.keys import UNCOUNTED, Term, parameter_bounds
-from fhir_server.storage.sqlite.node_postings import TOP, PostingRange, Postings, Texts
+from fhir_server.storage.sqlite.node_postings import TOP, Beginnings, PostingRange, Postings, Texts
 from fhir_server.storage.sqlite.node_ranges import Alternatives, AnyRange, Nearby, RangeKey, Ranges
 from fhir_server.storage.sqlite.node_words import Wordings
 from fhir_server.storage.sqlite.nodes import SAMPLE, All, Any_, Everybody, Nobody, Node, Rids, Sql, WithIds, Without
@@ -308,6 +308,9 @@ class Planner(Selects):
         whole = range_alternatives(Or(tuple(flat)))
         if whole:
             return self._ranges([whole])[0]
+        beginnings = [part for part in flat if isinstance(part, TextMatch) and part.mode == "prefix" and part.text and storable(part.text)]
+        if len(beginnings) == len(flat) > 1:
+            return Beginnings(self, [(part.parameter, part.text) for part in beginnings])
         matches = [part for part in flat if isinstance(part, KeyMatch) and part.value is not None]
         nodes = [self._bound(part) for part in flat if not (isinstance(part, KeyMatch) and part.value is not None)]
         if matches:

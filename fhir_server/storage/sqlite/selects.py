@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fhir_server.search.query import Criterion, KeyMatch
 from fhir_server.storage.sqlite.entries import CLASSES, SEPARATOR, SEVERAL, SPAN_SHIFT
 from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, Keys, Term
-from fhir_server.storage.sqlite.node_postings import Postings, Texts
+from fhir_server.storage.sqlite.node_postings import Beginnings, Postings, Texts
 from fhir_server.storage.sqlite.node_ranges import RangeKey, Ranges
 from fhir_server.storage.sqlite.nodes import SAMPLE, All, Everybody, Lead, Nobody, Node, Rids, Row, Sql, WithIds, Without, joined
 
@@ -239,5 +239,5 @@ class Selects:
 
 def _probe_order(node: Node) -> int:
     """Cheap tests first."""
-    kinds: tuple[type[Node], ...] = (Rids, Postings, Ranges, Texts, WithIds)
+    kinds: tuple[type[Node], ...] = (Rids, Postings, Ranges, Texts, Beginnings, WithIds)
     return next((at for at, kind in enumerate(kinds) if isinstance(node, kind)), len(kinds))
