@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fhir_server.search.near import distance
 from fhir_server.storage.sqlite.entries import unpack_references
 from fhir_server.storage.sqlite.keys import Keys, parameter_of
-from fhir_server.storage.sqlite.nodes import Lead, Node, Row, Sql, joined
+from fhir_server.storage.sqlite.nodes import EVERY, Lead, Node, Row, Sql, joined
 from fhir_server.storage.sqlite.schema import DELETED
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def register_functions(db: sqlite3.Connection, keys: Keys) -> None:
     def refs_of(blob: bytes | None, parameter: int) -> str:
         return json.dumps([key for key in unpack_references(blob) if parameter_of(key) == parameter])
 
-    db.create_function("term_key", 3, keys.base, deterministic=True)
+    # A condition names it twice for each row, once for each end of a range of keys.
+    db.create_function("term_key", 3, lru_cache(maxsize=64)(keys.base), deterministic=True)
     db.create_function("refs_of", 2, refs_of, deterministic=True)
     db.create_function("distance", 4, distance, deterministic=True)
 
@@ -51,6 +53,8 @@ def term_join(planner: Selects, parameter: int, space: str, value: str, prefix: 
 
 def target_rid(planner: Selects) -> Sql:
     """The version of resource `r` that the snapshot sees, deleted or not."""
+    if planner.snapshot >= EVERY:
+        return Sql("r.rid")
     return Sql(
         "CASE WHEN r.rid <= ? THEN r.rid ELSE (SELECT o.rid FROM old o WHERE o.type = r.type AND o.id = r.id AND o.rid <= ? "
         "ORDER BY o.version DESC LIMIT 1) END",

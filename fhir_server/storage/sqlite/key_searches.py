@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from fhir_server.search.query import And, KeyMatch, Query
+from fhir_server.search.query import And, Chain, KeyMatch, Query
 from fhir_server.storage.body import BodyCodec
 from fhir_server.storage.port import Page, Position, Stored
 from fhir_server.storage.sqlite.algebra import range_alternatives
@@ -28,6 +28,7 @@ Bounds = tuple[int, int]
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
 NO_BOUNDS: Bounds = (LOWEST, HIGHEST)
 SELECT = f"SELECT {COLUMNS} FROM posting d CROSS JOIN version v ON v.rid = d.rid WHERE"
+IDS = "SELECT v.id FROM posting d CROSS JOIN version v ON v.rid = d.rid WHERE d.key = ? AND"
 NOW = "NOT EXISTS (SELECT 1 FROM superseded x WHERE x.rid = d.rid)"
 THEN = "d.rid <= ? AND NOT EXISTS (SELECT 1 FROM superseded x WHERE x.rid = d.rid AND x.until <= ?)"
 PROBE = " AND EXISTS (SELECT 1 FROM posting q WHERE q.key = ? AND q.sort = d.sort AND q.rid = d.rid)"
@@ -59,7 +60,7 @@ class KeySearches:
             dated = len(query.sort) == 1 and key.descending and key.kind == "range" and key.parameter == clinical
             if not dated:
                 return None
-        found = self._terms(query, type, clinical)
+        found = self._terms(query, type, clinical, snapshot if bound else None)
         if found is None:
             return None
         terms, dates = found
@@ -67,7 +68,7 @@ class KeySearches:
             return Page([], None, 0 if after is None else after.total)
         return self._found(query, after, snapshot, terms, dates, bound=bound, dated=dated)
 
-    def _terms(self, query: Query, type: str, clinical: int | None) -> tuple[list[Term], list[Alternatives]] | None:
+    def _terms(self, query: Query, type: str, clinical: int | None, past: int | None) -> tuple[list[Term], list[Alternatives]] | None:
         """The terms of the keys (none when one of them has no resource), and the tests of the date; None for other criteria."""
         where = query.where
         wanted: list[KeyMatch] = []
@@ -77,6 +78,14 @@ class KeySearches:
                 if part.value is None or part.space is None:
                     return None
                 wanted.append(part)
+                continue
+            if part.__class__ is Chain:
+                led = self._led(part, past)
+                if led is None:
+                    return None
+                wanted += led
+                if not led:
+                    return [], dates
                 continue
             alternatives = range_alternatives(part) if clinical is not None else None
             if alternatives is None or alternatives[0].parameter != clinical:
@@ -91,6 +100,21 @@ class KeySearches:
                 return [], dates
             terms.append(term)
         return terms, dates
+
+    def _led(self, chain: Chain, past: int | None) -> list[KeyMatch] | None:
+        """The key of the one resource to which a chain by a key leads (an identifier mostly); [] when there is none, None when several."""
+        found: list[KeyMatch] = []
+        for target, inner in chain.targets:
+            if inner.__class__ is not KeyMatch or inner.value is None or inner.space is None:
+                return None
+            term = self._keys.find(self._db, inner.parameter, inner.space, inner.value)
+            if term is not None:
+                text, args = (f"{THEN} LIMIT 2", (past, past)) if past is not None else (f"{NOW} LIMIT 2", ())
+                rows = self._db.execute(f"{IDS} {text}", (term.key, *args)).fetchall()
+                found += [KeyMatch(chain.parameter, target, id) for (id,) in rows]
+                if len(found) > 1:
+                    return None
+        return found
 
     def _joined(self, wanted: list[KeyMatch], type: str) -> list[tuple[int, str, str]]:
         """The forms of the keys; patient and code of one type together are one."""

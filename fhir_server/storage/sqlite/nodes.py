@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MANY = 32
 """From this number of keys on, a set is made once instead of probing each key per row."""
+EVERY = 1 << 62
+"""Snapshot that sees all committed versions."""
 SAMPLE = 400
 """Rows that an estimate may touch."""
 

@@ -39,8 +39,8 @@ from fhir_server.storage.sqlite.keys import UNCOUNTED, Term, parameter_bounds
 from fhir_server.storage.sqlite.node_postings import TOP, Beginnings, PostingRange, Postings, Texts
 from fhir_server.storage.sqlite.node_ranges import Alternatives, AnyRange, Nearby, RangeKey, Ranges
 from fhir_server.storage.sqlite.node_words import Wordings
-from fhir_server.storage.sqlite.nodes import SAMPLE, All, Any_, Everybody, Nobody, Node, Rids, Sql, WithIds, Without
-from fhir_server.storage.sqlite.selects import EVERY, PatientCode, Selects
+from fhir_server.storage.sqlite.nodes import EVERY, SAMPLE, All, Any_, Everybody, Nobody, Node, Rids, Sql, WithIds, Without
+from fhir_server.storage.sqlite.selects import PatientCode, Selects
 from fhir_server.storage.sqlite.versions import first_rid, last_version
 
 SMALL_CHAIN = 64

@@ -17,9 +17,9 @@ from fhir_server.storage.sqlite.entries import NO_DATE
 from fhir_server.storage.sqlite.keys import Keys
 from fhir_server.storage.sqlite.node_postings import Postings
 from fhir_server.storage.sqlite.node_ranges import Ranges
-from fhir_server.storage.sqlite.nodes import All, Everybody, Lead, Nobody, Node, Sql
+from fhir_server.storage.sqlite.nodes import EVERY, All, Everybody, Lead, Nobody, Node, Sql
 from fhir_server.storage.sqlite.planner import Planner
-from fhir_server.storage.sqlite.selects import EVERY, Knowledge, Statement
+from fhir_server.storage.sqlite.selects import Knowledge, Statement
 from fhir_server.storage.sqlite.sorting import Placed, behind, key_values, sort_value
 from fhir_server.storage.sqlite.versions import last_version
 
@@ -74,7 +74,9 @@ class Search:
         self.snapshot = snapshot
         self._several = len(query.types) > 1
         shared = Statement() if self._several else None
-        planners = [Planner(db, keys, knowledge, type, snapshot, shared) for type in query.types if type in knowledge.types]
+        # Within a read transaction the present state is the snapshot.
+        seen = snapshot if bound else EVERY
+        planners = [Planner(db, keys, knowledge, type, seen, shared) for type in query.types if type in knowledge.types]
         if self._several and not bound:
             planners = [planner for planner in planners if planner.type_term.n]
         self.plans = [self._plan(planner) for planner in planners]

@@ -16,10 +16,8 @@ from fhir_server.storage.sqlite.entries import CLASSES, SEPARATOR, SEVERAL, SPAN
 from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, Keys, Term
 from fhir_server.storage.sqlite.node_postings import Beginnings, Postings, Texts
 from fhir_server.storage.sqlite.node_ranges import RangeKey, Ranges
-from fhir_server.storage.sqlite.nodes import SAMPLE, All, Everybody, Lead, Nobody, Node, Rids, Row, Sql, WithIds, Without, joined
+from fhir_server.storage.sqlite.nodes import EVERY, SAMPLE, All, Everybody, Lead, Nobody, Node, Rids, Row, Sql, WithIds, Without, joined
 
-EVERY = 1 << 62
-"""Snapshot that sees all committed versions."""
 FEW = 100
 """Postings up to which a key leads without a look at the size of anything else."""
 
