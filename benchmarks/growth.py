@@ -192,7 +192,9 @@ def main() -> int:
     parser.add_argument("--sizes", type=lambda text: sorted(int(part) for part in text.split(",")), default=[100_000, 1_000_000])
     parser.add_argument("--folder", type=Path, help="kept and grown by later runs; a passing one by default")
     parser.add_argument("--requests", type=int, default=2000, help="per workload; transactions at most 300")
-    parser.add_argument("--seconds", type=float, default=60.0, help="after which a slow workload ends, but not before 300 requests")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="after which a slow workload ends: with 300 requests, or 20 after three times as long"
+    )
     parser.add_argument("--out", type=Path, help="write the tables to this Markdown file, and the chart beside it")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as passing:

@@ -19,9 +19,9 @@ from benchmarks.process import tree
 
 FOR_P99 = 2000
 """Requests below which a p99 would rest on fewer than twenty of them and is not shown."""
-LEAST = 300
-BATCH = 50
-SHOWN_FAULTS = 20
+ENOUGH, LEAST = 300, 20
+"""A workload that takes longer than its time ends after ENOUGH requests, or, when it takes three times as long, after LEAST."""
+BATCH = 10
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.I).search
 
 
@@ -150,16 +150,23 @@ def percentile(ascending: list[float], share: float) -> float:
     return ascending[max(0, math.ceil(share * len(ascending)) - 1)]
 
 
+def _is_done(made: int, took: float, requests: int, seconds: float) -> bool:
+    if made >= requests:
+        return True
+    return (took > seconds and made >= ENOUGH) or (took > 3 * seconds and made >= LEAST)
+
+
 def measure(base: str, pid: int, workload: Workload, requests: int, seconds: float) -> Line:
-    """So many requests one after the other, after a batch of warming up; fewer, but 300, when they take longer than `seconds`.
+    """So many requests one after the other, after a batch of warming up; fewer when they take longer than `seconds`.
 
     Requests are prepared before, and answers parsed and checked after each batch: neither is in the times or in the server's CPU.
     """
-    draw, took, used, wrong = random.Random(17), [0.0] * 0, 0.0, [""] * 0
-    pids = tree(pid)
+    draw, pids = random.Random(17), tree(pid)
+    took: list[float] = []
+    wrong: list[str] = []
+    used, passed, warming = 0.0, 0.0, True
     with Client(base) as client:
-        warming = True
-        while warming or len(took) < min(requests, LEAST) or (len(took) < requests and sum(took) < seconds):
+        while warming or not _is_done(len(took), passed, requests, seconds):
             asks = [workload.make(draw) for _ in range(min(BATCH, requests if warming else requests - len(took)))]
             prepared = [client.prepared(ask) for ask in asks]
             cpu = cpu_seconds(pids)
@@ -169,7 +176,8 @@ def measure(base: str, pid: int, workload: Workload, requests: int, seconds: flo
                 wrong.extend(faults(ask, answer(raw)))
             if not warming:
                 used += cpu
-                took.extend(seconds for seconds, _ in answers)
+                took.extend(time for time, _ in answers)
+                passed += sum(time for time, _ in answers)
             warming = False
     took.sort()
     p99 = 1000 * percentile(took, 0.99) if len(took) >= FOR_P99 else None
