@@ -23,6 +23,8 @@ from fhir_server.search.words import named_values, words
 MAX_CHOICES = 2000
 """Most values that one parameter may offer with commas."""
 MAX_CHAIN = 24
+MAX_WAYS = 2000
+"""Most combinations of types through which the chains of a search may lead: each unnamed type multiplies them."""
 _FULL_TEXT = {"_text": "narrative", "_content": "content"}
 _ON_ALL = ("_id", "_lastUpdated", "_has", "_list", "_filter", *_FULL_TEXT)
 _MODIFIERS = {
@@ -43,6 +45,7 @@ class Filters:
         self._registry = registry
         self._scope = scope
         self._sets = Sets(registry, scope)
+        self._ways = 0
 
     def filter(self, type: str, name: str, value: str, depth: int = 0) -> Criterion:
         """One parameter of one type as a criterion: AND is repetition, OR is comma."""
@@ -234,7 +237,12 @@ class Filters:
             raise unknown("search parameter", inner_name, f"{', '.join(allowed[:5])} in '{name}'", codes)
         choices: list[Criterion] = []
         for source in parameter.sources:
-            targets = _possible([one for one in known if source.target in (None, one)], inner)
+            ways = [one for one in known if source.target in (None, one)]
+            self._ways += len(ways)
+            if self._ways > MAX_WAYS:
+                rule = f"leads through more than {MAX_WAYS} combinations of types; name the types that are meant, such as {base}:{known[0]}"
+                raise FhirError.of(400, "too-costly", f"{name}: {rule}", zh=f"{name}：可能的类型组合超过 {MAX_WAYS} 种，请写明类型")
+            targets = _possible(ways, inner)
             if targets:
                 choices.append(Chain(source.number, targets))
         if not choices:
@@ -284,7 +292,7 @@ def _possible(types: list[str], inner: Callable[[str], Criterion]) -> tuple[tupl
         try:
             found.append((type, inner(type)))
         except FhirError as refused:
-            if refused.status != 400:
+            if refused.status != 400 or refused.issues[0].code == "too-costly":
                 raise
             fault = fault or refused
     if fault is not None and not found:
