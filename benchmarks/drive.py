@@ -56,7 +56,9 @@ class Result:
         return self.operations / self.seconds if self.seconds else 0.0
 
 
-async def drive(name: str, base: str, operation: Operation, *, clients: int, seconds: float, pid: int | None, warm: float = 0.5) -> Result:
+async def drive(
+    name: str, base: str, operation: Operation, *, clients: int, seconds: float, pid: int | tuple[int, ...] | None, warm: float = 0.5
+) -> Result:
     """Run `operation` on `clients` connections; latencies are of whole operations."""
     workers = [Worker(Connection(base), number, random.Random(number * 7919 + 1)) for number in range(clients)]
     wrong: list[str] = []
@@ -79,12 +81,13 @@ async def drive(name: str, base: str, operation: Operation, *, clients: int, sec
         await asyncio.gather(*(loop(worker, until, latencies) for worker in workers))
         return latencies
 
+    pids = () if pid is None else pid if isinstance(pid, tuple) else (pid,)
     await phase(warm)
     wrong.clear()
-    cpu, began = (cpu_seconds(pid) if pid else 0.0), time.perf_counter()
+    cpu, began = cpu_seconds(*pids), time.perf_counter()
     latencies = sorted(await phase(seconds))
     took = time.perf_counter() - began
-    used = (cpu_seconds(pid) - cpu) if pid else 0.0
+    used = cpu_seconds(*pids) - cpu
     for worker in workers:
         worker.connection.close()
 
@@ -92,6 +95,4 @@ async def drive(name: str, base: str, operation: Operation, *, clients: int, sec
         return round(latencies[min(len(latencies) - 1, int(share * len(latencies)))] * 1000, 2) if latencies else 0.0
 
     count = max(1, len(latencies))
-    return Result(
-        name, clients, len(latencies), took, wrong, at(0.5), at(0.95), at(0.99), used * 1000 / count, memory_mib(pid) if pid else 0.0
-    )
+    return Result(name, clients, len(latencies), took, wrong, at(0.5), at(0.95), at(0.99), used * 1000 / count, memory_mib(*pids))

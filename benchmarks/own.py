@@ -1,4 +1,4 @@
-"""The repository's own workloads: W1–W5 and W11, with the same checks as the load tool's."""
+"""The repository's own workloads: W1–W5, W7 and W11, with the same checks as the load tool's."""
 
 from __future__ import annotations
 
@@ -79,16 +79,22 @@ async def import_bundles(base: str, pid: int | None) -> list[str] | None:
     return ["W2 import of Synthea Bundles (per resource)", "1", f"{resources / took:.0f}", "", f"{per:.3f}", "", str(wrong)]
 
 
+def searches(population: Population, answers: searching.Answers) -> list[tuple[str, Operation, int]]:
+    """W3, W4, W7 and W11 with their numbers of connections."""
+    plan = [(name, operation, 8) for name, operation in searching.single_parameters(population, answers).items()]
+    plan += [("W4 thirty mixed queries", searching.mixed(population, answers), 8)]
+    plan += [(name, operation, 8) for name, operation in searching.counts(population, answers).items()]
+    plan += [(name, operation, 8) for name, operation in searching.joined(population, answers).items()]
+    plan += [(name, operation, 4) for name, operation in searching.sorted_pages(population).items()]
+    return plan
+
+
 async def run(base: str, pid: int | None, options: argparse.Namespace, progress: Progress) -> list[list[str]]:
     """All own workloads; searches before writes, so that what they count stands still."""
     population = Population(options.patients, options.observations)
     await fill(base, population)
     answers = searching.Answers(population)
-    plan: list[tuple[str, Operation, int]] = []
-    plan += [(name, operation, 8) for name, operation in searching.single_parameters(population, answers).items()]
-    plan += [("W4 thirty mixed queries", searching.mixed(population, answers), 8)]
-    plan += [(name, operation, 8) for name, operation in searching.joined(population, answers).items()]
-    plan += [(name, operation, 4) for name, operation in searching.sorted_pages(population).items()]
+    plan = searches(population, answers)
     plan += [("W1 CRUD mix of nine types (5 requests)", writing.crud(population), clients) for clients in (16, 64)]
     plan += [("W5 transaction of two entries", writing.two_entries(population), clients) for clients in (1, 8, 64)]
     chosen = [entry for entry in plan if not options.only or any(name in entry[0] for name in options.only)]

@@ -26,10 +26,10 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def cpu_seconds(root: int) -> float:
-    """User and system time of the tree, with that of its children that ended and were waited for."""
+def cpu_seconds(*roots: int) -> float:
+    """User and system time of the trees, with that of their children that ended and were waited for."""
     total = 0
-    for pid in tree(root):
+    for pid in [pid for root in roots for pid in tree(root)]:
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -38,10 +38,10 @@ def cpu_seconds(root: int) -> float:
     return total / _TICKS
 
 
-def memory_mib(root: int) -> float:
-    """Proportional set size of the tree in MiB (shared pages count once)."""
+def memory_mib(*roots: int) -> float:
+    """Proportional set size of the trees in MiB (shared pages count once)."""
     total = 0
-    for pid in tree(root):
+    for pid in [pid for root in roots for pid in tree(root)]:
         try:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         except OSError:

@@ -1,4 +1,4 @@
-"""W3 (single parameters), W4 (mixed queries) and W11 (chain, _has, _include, sorted pages), with answers known beforehand."""
+"""W3 (single parameters), W4 (mixed queries), W7 (counts) and W11 (chain, _has, _include, sorted pages), with answers known beforehand."""
 
 from __future__ import annotations
 
@@ -138,6 +138,24 @@ def mixed(population: Population, answers: Answers) -> Operation:
         await operations[worker.count % len(operations)](worker)
 
     return operation
+
+
+def counts(population: Population, answers: Answers) -> dict[str, Operation]:
+    """W7: `_summary=count` by code, alone and with a second criterion."""
+
+    def operation_of(more: str) -> Operation:
+        async def operation(worker: Worker) -> None:
+            code = worker.draw.randrange(len(VITALS))
+            query = f"Observation?code={quote(LOINC)}%7C{VITALS[code][0]}{more}&_summary=count"
+            answer = await worker.connection.request("GET", query)
+            expect(answer.status == 200, f"{query}: {answer.status} {answer.body[:200]!r}")
+            wanted = population.patients * answers.of_code(code)
+            total = answer.json().get("total")
+            expect(total == wanted, f"{query}: total {total}, {wanted} wanted")
+
+        return operation
+
+    return {"W7 count by code": operation_of(""), "W7 count by code and date": operation_of("&date=lt2026-01-01")}
 
 
 def joined(population: Population, answers: Answers) -> dict[str, Operation]:
