@@ -5,7 +5,7 @@ export PORT DATA_DIR
 PY := .venv/bin/python
 JOBS ?= 2
 
-.PHONY: run test test-quick soak lint bench bench-growth conformance docs definitions clean
+.PHONY: run test test-quick soak lint bench bench-peer bench-growth conformance docs definitions clean
 
 run:
 	@scripts/setup run
@@ -33,6 +33,10 @@ lint:
 bench:
 	@scripts/setup dev
 	@$(PY) -m benchmarks $(if $(PEER),--peer $(PEER)) $(BENCH)
+
+bench-peer:
+	@scripts/setup dev
+	@$(PY) -m benchmarks.side_by_side --peer $(PEER) --pid $(PEER_PID) $(BENCH)
 
 bench-growth:
 	@scripts/setup dev

@@ -1,9 +1,6 @@
 """`make bench-peer`: W3, W4, W7 and W11 on this server and on another FHIR server of the same machine, in turn within one run.
 
 python -m benchmarks.side_by_side --peer NAME=URL --pid PID[+PID] [--patients N] [--observations M] [--seconds S] [--rounds R] [--out FILE]
-
-The peer is loaded with the same population by the same transactions. Each round measures both servers, workload by workload, the order
-turning; the figures are the medians of the rounds. A workload that one of them answers wrongly has no ratio.
 """
 
 from __future__ import annotations
@@ -25,6 +22,9 @@ from benchmarks.own import fill, searches
 from benchmarks.population import Population
 from benchmarks.searching import Answers
 
+HOW = """Both servers are loaded with the same population by the same transactions. Each round measures both, workload by workload, the order turning;
+the figures are medians of the rounds. CPU is that of all processes of a server, its database included, for one request. A workload that one of
+them answers wrongly has no ratio."""
 HEAD = ["workload", "CPU ms", "peer's CPU ms", "ratio", "p50/p99 ms", "peer's p50/p99 ms", "requests/s", "peer's", "wrong", "peer's wrong"]
 
 
@@ -94,7 +94,7 @@ def main() -> int:
     title = f"W3, W4, W7, W11 beside {name}: {options.patients} patients, {options.observations} observations each"
     show(title, rows, HEAD)
     if options.out:
-        head = f"# {dt.date.today().isoformat()}: beside {name}, in one run\n\n{machine()}\n\n{(__doc__ or '').split(chr(10) + chr(10))[2]}\n\n"
+        head = f"# {dt.date.today().isoformat()}: beside {name}, in one run\n\n{machine()}\n\n{HOW}\n\n"
         options.out.write_text(head + markdown(title, rows, HEAD), encoding="utf-8")
         print(f"written to {options.out}")
     return 1 if any(row[8] not in ("0", "") for row in rows) else 0
