@@ -22,9 +22,9 @@ from benchmarks.own import fill, searches
 from benchmarks.population import Population
 from benchmarks.searching import Answers
 
-HOW = """Both servers are loaded with the same population by the same transactions. Each round measures both, workload by workload, the order turning;
-the figures are medians of the rounds. CPU is that of all processes of a server, its database included, for one request. A workload that one of
-them answers wrongly has no ratio."""
+HOW = """Both servers are loaded with the same population by the same transactions. Each round measures both, workload by
+workload, the order turning; the figures are medians of the rounds. CPU is that of all processes of a server, its database
+included, for one request. A workload that one of them answers wrongly has no ratio."""
 HEAD = ["workload", "CPU ms", "peer's CPU ms", "ratio", "p50/p99 ms", "peer's p50/p99 ms", "requests/s", "peer's", "wrong", "peer's wrong"]
 
 

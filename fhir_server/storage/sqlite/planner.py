@@ -47,6 +47,8 @@ SMALL_CHAIN = 64
 """Up to so many first-stage hits a chain is replaced by the keys of these resources, so that they can lead or combine."""
 LOOKED_UP = 300
 """Most codes of a set that are looked up one by one."""
+MOST_BEGINNINGS = 60
+"""Most texts that one node looks for."""
 COMPOSITES = 64
 """Most combinations of patients and codes that are looked up as patient-code keys."""
 
@@ -303,14 +305,15 @@ class Planner(Selects):
         return nodes[0] if len(nodes) == 1 else All(self, tuple(nodes))
 
     def _any(self, parts: Iterable[Criterion]) -> Node:
-        flat = [self._shortened(part) for part in flattened(Or, parts) if not self._is_elsewhere(part)]
-        flat = list(flattened(Or, flat))
+        flat = list(flattened(Or, parts))
+        if 1 < len(flat) <= MOST_BEGINNINGS and all(
+            part.__class__ is TextMatch and part.mode == "prefix" and storable(part.text) for part in flat
+        ):  # type: ignore[attr-defined]
+            return Beginnings(self, [(part.parameter, part.text) for part in flat])  # type: ignore[attr-defined]
+        flat = list(flattened(Or, [self._shortened(part) for part in flat if not self._is_elsewhere(part)]))
         whole = range_alternatives(Or(tuple(flat)))
         if whole:
             return self._ranges([whole])[0]
-        beginnings = [part for part in flat if isinstance(part, TextMatch) and part.mode == "prefix" and part.text and storable(part.text)]
-        if len(beginnings) == len(flat) > 1:
-            return Beginnings(self, [(part.parameter, part.text) for part in beginnings])
         matches = [part for part in flat if isinstance(part, KeyMatch) and part.value is not None]
         nodes = [self._bound(part) for part in flat if not (isinstance(part, KeyMatch) and part.value is not None)]
         if matches:
