@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.operations.graphql_asking import ask, refused
 from tests.wire.resources import observation, official_examples, patient
 
 _NEEDED = {("Patient", "example"), ("Patient", "xds"), ("Observation", "example")}
@@ -71,20 +72,6 @@ def person(client) -> str:
     return "Patient/" + client.post("Patient", json=patient(active=True)).json()["id"]
 
 
-def ask(client: Any, place: str, query: str, **more: Any) -> Any:
-    answer = client.post(f"{place}/$graphql" if place else "$graphql", json={"query": query, **more})
-    assert answer.status_code == 200, answer.text
-    return answer.json()["data"]
-
-
-def refused(client: Any, place: str, query: str, status: int = 400, **more: Any) -> str:
-    answer = client.post(f"{place}/$graphql" if place else "$graphql", json={"query": query, **more})
-    assert answer.status_code == status, answer.text
-    fault = answer.json()["errors"][0]
-    assert fault["extensions"]["resource"]["resourceType"] == "OperationOutcome"
-    return fault["message"]
-
-
 def test_get_and_both_forms_of_post(client, person):
     wanted = {"data": {"active": True}}
     assert client.get(f"{person}/$graphql", params={"query": "{active}"}).json() == wanted
@@ -111,13 +98,3 @@ def test_unknown_fields_are_named(client, person):
     message = refused(client, person, "{ name { colour } }")
     assert "HumanName" in message
     assert "colour" in message
-
-
-def test_hostile_queries_are_refused(client, person):
-    assert "itself" in refused(client, person, "{ ...A } fragment A on Patient { ...B } fragment B on Patient { ...A }")
-    refused(client, person, "{ name " * 4000 + "{ id }" + "}" * 4000)
-    refused(client, person, "{ a { b }")
-    doubled = " ".join(f"fragment F{n} on Patient {{ ...F{n + 1} ...F{n + 1} }}" for n in range(25))
-    refused(client, person, "{ ...F0 } " + doubled + " fragment F25 on Patient { id }", 422)
-    assert "Patient/nobody" in refused(client, "", "{ Patient(id: nobody) { id } }", 404)
-    refused(client, "", "mutation { PatientDelete(id: 1) { id } }", 501)
