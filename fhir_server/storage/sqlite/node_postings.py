@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fhir_server.storage.sqlite.entries import SEPARATOR
-from fhir_server.storage.sqlite.nodes import MANY, SAMPLE, Lead, Node, Row, Sql, marks
+from fhir_server.storage.sqlite.nodes import MANY, SAMPLE, Lead, Node, Row, Sql, joined, joined_union, marks
 
 if TYPE_CHECKING:
     from fhir_server.storage.sqlite.selects import Selects
@@ -167,8 +167,9 @@ class Beginnings(Node):
     @cached_property
     def n(self) -> int:  # type: ignore[override]
         """A count of a sample of each."""
-        one = f"(SELECT count(*) FROM (SELECT 1 FROM text WHERE {_BEGINS} LIMIT {SAMPLE}))"
-        counts = self._planner.db.execute(f"SELECT {', '.join([one] * len(self._wanted))}", self._args()).fetchone()
+        one = f"SELECT count(*) FROM (SELECT 1 FROM text WHERE {_BEGINS} LIMIT {SAMPLE})"
+        union = joined_union([Sql(one, wanted) for wanted in self._wanted])
+        counts = [count for (count,) in self._planner.db.execute(union.text, union.args)]
         total = self._planner.type_term.n
         return sum(count if count < SAMPLE else max(SAMPLE, total // 10) for count in counts)
 
@@ -176,16 +177,13 @@ class Beginnings(Node):
     def cost(self) -> int:  # type: ignore[override]
         return self.n
 
-    def _args(self) -> tuple[int | str, ...]:
-        return tuple(arg for wanted in self._wanted for arg in wanted)
-
     def lead(self, planner: Selects) -> Lead | None:
-        selects = " UNION ".join([f"SELECT rid FROM text WHERE {_BEGINS}"] * len(self._wanted))
-        return Lead(Sql(f"({selects}) d", self._args()))
+        union = joined_union([Sql(f"SELECT rid FROM text WHERE {_BEGINS}", wanted) for wanted in self._wanted], "UNION")
+        return Lead(Sql(f"({union.text}) d", union.args))
 
     def probe(self, planner: Selects, row: Row) -> Sql:
-        tests = " OR ".join(["q.parameter = ? AND q.folded >= ? AND q.folded < ?"] * len(self._wanted))
-        return Sql(f"EXISTS (SELECT 1 FROM text q WHERE q.rid = {row.rid} AND ({tests}))", self._args())
+        tests = joined([Sql("q.parameter = ? AND q.folded >= ? AND q.folded < ?", wanted) for wanted in self._wanted], "OR")
+        return Sql(f"EXISTS (SELECT 1 FROM text q WHERE q.rid = {row.rid} AND ({tests.text}))", tests.args)
 
     def describe(self) -> str:
         return f"beginnings of {len(self._wanted)} texts, about {self.n}"

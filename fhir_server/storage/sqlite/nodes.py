@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MANY = 32
 """From this number of keys on, a set is made once instead of probing each key per row."""
+GROUP = 200
+"""Most conditions side by side in a statement."""
 EVERY = 1 << 62
 """Snapshot that sees all committed versions."""
 SAMPLE = 400
@@ -60,9 +62,11 @@ class Row:
 
 
 def joined(parts: Sequence[Sql], word: str) -> Sql:
-    """Conditions joined by AND or OR."""
+    """Conditions joined by AND or OR; many of them in groups, as SQLite's expressions may be 1,000 deep and each word is one deeper."""
     if len(parts) == 1:
         return parts[0]
+    if len(parts) > GROUP:
+        return joined([joined(parts[at : at + GROUP], word) for at in range(0, len(parts), GROUP)], word)
     return Sql("(" + f" {word} ".join(part.text for part in parts) + ")", tuple(arg for part in parts for arg in part.args))
 
 
@@ -73,9 +77,12 @@ def marks(values: Sequence[Any]) -> Sql:
     return Sql("SELECT value FROM json_each(?)", (json.dumps(list(values)),))
 
 
-def joined_union(parts: Sequence[Sql]) -> Sql:
-    """SELECTs as one, duplicates kept."""
-    return Sql(" UNION ALL ".join(part.text for part in parts), tuple(arg for part in parts for arg in part.args))
+def joined_union(parts: Sequence[Sql], word: str = "UNION ALL") -> Sql:
+    """SELECTs as one, duplicates kept unless `word` is UNION; many of them in groups, as SQLite takes 500 side by side."""
+    if len(parts) > GROUP:
+        groups = [joined_union(parts[at : at + GROUP], word) for at in range(0, len(parts), GROUP)]
+        return joined_union([Sql(f"SELECT * FROM ({group.text})", group.args) for group in groups], word)
+    return Sql(f" {word} ".join(part.text for part in parts), tuple(arg for part in parts for arg in part.args))
 
 
 class Node:

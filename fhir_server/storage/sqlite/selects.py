@@ -16,7 +16,22 @@ from fhir_server.storage.sqlite.entries import CLASSES, SEPARATOR, SEVERAL, SPAN
 from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, Keys, Term
 from fhir_server.storage.sqlite.node_postings import Beginnings, Postings, Texts
 from fhir_server.storage.sqlite.node_ranges import RangeKey, Ranges
-from fhir_server.storage.sqlite.nodes import EVERY, SAMPLE, All, Everybody, Lead, Nobody, Node, Rids, Row, Sql, WithIds, Without, joined
+from fhir_server.storage.sqlite.nodes import (
+    EVERY,
+    SAMPLE,
+    All,
+    Everybody,
+    Lead,
+    Nobody,
+    Node,
+    Rids,
+    Row,
+    Sql,
+    WithIds,
+    Without,
+    joined,
+    joined_union,
+)
 
 FEW = 100
 """Postings up to which a key leads without a look at the size of anything else."""
@@ -204,8 +219,8 @@ class Selects:
         selects = [self.select_rids(part, visible=False) for part in parts]
         if not selects:
             return Nobody().lead(self)
-        text = " UNION ".join(f"SELECT rid FROM ({select.text})" for select in selects)
-        return Lead(Sql(f"({text}) d", tuple(arg for select in selects for arg in select.args)))
+        union = joined_union([Sql(f"SELECT rid FROM ({select.text})", select.args) for select in selects], "UNION")
+        return Lead(Sql(f"({union.text}) d", union.args))
 
     # --- dates that bound postings
     def bounded(self, best: Node, probes: Sequence[Node]) -> tuple[Postings, Ranges | None] | None:
