@@ -11,6 +11,7 @@ from fhir_server.errors import FhirError
 from fhir_server.model.references import ID
 from fhir_server.search import values_of
 from fhir_server.search.composites import parts_of
+from fhir_server.search.controls import NAMES as CONTROLS
 from fhir_server.search.errors import invalid, not_yet, unknown
 from fhir_server.search.expressions import Expressions
 from fhir_server.search.parameters import NEAR, Parameter, Registry
@@ -79,7 +80,7 @@ class Filters:
             raise FhirError.of(400, "not-supported", f"_query={value[:100]}: no named queries are defined on this server")
         parameter = self._registry.get(type, base)
         if parameter is None:
-            raise unknown("search parameter", base, type, self._registry.codes(type))
+            raise unknown("search parameter", base, type, [*self._registry.codes(type), *(() if depth else CONTROLS)])
         if modifier == "missing":
             return self._missing(parameter, name, value)
         if parameter.code == NEAR:
@@ -139,7 +140,8 @@ class Filters:
             return self._of_type(parameter, name, choice) if modifier == "of-type" else values_of.token(parameter, name, choice)
         if kind == "reference":
             if modifier == "identifier":
-                return values_of.logical_reference(parameter, name, choice)
+                numbers = [self._registry.number(source.number).identifier for source in parameter.sources]
+                return values_of.logical_reference(numbers, name, choice)
             return values_of.reference(parameter, name, choice, self._scope)
         if kind == "string":
             return values_of.string(parameter, name, choice, modifier or "prefix")

@@ -6,6 +6,7 @@ Specification: https://hl7.org/fhir/R4/search.html#ptypes, https://hl7.org/fhir/
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -140,13 +141,10 @@ def _targets(parameter: Parameter, name: str, text: str, types: list[str], id: s
     return union(choices) if choices else Nothing()
 
 
-def logical_reference(parameter: Parameter, name: str, text: str) -> Criterion:
-    """`:identifier`: the identifier inside the reference itself."""
-    if parameter.derived:
-        raise not_yet(f"The modifier :identifier on '{name}', which is part of another parameter,")
-    parts = split(text, "|")
-    system, code = (None, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
-    return KeyMatch(parameter.identifier, None if system is None else unescape(system), unescape(code) or None)
+def logical_reference(numbers: Iterable[int], name: str, text: str) -> Criterion:
+    """`:identifier`: the identifier inside the reference itself, posted under `numbers`."""
+    system, code = token_parts(name, text)
+    return union([KeyMatch(number, system, code) for number in numbers])
 
 
 # --- string, uri

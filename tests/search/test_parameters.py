@@ -244,3 +244,18 @@ def test_last_updated_is_an_instant(found: Found, asks) -> None:
     assert "p3" not in found(f"Patient?_lastUpdated=ne{updated}")
     assert found("Patient?_lastUpdated=lt2000-01-01") == []
     assert len(found("Patient?_lastUpdated=sa2000")) == 5
+
+
+def test_logical_references_are_found_by_every_parameter_that_they_fill(found: Found, asks) -> None:
+    """`patient` is `subject` where it leads to a Patient: its `:identifier` is that of the same Reference."""
+    logical = observation("logical", code="1-8", subject={"identifier": {"system": "urn:mrn", "value": "L1"}})
+    assert asks.put("Observation/logical", json=logical).status_code == 201
+    try:
+        for name in ("subject", "patient"):
+            assert found(f"Observation?{name}:identifier=urn:mrn|L1") == ["logical"]
+            assert found(f"Observation?{name}:identifier=L1") == ["logical"]
+            assert found(f"Observation?{name}:identifier=urn:mrn|") == ["logical"]
+            assert found(f"Observation?{name}:identifier=urn:mrn|L2") == []
+        assert asks.get("Observation?patient:identifier=a|b|c").status_code == 400
+    finally:
+        asks.delete("Observation/logical")
