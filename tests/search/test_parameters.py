@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.search.conftest import Found
+from tests.search.ward import observation
 
 STRING = [
     # the start of the text, without case and accents
