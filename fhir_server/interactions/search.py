@@ -16,6 +16,7 @@ from fhir_server.interactions.cursors import position_of, token_for
 from fhir_server.interactions.errors import wants_chinese
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.include import MOST, included
+from fhir_server.interactions.negotiate import check_accept
 from fhir_server.interactions.prefer import preferences
 from fhir_server.interactions.present import Presentation, present
 from fhir_server.interactions.query_string import encoded, pairs
@@ -33,16 +34,20 @@ _HABITS = {("_totalMethod", "count"): ("_total", "accurate")}
 
 
 def _sent(request: Request) -> list[tuple[str, str]]:
-    """The parameters of the address, and of the form of a POST. Raises FhirError 400, 415."""
+    """The parameters of the address, and of the form of a POST. Raises FhirError 400, 406, 415."""
     found = pairs(request.query) if request.query else []
     if request.method == "POST" and request.body:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != _FORM:
             raise FhirError.of(415, "not-supported", f"Content-Type '{kind[:80]}' is not supported by _search; send {_FORM}")
         try:
-            found += pairs(request.body.decode("ascii"))
+            form = pairs(request.body.decode("ascii"))
         except UnicodeDecodeError:
             raise FhirError.of(400, "value", "The form is not percent-encoded") from None
+        for name, value in form:
+            if name == "_format":  # that of the address was looked at before
+                check_accept(request.headers.get("accept"), value)
+        found += form
     return [_HABITS.get(pair, pair) for pair in found] if "_totalMethod" in request.query else found
 
 

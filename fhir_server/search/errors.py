@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 from fhir_server.errors import FhirError, Issue
 
+_LONGEST = 100
+"""Characters of a client's text that an answer repeats."""
+_SENTENCE = 400
+"""Characters of a rule, which may quote the client's text once more."""
+_FEW = 12
+"""Up to so many known names are told where none is close."""
+
+
+def shown(text: str, longest: int = _LONGEST) -> str:
+    """A client's text as an answer may repeat it: not long, and without characters that cannot be seen or stand in no FHIR string."""
+    text = text if len(text) <= longest else text[:longest] + "…"
+    return text if text.isprintable() else "".join(one if one.isprintable() else _named(one) for one in text)
+
+
+def _named(one: str) -> str:
+    """␀ for U+0000 and so on up to U+001F; <U+202E> for what else is not to be seen."""
+    if one < " ":
+        return chr(0x2400 + ord(one))
+    return one if unicodedata.category(one) == "Zs" else f"<U+{ord(one):04X}>"
+
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(repr(one) for one in close)}?" if close else ""
+    there = {one.lower(): one for one in known}
+    # Of two letters of a prefix one may be wrong.
+    near = difflib.get_close_matches(name.lower(), there, n=2, cutoff=0.5 if len(name) < 3 else 0.6) if len(name) <= _LONGEST else []
+    if near:
+        return f"; did you mean {' or '.join(repr(there[one]) for one in near)}?"
+    return f"; known: {', '.join(there.values())}" if 0 < len(there) <= _FEW else ""
 
 
 def unknown(kind: str, name: str, of: str, known: Iterable[str]) -> FhirError:
     """A name that does not exist: kind 'search parameter', 'modifier' ..."""
-    what = f"The {kind} '{name}' is not known for {of}{_suggestion(name, known)}"
-    return FhirError.of(400, "not-supported", what, zh=f"{of} 不支持 {kind} “{name}”")
+    of = shown(of, _SENTENCE)
+    what = f"The {kind} '{shown(name)}' is not known for {of}{_suggestion(name, known)}"
+    return FhirError.of(400, "not-supported", what, zh=f"{of} 不支持 {kind} “{shown(name)}”")
 
 
 def invalid(parameter: str, value: str, rule: str) -> FhirError:
     """A value that breaks a rule of its kind."""
-    shown = value if len(value) <= 100 else value[:100] + "…"
-    what = f"{parameter}={shown}" if value else parameter
-    return FhirError.of(400, "invalid", f"{what}: {rule}", zh=f"检索参数 {parameter} 的值无效：{shown}")
+    what = f"{shown(parameter)}={shown(value)}" if value else shown(parameter)
+    return FhirError.of(400, "invalid", f"{what}: {shown(rule, _SENTENCE)}", zh=f"检索参数 {shown(parameter)} 的值无效：{shown(value)}")
 
 
 def not_yet(what: str) -> FhirError:

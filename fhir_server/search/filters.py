@@ -12,7 +12,7 @@ from fhir_server.model.references import ID
 from fhir_server.search import values_of
 from fhir_server.search.composites import parts_of
 from fhir_server.search.controls import NAMES as CONTROLS
-from fhir_server.search.errors import invalid, not_yet, unknown
+from fhir_server.search.errors import invalid, not_yet, shown, unknown
 from fhir_server.search.expressions import Expressions
 from fhir_server.search.parameters import NEAR, Parameter, Registry
 from fhir_server.search.phrases import text_criterion
@@ -243,7 +243,9 @@ class Filters:
             self._ways += len(ways)
             if self._ways > MAX_WAYS:
                 rule = f"leads through more than {MAX_WAYS} combinations of types; name the types that are meant, such as {base}:{known[0]}"
-                raise FhirError.of(400, "too-costly", f"{name}: {rule}", zh=f"{name}：可能的类型组合超过 {MAX_WAYS} 种，请写明类型")
+                raise FhirError.of(
+                    400, "too-costly", f"{shown(name)}: {rule}", zh=f"{shown(name)}：可能的类型组合超过 {MAX_WAYS} 种，请写明类型"
+                )
             targets = _possible(ways, inner)
             if targets:
                 choices.append(Chain(source.number, targets))

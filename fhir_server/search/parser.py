@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from fhir_server.errors import FhirError, Issue
+from fhir_server.search import controls
 from fhir_server.search.errors import invalid, issue_of, unknown
 from fhir_server.search.filters import Filters
 from fhir_server.search.opening import open_parts, words_in
@@ -31,7 +32,7 @@ CONTAINED = ("false", "true", "both")
 CONTAINED_TYPES = ("container", "contained")
 TOTALS = ("none", "estimate", "accurate")
 _WORDED = ("_text", "_content", ":text")
-_SHOWN = ("_summary", "_elements", "_contained", "_containedType", "_explain")
+_SHOWN = ("_summary", "_contained", "_containedType", "_explain")
 _PRESENTATION = (
     "_format",
     "_pretty",
@@ -116,25 +117,29 @@ class Parser:
         sort: tuple[SortKey, ...] = ()
         includes: list[Include] = []
         count, total = DEFAULT_COUNT, "none"
+        seen: dict[str, str] = {}
         for name, value in pairs:
             try:
-                if not value and not lenient:
+                if not value:
                     raise invalid(name, value, "a parameter needs a value")
                 if len(value) > MAX_VALUE:
                     raise invalid(name, value, f"is longer than {MAX_VALUE} characters")
                 if "\x00" in value:
-                    raise invalid(name, value.replace("\x00", "␀"), "holds the character U+0000")
+                    raise invalid(name, value, "holds the character U+0000")
                 base = name.partition(":")[0]
+                controls.check(name, value, seen)
                 if base == "_count":
                     count = self._count(value)
                     result.pairs.append((name, str(count)))
                     continue
                 if base == "_total":
                     total = _one_of(name, value, TOTALS)
+                elif base == "_elements":
+                    result.elements += controls.elements(self._registry.definitions, self._shown(chosen, pairs), value)
                 elif base in _SHOWN:
                     _show(result, base, name, value)
                 elif base == "_sort":
-                    sort = self._sort(chosen, value)
+                    sort += self._sort(chosen, value)
                 elif base in ("_include", "_revinclude"):
                     includes.append(self._include(chosen, name, value))
                 elif base == "_cursor":
@@ -144,14 +149,14 @@ class Parser:
                     criteria.append(self._across(chosen, name, value))
                 result.pairs.append((name, value))
             except FhirError as fault:
-                if not lenient or not _may_be_ignored(name, fault):
+                if not lenient or not _may_be_ignored(name, value, fault):
                     raise
                 result.ignored.append(issue_of(fault))
         where: Criterion = Everything() if not criteria else criteria[0] if len(criteria) == 1 else And(tuple(criteria))
         worded = any(name.endswith(_WORDED) or "_filter" in name for name, _ in result.pairs) and any(words_in(where))
         asks = any((":" in name and any(word in name for word in SETS)) or "_filter" in name for name, _ in result.pairs)
         result.query = Query(chosen, where, sort, count, total, asks and any(open_parts(where)), worded)
-        result.includes = tuple(includes)
+        result.includes = tuple(dict.fromkeys(includes))
         return result
 
     def criteria(self, type: str, text: str) -> Query:
@@ -179,12 +184,16 @@ class Parser:
                 raise unknown("resource type", one, "_type", known)
         return tuple(one for one in types if not wanted or one in wanted)
 
+    def _shown(self, types: tuple[str, ...], pairs: list[tuple[str, str]]) -> Sequence[str]:
+        """The types of which resources may be in the answer."""
+        return self._registry.definitions.resource_types if any("include" in name for name, _ in pairs) else types
+
     # --- parameters of the result
 
     def _count(self, value: str) -> int:
         if not value.isascii() or not value.isdigit():
             raise invalid("_count", value, "must be a whole number from 0 on")
-        return min(int(value), MAX_COUNT)
+        return min(int(value.lstrip("0")[:5] or "0"), MAX_COUNT)
 
     def _sort(self, types: tuple[str, ...], value: str) -> tuple[SortKey, ...]:
         keys = []
@@ -263,8 +272,6 @@ def _show(result: ParsedSearch, base: str, name: str, value: str) -> None:
     """Take up what is said about the form of the answer."""
     if base == "_summary":
         result.summary = _one_of(name, value, SUMMARIES)
-    elif base == "_elements":
-        result.elements = tuple(part.strip() for part in value.split(",") if part.strip())
     elif base == "_contained":
         result.contained = _one_of(name, value, CONTAINED)
     elif base == "_containedType":
@@ -279,6 +286,7 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def _may_be_ignored(name: str, fault: FhirError) -> bool:
-    """Lenient handling leaves out what is unknown or not there yet, not what is wrong in the paging itself, nor what will be there soon."""
-    return fault.status != 503 and name.partition(":")[0] not in ("_count", "_total", "_summary", "_cursor")
+def _may_be_ignored(name: str, value: str, fault: FhirError) -> bool:
+    """Lenient handling leaves out what is empty, unknown or not there yet; not a wrong value, without which all would match, nor paging."""
+    known = fault.issues[0].code != "not-supported" and value
+    return not known and name.partition(":")[0] not in ("_count", "_total", "_summary", "_cursor")

@@ -5,7 +5,7 @@ Specification: https://hl7.org/fhir/R4/search.html#modifiers, https://hl7.org/fh
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fhir_server.model.references import ID, parse_reference, split_canonical
 from fhir_server.search.errors import invalid
@@ -44,7 +44,7 @@ class Sets:
         own = found.form == "relative" or (found.form == "absolute" and found.base in self._scope.own_bases)
         if own and found.type == "ValueSet":
             value = f"ValueSet/{found.id}"
-        elif not urlsplit(value).scheme:
+        elif not _split(name, value).scheme:
             raise invalid(name, choice, "needs a value set: its canonical URL, or ValueSet/<id>")
         return union([InValueSet(source.number, value) for source in parameter.sources])
 
@@ -70,7 +70,7 @@ class Sets:
                 raise invalid(name, choice, f"needs the form Type/id: {parameter.code} may refer to several types")
             return self._in_hierarchy(parameter, name, choice, kinds[0], value, up)
         url, version, _ = split_canonical(value)
-        if not urlsplit(url).scheme:
+        if not _split(name, url).scheme:
             raise invalid(name, choice, "is neither Type/id nor a canonical URL")
         if not version:
             any_version: list[Criterion] = [KeyMatch(source.number, url, None) for source in parameter.sources]
@@ -101,9 +101,16 @@ class Sets:
 # --- uris
 
 
+def _split(name: str, url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as fault:
+        raise invalid(name, url, f"is no URL ({fault})") from None
+
+
 def _uri(parameter: Parameter, name: str, choice: str, up: bool) -> Criterion:
     value = unescape(choice)
-    parts = urlsplit(value)
+    parts = _split(name, value)
     if not parts.scheme or not parts.netloc:
         raise invalid(name, choice, "only URLs have a path with something above and below, not URNs")
     return union([one for source in parameter.sources for one in _uri_of(source, value, up)])
