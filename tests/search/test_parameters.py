@@ -249,8 +249,10 @@ def test_last_updated_is_an_instant(found: Found, asks) -> None:
 
 def test_logical_references_are_found_by_every_parameter_that_they_fill(found: Found, asks) -> None:
     """`patient` is `subject` where it leads to a Patient: its `:identifier` is that of the same Reference."""
-    logical = observation("logical", code="1-8", subject={"identifier": {"system": "urn:mrn", "value": "L1"}})
-    assert asks.put("Observation/logical", json=logical).status_code == 201
+    logical = observation("logical", code="1-8")
+    logical["subject"] = {"identifier": {"system": "urn:mrn", "value": "L1"}}
+    answer = asks.put("Observation/logical", json=logical)
+    assert answer.status_code == 201, answer.text
     try:
         for name in ("subject", "patient"):
             assert found(f"Observation?{name}:identifier=urn:mrn|L1") == ["logical"]
