@@ -35,6 +35,8 @@ CHUNK = 2000
 """Persons per load: what an interruption costs at most."""
 LOADERS = 2
 TRANSACTIONS = 300
+DISK = 1300
+"""Bytes per resource that a run needs: the store, its copy, a file to load from, and room for the log."""
 SERVE = ("--port", "0", "--mllp-port", "off", "--workers", "1")
 
 
@@ -117,9 +119,9 @@ def read_lines(data: Path, known: g.Known, requests: int, seconds: float, cold: 
     with server(data) as (base, pid):
         facts = {"seconds until ready": time.perf_counter() - began, "MiB idle": memory_mib(pid)}
         asked = growth_reads.workloads(known)
-        lines = []
-        for workload in [*asked, *growth_reads.sorted_searches(base, known)]:
-            lines.append(told(measure(base, pid, workload, requests, seconds)))
+        paged, wrong = growth_reads.sorted_searches(base, known)
+        lines = [told(measure(base, pid, workload, requests, seconds)) for workload in [*asked, *paged]]
+        lines[-1].wrong.extend(wrong)
         facts["MiB after all reads"] = memory_mib(pid)
     by_name = {line.name: line for line in lines}
     for workload in asked:
@@ -130,6 +132,7 @@ def read_lines(data: Path, known: g.Known, requests: int, seconds: float, cold: 
 
 def write_lines(data: Path, copy: Path, known: g.Known, requests: int, seconds: float) -> tuple[float, list[Line]]:
     """Writes to a copy, so that what is known about the store stays true; memory at the end."""
+    shutil.rmtree(copy, ignore_errors=True)
     try:
         shutil.copytree(data, copy)
         os.sync()
@@ -162,11 +165,13 @@ def setting(folder: Path) -> str:
     revision = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     db = sqlite3.connect(folder / "data" / "fhir.db")
     page_size, journal = db.execute("PRAGMA page_size").fetchone()[0], db.execute("PRAGMA journal_mode").fetchone()[0]
     db.close()
     return (
-        f"{machine()}, SQLite {sqlite3.sqlite_version}; fhir-server {version('fhir-server')} ({revision or 'no revision'}), "
+        f"{machine()}, {memory:.0f} GB of memory, SQLite {sqlite3.sqlite_version}; "
+        f"fhir-server {version('fhir-server')} ({revision or 'no revision'}), "
         f"embedded store, synchronous=FULL, journal {journal}, pages of {page_size} bytes; `serve {' '.join(SERVE)}`, all other settings "
         f"as they are by default; loaded by `load --workers {LOADERS}`, a Patient and 49 Observations per person."
     )
@@ -175,6 +180,9 @@ def setting(folder: Path) -> str:
 def run(folder: Path, sizes: Sequence[int], requests: int, seconds: float, out: Path | None) -> list[Measured]:
     """All sizes, one store that grows; the tables so far after each."""
     folder.mkdir(parents=True, exist_ok=True)
+    free, needed = shutil.disk_usage(folder).free, max(sizes) * DISK
+    if free < needed:
+        raise SystemExit(f"{folder} has {free / 1e9:.1f} GB free; {max(sizes):,} resources need about {needed / 1e9:.1f} GB")
     measured: list[Measured] = []
     for size in sizes:
         measured.append(one_size(folder, size, requests, seconds))

@@ -157,7 +157,7 @@ class Known:
     @cached_property
     def seconds(self) -> array[int]:
         """When the Observations were measured, ascending; `owner` tells which each one is."""
-        return array("L", sorted(second(p, k) for p in range(self.patients) for k in range(PER_PATIENT - 1)))
+        return array("I", sorted(second(p, k) for p in range(self.patients) for k in range(PER_PATIENT - 1)))
 
     @cached_property
     def occasional(self) -> int:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from benchmarks import growth_population as g
 from benchmarks.drive import expect
-from benchmarks.growth_client import Answer, Ask, Client, Workload
+from benchmarks.growth_client import Answer, Ask, Client, Workload, faults
 from benchmarks.population import LOINC, MRN, included, matches
 
 SINGLE, JOINED, SORTED, COUNTS = "Reads and single parameters", "Several parameters, chains, includes", "Sorted", "Counts"
@@ -265,9 +265,13 @@ def counts(known: g.Known) -> dict[str, Make]:
     }
 
 
-def pages(base: str, query: str, right: list[list[str]], wanted: Iterable[int], order: Callable[[list[str]], Any]) -> dict[int, Ask]:
-    """Requests of some pages of a search; every page on the way there is checked: the same ids as `right` after `order`."""
+Order = Callable[[list[str]], Any]
+
+
+def pages(base: str, query: str, right: list[list[str]], wanted: Iterable[int], order: Order) -> tuple[dict[int, Ask], list[str]]:
+    """Requests of some pages of a search, and faults: every page on the way is checked, the same ids as `right` after `order`."""
     found: dict[int, Ask] = {}
+    wrong: list[str] = []
     last = max((number for number in wanted if number <= len(right)), default=0)
     url = query
     with Client(base) as client:
@@ -279,12 +283,17 @@ def pages(base: str, query: str, right: list[list[str]], wanted: Iterable[int], 
 
             ask = Ask(url, check)
             answer = client.ask(ask)
-            check(answer)
+            wrong += faults(ask, answer)
+            if wrong:
+                break
             if number in wanted:
                 found[number] = ask
-            if number < last:
-                url = next(link["url"] for link in answer.json()["link"] if link["relation"] == "next")
-    return found
+            following = [link["url"] for link in answer.json()["link"] if link["relation"] == "next"]
+            if number < last and not following:
+                wrong.append(f"page {number} of {query} has no next page")
+                break
+            url = following[0] if following else ""
+    return found, wrong
 
 
 def families(ids: list[str]) -> tuple[int, list[str]]:
@@ -297,8 +306,8 @@ def sliced(ids: list[str]) -> list[list[str]]:
     return [ids[at : at + PAGE] for at in range(0, len(ids) - PAGE + 1, PAGE)]
 
 
-def sorted_searches(base: str, known: g.Known) -> list[Workload]:
-    """Pages by the clinical date along an index, and by names, which no index orders."""
+def sorted_searches(base: str, known: g.Known) -> tuple[list[Workload], list[str]]:
+    """Pages by the clinical date along an index, and by names; and what was wrong on the way to them."""
     made: dict[str, Make] = {}
 
     def fixed(name: str, ask: Ask) -> None:
@@ -306,16 +315,18 @@ def sorted_searches(base: str, known: g.Known) -> list[Workload]:
 
     right = sliced(known.newest(PAGE * max(PAGES), g.FREQUENT))
     query = f"Observation?{coded(g.FREQUENT)}&_sort=-date&_count={PAGE}"
-    for number, ask in pages(base, query, right, PAGES, list).items():
+    by_date, wrong = pages(base, query, right, PAGES, list)
+    for number, ask in by_date.items():
         fixed(f"one code by date, page {number:,}", ask)
     fixed("all Observations by date, page 1", Ask(f"Observation?_sort=-date&_count={PAGE}", in_order(known.newest(PAGE))))
     of_women = in_order(known.newest(PAGE, g.FREQUENT, women_only=True))
     chain = f"Observation?{coded(g.FREQUENT)}&patient.gender=female&_sort=-date&_count={PAGE}"
     fixed("code of half of all patients by date, page 1", Ask(chain, of_women))
-    by_name = sliced([f"g{p}" for p in sorted(range(known.patients), key=g.family)])
-    for number, ask in pages(base, f"Patient?_sort=family&_count={PAGE}", by_name, (1, 10), families).items():
+    names = sliced([f"g{p}" for p in sorted(range(known.patients), key=g.family)])
+    by_name, more = pages(base, f"Patient?_sort=family&_count={PAGE}", names, (1, 10), families)
+    for number, ask in by_name.items():
         fixed(f"all patients by family, page {number}", ask)
-    return [Workload(name, SORTED, make) for name, make in made.items()]
+    return [Workload(name, SORTED, make) for name, make in made.items()], wrong + more
 
 
 def workloads(known: g.Known) -> list[Workload]:

@@ -10,7 +10,6 @@ import pytest
 
 from benchmarks import growth, growth_reads, growth_writes
 from benchmarks import growth_population as g
-from benchmarks.drive import WrongAnswer
 from benchmarks.growth_chart import chart
 from benchmarks.growth_client import Line, measure, percentile
 from benchmarks.growth_report import Measured, bytes_on_paper, exponent, goals, on_paper, page
@@ -72,8 +71,11 @@ def test_wrong_answers_are_noticed(measured: Measured, folder: Path) -> None:
         for workload in [*counts, asked["read"], asked["reference: 49 of one patient"], asked["date: 20 matches"]]:
             assert measure(base, pid, workload, 300, 10.0).wrong, workload.name
         query = f"Observation?{growth_reads.coded(g.FREQUENT)}&_sort=-date&_count=20"
-        with pytest.raises(WrongAnswer):
-            growth_reads.pages(base, query, growth_reads.sliced(g.Known(PERSONS + 1).newest(200, g.FREQUENT)), (10,), list)
+        right = growth_reads.sliced(g.Known(PERSONS + 1).newest(200, g.FREQUENT))
+        found, wrong = growth_reads.pages(base, query, right, (10,), list)
+        assert found == {} and len(wrong) == 1 and "wanted" in wrong[0]
+        short = growth_reads.pages(base, "Patient?_sort=family&_count=20", [["g0"]] * 3, (3,), lambda ids: 0)[1]
+        assert len(short) == 1 and "no next page" in short[0]
 
 
 def test_an_unwritten_update_is_noticed(measured: Measured, folder: Path) -> None:
@@ -99,6 +101,12 @@ def test_the_generator_knows_who_shares_what(p: int) -> None:
     assert list(g.relatives(p)) == [q for q in others if g.family(q) == g.family(p)] and len(g.relatives(p)) == 4
     assert list(g.namesakes(p)) == [q for q in others if g.family(q).startswith(g.family(p)[:-1])] and len(g.namesakes(p)) == 20
     assert list(g.sharers(p)) == [q for q in others if g.rare(q) == g.rare(p)] and len(g.sharers(p)) == 20
+
+
+def test_a_run_asks_for_the_disk_that_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="GB free; 1,000,000,000,000 resources need about 1300000"):
+        growth.run(tmp_path, [1000, 10**12], 1, 1.0, None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_percentiles_are_of_nearest_rank() -> None:
