@@ -5,6 +5,7 @@ Specification: https://hl7.org/fhir/R4/graphql.html#errors, https://spec.graphql
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from graphql import GraphQLObjectType, OperationType
@@ -133,7 +134,17 @@ def _error(request: Request, fault: FhirError, step: Step | None) -> dict[str, A
     return error | {"extensions": {"resource": outcome}}
 
 
+def _in_entry(data: Any, faults: list[Fault]) -> Response:
+    """In a Bundle only resources can be answered: the Binary that the operation's definition names. Raises FhirError."""
+    if faults:
+        raise FhirError(faults[0][0].status, [issue for fault, _ in faults for issue in fault.issues], faults[0][0].headers)
+    content = base64.b64encode(json_codec.dumps({"data": data})).decode()
+    return Response(200, json_codec.dumps({"resourceType": "Binary", "contentType": "application/json", "data": content}))
+
+
 def _response(request: Request, data: Any, faults: list[Fault]) -> Response:
+    if request.entry:
+        return _in_entry(data, faults)
     if not faults:
         return Response(200, json_codec.dumps({"data": data}), media_type=_JSON)
     content: dict[str, Any] = {"errors": [_error(request, *one) for one in faults], "data": data}
@@ -142,7 +153,7 @@ def _response(request: Request, data: Any, faults: list[Fault]) -> Response:
 
 
 async def answer(context: Context, request: Request, type: str | None, id: str | None) -> Response:
-    """200 with `data`; a fault is `errors` under its own status."""
+    """200 with `data`; a fault is `errors` under its own status. Raises FhirError in an entry of a Bundle."""
     try:
         run = _Run(context, request, question_of(request), type, id)
         if run.changes:

@@ -126,5 +126,7 @@ def _levels(top: ast.Node, known: dict[str, int]) -> int:
         if deepest > MOST_DEPTH:
             raise too_costly(f"The query is nested deeper than {MOST_DEPTH} levels")
         if (inner := getattr(one, "selection_set", None)) is not None:
+            if not inner.selections and not isinstance(one, ast.FieldNode):  # of fields, the validation knows whether they need any
+                raise refuse("A selection names at least one field")
             waiting += [(selection, level + 1) for selection in inner.selections]
     return deepest

@@ -5,6 +5,7 @@ Specification: https://hl7.org/fhir/R4/graphql.html#references, https://hl7.org/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from fhir_server.model import json_codec
 from fhir_server.model.references import parse_reference
 from fhir_server.operations.graphql.limits import Budget
 from fhir_server.storage.port import Stored
+
+_VERSION = re.compile(r"[1-9]\d{0,17}\Z", re.ASCII)
 
 
 class Place(NamedTuple):
@@ -45,7 +48,7 @@ class Reader:
             return None
         if to.form != "relative" and not (to.form == "absolute" and to.base in (self.request.base, *self.context.own_bases)):
             return None
-        if to.version and not (to.version.isascii() and to.version.isdigit() and 0 < int(to.version[:18]) == int(to.version)):
+        if to.version and not _VERSION.match(to.version):
             return None
         return Place(to.type, to.id, int(to.version or 0))
 

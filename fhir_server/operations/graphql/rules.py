@@ -57,7 +57,7 @@ class LeafsButDeletions(ScalarLeafsRule):
 
     def enter_field(self, node: ast.FieldNode, *_args: Any) -> None:
         field = self.context.get_field_def()
-        if getattr(getattr(field, "role", None), "kind", "") == "delete" and node.selection_set is None:
+        if getattr(getattr(field, "role", None), "kind", "") == "delete" and not (node.selection_set and node.selection_set.selections):
             return
         super().enter_field(node)
 

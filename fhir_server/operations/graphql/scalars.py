@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from graphql import GraphQLBoolean, GraphQLError, GraphQLFloat, GraphQLInt, GraphQLScalarType
-from graphql.language import ast
+from graphql.language import ast, print_ast
 
 from fhir_server.model import json_codec
 
@@ -31,6 +31,9 @@ def plain_text(value: Any) -> str:
 
 
 def _refused(name: str, value: object) -> GraphQLError:
+    """`value`: a value of a variable, or a node of the query, whose place is told."""
+    if isinstance(value, ast.Node):
+        return GraphQLError(f"{name} cannot represent {print_ast(value)[:80]}", value)
     return GraphQLError(f"{name} cannot represent the value {str(value)[:80]}")
 
 
@@ -48,7 +51,7 @@ def _text(name: str, *others: type) -> GraphQLScalarType:
     def of_literal(node: Any) -> str:
         if type(node) in nodes:
             return plain_text(node.value)
-        raise _refused(name, getattr(node, "value", "of another kind"))
+        raise _refused(name, node)
 
     # The library reserves the names of the built-in scalars for its own ones, which refuse bare words.
     made = GraphQLScalarType("text", coerce_input_value=of_value, coerce_input_literal=of_literal)
@@ -65,7 +68,7 @@ def _whole(name: str, lowest: int) -> GraphQLScalarType:
     def of_literal(node: Any) -> int:
         if isinstance(node, ast.IntValueNode) and len(node.value) <= 11:
             return of_value(int(node.value))
-        raise _refused(name, getattr(node, "value", "of another kind"))
+        raise _refused(name, node)
 
     return GraphQLScalarType(name, coerce_input_value=of_value, coerce_input_literal=of_literal)
 
@@ -81,7 +84,7 @@ def _decimal() -> GraphQLScalarType:
     def of_literal(node: Any) -> Any:
         if isinstance(node, ast.IntValueNode | ast.FloatValueNode):
             return json_codec.loads_any(node.value.encode())
-        raise _refused("decimal", getattr(node, "value", "of another kind"))
+        raise _refused("decimal", node)
 
     return GraphQLScalarType("decimal", coerce_input_value=of_value, coerce_input_literal=of_literal)
 
