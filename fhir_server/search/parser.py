@@ -223,7 +223,7 @@ class Parser:
         parts = value.split(":")
         known = self._registry.definitions.resource_types
         if parts == ["*"]:
-            return Include(reverse, "*" if reverse else types[0] if len(types) == 1 else "*", None, None, iterate)
+            return Include(reverse, "*" if reverse or iterate or len(types) != 1 else types[0], None, None, iterate)
         if len(parts) not in (2, 3):
             raise invalid(name, value, "has the form Type:parameter or Type:parameter:TargetType")
         if parts[0] not in known:
