@@ -63,3 +63,45 @@ def official_examples(corpus: Path) -> Iterator[tuple[str, bytes]]:
                 opened = archive.extractfile(member)
                 assert opened is not None
                 yield Path(member.name).name, opened.read()
+
+
+def coded(code: str, system: str | None = "http://loinc.org") -> dict[str, Any]:
+    """A CodeableConcept; without system where it is None."""
+    return {"coding": [{"code": code, **({"system": system} if system else {})}]}
+
+
+def seen(id: str, code: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An Observation with this id and code."""
+    return {"resourceType": "Observation", "id": id, "status": "final", "code": code, **more}
+
+
+def link(bundle: dict[str, Any], relation: str) -> str:
+    """The address of a link of a Bundle, or ''."""
+    return next((one["url"] for one in bundle["link"] if one["relation"] == relation), "")
+
+
+def matches(client: Any, place: str) -> list[str]:
+    """The ids of the matches on the first page of a search, in their order."""
+    answer = client.get(place)
+    assert answer.status_code == 200, answer.text
+    return [one["resource"]["id"] for one in answer.json().get("entry", []) if one["search"]["mode"] == "match"]
+
+
+def included(client: Any, place: str) -> set[str]:
+    """Type/id of what a search includes beside its matches."""
+    answer = client.get(place)
+    assert answer.status_code == 200, answer.text
+    found = [one for one in answer.json().get("entry", []) if one["search"]["mode"] == "include"]
+    places = [f"{one['resource']['resourceType']}/{one['resource']['id']}" for one in found]
+    assert len(places) == len(set(places)), "each is included once"
+    return set(places)
+
+
+def pages(client: Any, place: str) -> Iterator[list[str]]:
+    """The ids of the matches of each page of a search."""
+    while place:
+        answer = client.get(place)
+        assert answer.status_code == 200, answer.text
+        bundle = answer.json()
+        yield [one["resource"]["id"] for one in bundle.get("entry", []) if one["search"]["mode"] == "match"]
+        place = link(bundle, "next")
