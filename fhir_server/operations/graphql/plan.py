@@ -5,6 +5,7 @@ Specification: https://spec.graphql.org/October2021/#CollectFields(), https://hl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from graphql.execution.values import VariableValues, get_argument_values, get_va
 from graphql.language import ast, print_ast
 
 from fhir_server.fhirpath import Expression, FhirPathError, FhirPathSyntaxError, compile_expression
-from fhir_server.operations.graphql.limits import Budget, Fragments, refuse
+from fhir_server.operations.graphql.limits import Budget, Fragments, refuse, too_costly
 from fhir_server.operations.graphql.rules import invalid
 from fhir_server.operations.graphql.schema import FhirSchema
 from fhir_server.operations.graphql.types import NAVIGATION, FhirType, Role
@@ -22,6 +23,7 @@ from fhir_server.operations.graphql.types import NAVIGATION, FhirType, Role
 Selections = tuple[ast.SelectionNode, ...]
 _NONE = Role("own")
 _LONGEST_PATH = 1000
+_EVERYWHERE = re.compile(r"\b(?:descendants|repeat)\b")
 
 
 class Shape(NamedTuple):
@@ -64,6 +66,8 @@ def compiled(text: str, where: str) -> Expression:
     """A FHIRPath expression of a query. Raises FhirError 400."""
     if len(text) > _LONGEST_PATH:
         raise refuse(f"{where}: a FHIRPath expression may have {_LONGEST_PATH} characters here", "too-costly")
+    if len(_EVERYWHERE.findall(text)) > 1:
+        raise too_costly(f"{where}: descendants() and repeat() may be used once; each looks at everything that the other finds")
     try:
         return compile_expression(text)
     except (FhirPathError, FhirPathSyntaxError) as fault:
