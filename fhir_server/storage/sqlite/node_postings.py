@@ -5,6 +5,7 @@ Decision: docs/decisions/0040-postings-and-collisions.md
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,15 +112,18 @@ class Texts(Node):
         self.parameter, self.text, self.folded, self.mode = parameter, text, folded, mode
 
     @cached_property
-    def n(self) -> int:  # type: ignore[override]
-        """A count of a sample; 'contains' and 'suffix' are guesses."""
-        total = self._planner.type_term.n
-        if self.mode in _THROUGH:
-            return max(1, total // 20)
+    def _sample(self) -> list[int]:
+        """The first rows, all of them where they are few."""
         where = self._where("")
-        sample = f"SELECT count(*) FROM (SELECT 1 FROM text WHERE {where.text} LIMIT {SAMPLE})"
-        count: int = self._planner.db.execute(sample, where.args).fetchone()[0]
-        return count if count < SAMPLE else max(SAMPLE, total // 10)
+        return _rids(self._planner, Sql(f"SELECT rid FROM text WHERE {where.text} LIMIT {SAMPLE}", where.args))
+
+    @cached_property
+    def n(self) -> int:  # type: ignore[override]
+        """That of a sample; 'contains' and 'suffix' are guesses."""
+        if self.mode in _THROUGH:
+            return max(1, self._planner.type_term.n // 20)
+        count = len(self._sample)
+        return count if count < SAMPLE else max(SAMPLE, self._planner.type_term.n // 10)
 
     @property
     def cost(self) -> int:  # type: ignore[override]
@@ -145,6 +149,8 @@ class Texts(Node):
         return Sql(f"{alias}parameter = ? AND {alias}folded >= ? AND {alias}folded < ?", (self.parameter, self.folded, self.folded + TOP))
 
     def lead(self, planner: Selects) -> Lead | None:
+        if self.mode not in _THROUGH and len(self._sample) < SAMPLE:
+            return _listed(self._sample)
         where = self._where("")
         return Lead(Sql(f"(SELECT DISTINCT rid FROM text WHERE {where.text}) d", where.args))
 
@@ -165,19 +171,23 @@ class Beginnings(Node):
         self._wanted = [(parameter, folded, folded + TOP) for parameter, folded in wanted]
 
     @cached_property
+    def _sample(self) -> list[int]:
+        """The first rows, all of them where they are few."""
+        union = joined_union([Sql(f"SELECT rid FROM text WHERE {_BEGINS}", wanted) for wanted in self._wanted])
+        return _rids(self._planner, Sql(f"{union.text} LIMIT {SAMPLE}", union.args))
+
+    @cached_property
     def n(self) -> int:  # type: ignore[override]
-        """A count of a sample of each."""
-        one = f"SELECT count(*) FROM (SELECT 1 FROM text WHERE {_BEGINS} LIMIT {SAMPLE})"
-        union = joined_union([Sql(one, wanted) for wanted in self._wanted])
-        counts = [count for (count,) in self._planner.db.execute(union.text, union.args)]
-        total = self._planner.type_term.n
-        return sum(count if count < SAMPLE else max(SAMPLE, total // 10) for count in counts)
+        count = len(self._sample)
+        return count if count < SAMPLE else max(SAMPLE, self._planner.type_term.n // 10 * len(self._wanted))
 
     @property
     def cost(self) -> int:  # type: ignore[override]
         return self.n
 
     def lead(self, planner: Selects) -> Lead | None:
+        if len(self._sample) < SAMPLE:
+            return _listed(self._sample)
         union = joined_union([Sql(f"SELECT rid FROM text WHERE {_BEGINS}", wanted) for wanted in self._wanted], "UNION")
         return Lead(Sql(f"({union.text}) d", union.args))
 
@@ -187,6 +197,15 @@ class Beginnings(Node):
 
     def describe(self) -> str:
         return f"beginnings of {len(self._wanted)} texts, about {self.n}"
+
+
+def _rids(planner: Selects, sql: Sql) -> list[int]:
+    return [rid for (rid,) in planner.db.execute(*sql)]
+
+
+def _listed(rids: Sequence[int]) -> Lead:
+    """Rows that are at hand, each once."""
+    return Lead(Sql("(SELECT value AS rid FROM json_each(?)) d", (json.dumps(list(dict.fromkeys(rids))),)))
 
 
 _BEGINS = "parameter = ? AND folded >= ? AND folded < ?"

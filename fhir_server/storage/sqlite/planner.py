@@ -216,7 +216,7 @@ class Planner(Lookups):
         inner = source.node(has.part)
         if isinstance(inner, Nobody):
             return inner
-        size = min(inner.n, self.type_term.n)
+        size = inner.n
         composite = None
         known = self.knowledge.patient_code.get(has.type)
         if known is not None and self.type == "Patient" and has.parameter == known.subject:
