@@ -9,7 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import orjson
+
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z", re.ASCII)
+_IN_JSON = re.compile(rb'"reference":"((?:[^"\\]|\\.)*)"')
 _LOCAL = re.compile(
     r"(?:(https?://[^\s?#]+)/)?([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/([A-Za-z0-9\-.]{1,64}))?(?:#(\S+))?\Z", re.ASCII
 )
@@ -49,6 +52,14 @@ def split_canonical(text: str) -> tuple[str, str, str]:
     text, _, fragment = text.partition("#")
     url, _, version = text.partition("|")
     return url, version, fragment
+
+
+def texts_in(body: bytes) -> list[str]:
+    """The texts of all references of a resource in canonical JSON (no blanks between members), without reading the rest of it.
+
+    Inside of a string each quotation mark is escaped, so no text of one is taken for a reference.
+    """
+    return [found.decode() if b"\\" not in found else str(orjson.loads(b'"' + found + b'"')) for found in _IN_JSON.findall(body)]
 
 
 def references_in(value: Any) -> Iterator[dict[str, Any]]:

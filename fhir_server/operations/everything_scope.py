@@ -5,15 +5,12 @@ Specification: https://hl7.org/fhir/R4/compartmentdefinition.html, https://hl7.o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import orjson
+from collections.abc import Iterable, Sequence
 
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.criteria import parser_of
 from fhir_server.interactions.http import Request
-from fhir_server.model.references import parse_reference, references_in
+from fhir_server.model.references import parse_reference, texts_in
 from fhir_server.search.query import And, Criterion, Ids, KeyMatch, Not, Or, Present, Query, RangeMatch
 from fhir_server.search.query import OfType as Typed
 from fhir_server.storage.port import Stored
@@ -67,11 +64,11 @@ def scope(
     return parts[0] if len(parts) == 1 else Or(tuple(parts))
 
 
-def _local(context: Context, request: Request, content: dict[str, Any]) -> list[tuple[str, str]]:
+def _local(context: Context, request: Request, bodies: Iterable[bytes]) -> list[tuple[str, str]]:
     bases = (request.base, *context.own_bases)
     found = []
-    for reference in references_in(content):
-        to = parse_reference(reference["reference"])
+    for text in dict.fromkeys(text for body in bodies for text in texts_in(body)):
+        to = parse_reference(text)
         if (to.form == "relative" or (to.form == "absolute" and to.base in bases)) and to.type in context.types:
             found.append((to.type, to.id))
     return found
@@ -85,24 +82,23 @@ async def referred(
     `patients`: the ids of those whose records may be shown (None = all): no other Patient, and nothing that refers to another one.
     """
     known = {(stored.type, stored.id) for stored in found}
-    contents = [orjson.loads(stored.body) for stored in found]
+    bodies = [stored.body for stored in found]
     result: list[Stored] = []
     for _ in range(_ROUNDS):
-        wanted = dict.fromkeys(place for content in contents for place in _local(context, request, content) if place not in known)
+        wanted = dict.fromkeys(place for place in _local(context, request, bodies) if place not in known)
         if patients is not None:
             wanted = {place: None for place in wanted if place[0] != "Patient" or place[1] in patients}
         if not wanted:
             break
         known |= set(wanted)
-        contents = []
+        bodies = []
         for stored in await context.gate.read_many(request.principal, list(wanted), snapshot):
-            content = orjson.loads(stored.body)
-            about = {id for type, id in _local(context, request, content) if type == "Patient"}
+            about = {id for type, id in _local(context, request, [stored.body]) if type == "Patient"}
             if patients is None or stored.type == "Patient" or about <= patients:
                 result.append(stored)
                 # A Patient's links lead to other people, an Encounter's to what is in the compartment anyway.
                 if stored.type != "Patient":
-                    contents.append(content)
+                    bodies.append(stored.body)
     return result
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from fhir_server.model.references import ID, Reference, parse_reference, references_in, split_canonical
+from fhir_server.model.json_codec import dumps, loads
+from fhir_server.model.references import ID, Reference, parse_reference, references_in, split_canonical, texts_in
 
 
 @pytest.mark.parametrize(
@@ -75,3 +78,24 @@ def test_ids(id: str, good: bool) -> None:
 
 def test_a_reference_is_a_value() -> None:
     assert parse_reference("Patient/1") == Reference("relative", "Patient/1", "", "Patient", "1", "")
+
+
+def test_references_are_read_off_canonical_json_without_parsing_it(corpus: Any) -> None:
+    """The same as a walk through each official example finds; and no text of a string is taken for one."""
+    from tests.wire.resources import official_examples
+
+    examples = 0
+    for name, content in official_examples(corpus):
+        resource = loads(content) if isinstance(content, bytes) else content
+        examples += 1
+        # A Reference is named before what it holds in the walk, and behind its extensions in the text.
+        assert sorted(texts_in(dumps(resource))) == sorted(found["reference"] for found in references_in(resource)), name
+    assert examples > 2000
+    sly = {
+        "resourceType": "Basic",
+        "note": '{"reference":"Patient/1"}',
+        "a": {"reference": 'x"y\\z/é'},
+        "b": '"reference":"',
+        "c": "Patient/2",
+    }
+    assert texts_in(dumps(sly)) == ['x"y\\z/é']
