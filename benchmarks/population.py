@@ -113,10 +113,7 @@ class Population:
         out = []
         for start in range(0, self.patients, people):
             group = [resource for p in range(start, min(start + people, self.patients)) for resource in self.resources(p)]
-            entries = [
-                {"resource": r, "request": {"method": "PUT", "url": f"{r['resourceType']}/{r['id']}"}, "fullUrl": f"urn:bench:{r['id']}"}
-                for r in group
-            ]
+            entries = [{"resource": r, "request": {"method": "PUT", "url": f"{r['resourceType']}/{r['id']}"}} for r in group]
             out.append(orjson.dumps({"resourceType": "Bundle", "type": "transaction", "entry": entries}))
         return out
 
