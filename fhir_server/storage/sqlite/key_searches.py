@@ -17,7 +17,7 @@ from fhir_server.storage.port import Page, Position, Stored
 from fhir_server.storage.sqlite.algebra import range_alternatives
 from fhir_server.storage.sqlite.entries import NO_DATE, SPAN_SHIFT, span_limit
 from fhir_server.storage.sqlite.keys import UNCOUNTED, Keys, Term
-from fhir_server.storage.sqlite.node_ranges import Alternatives, condition, low_bounds
+from fhir_server.storage.sqlite.node_ranges import Alternatives, certain, condition, low_bounds
 from fhir_server.storage.sqlite.nodes import Sql
 from fhir_server.storage.sqlite.schema import METHODS
 from fhir_server.storage.sqlite.selects import FEW, Knowledge
@@ -35,12 +35,13 @@ PROBE = " AND EXISTS (SELECT 1 FROM posting q WHERE q.key = ? AND q.sort = d.sor
 
 
 @lru_cache(maxsize=1024)
-def _date_test(alternatives: Alternatives) -> Sql:
-    """Whether some date of the row's resource meets any of the alternatives."""
+def _date_test(alternatives: Alternatives, spans: tuple[int, ...]) -> Sql:
+    """Whether some date of the row's resource meets any of the alternatives, mostly told by the row itself."""
     test = condition(alternatives, "q.")
     first = alternatives[0].parameter << SPAN_SHIFT
-    text = f" AND EXISTS (SELECT 1 FROM range q WHERE q.rid = d.rid AND q.key BETWEEN ? AND ? AND {test.text})"
-    return Sql(text, (first, first | 7, *test.args))
+    told = certain(alternatives, spans, "d.sort") or Sql("0")
+    text = f" AND ({told.text} OR EXISTS (SELECT 1 FROM range q WHERE q.rid = d.rid AND q.key BETWEEN ? AND ? AND {test.text}))"
+    return Sql(text, (*told.args, first, first | 7, *test.args))
 
 
 class KeySearches:
@@ -136,11 +137,15 @@ class KeySearches:
         count: int = self._db.execute(sample, (term.key, *within)).fetchone()[0]
         return count
 
-    def _within(self, dates: list[Alternatives]) -> Bounds | None:
+    def _spans(self, parameter: int) -> tuple[int, ...]:
+        """The classes that dates of a parameter have."""
+        first = parameter << SPAN_SHIFT
+        keys = self._db.execute("SELECT key FROM term WHERE key BETWEEN ? AND ?", (first, first | 7)).fetchall()
+        return tuple([key & 7 for (key,) in keys])
+
+    def _within(self, dates: list[Alternatives], spans: tuple[int, ...]) -> Bounds | None:
         """Between which sort values the rows of these dates lie; None where some resources have long or several dates."""
-        first = dates[0][0].parameter << SPAN_SHIFT
-        classes = [row[0] & 7 for row in self._db.execute("SELECT key FROM term WHERE key BETWEEN ? AND ?", (first, first | 7)).fetchall()]
-        limit = span_limit(max(classes, default=0), 0)
+        limit = span_limit(max(spans, default=0), 0)
         if limit is None:
             return None
         pairs = [low_bounds(alternatives, limit) for alternatives in dates]
@@ -154,11 +159,12 @@ class KeySearches:
         within = NO_BOUNDS
         size = 0
         lead = terms[0]
+        spans = self._spans(dates[0][0].parameter) if dates else ()
         # The rows of one key lie in the order of the date, however many they are.
         if not dated or len(terms) > 1 or dates:
             size, lead = min(((self._size(term), term) for term in terms), key=lambda pair: pair[0])
             if size > FEW:
-                bounds = self._within(dates) if dates else None
+                bounds = self._within(dates, spans) if dates else None
                 if bounds is None:
                     return None
                 within = bounds
@@ -177,7 +183,7 @@ class KeySearches:
                 where += PROBE
                 args.append(term.key)
         for alternatives in dates:
-            test = _date_test(alternatives)
+            test = _date_test(alternatives, spans)
             where += test.text
             args += test.args
         if after is not None:

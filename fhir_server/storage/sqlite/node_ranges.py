@@ -5,13 +5,14 @@ Decision: docs/decisions/0041-ranges-in-span-classes.md
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fhir_server.search.near import latitudes
 from fhir_server.search.query import Near, RangeMatch
-from fhir_server.storage.sqlite.entries import SEVERAL, SPAN_SHIFT, span_limit
+from fhir_server.storage.sqlite.entries import NO_DATE, SEVERAL, SPAN_SHIFT, span_limit
 from fhir_server.storage.sqlite.keys import parameter_bounds
 from fhir_server.storage.sqlite.nodes import SAMPLE, Lead, Nobody, Node, Row, Sql, joined, joined_union, marks
 
@@ -44,6 +45,34 @@ def condition(alternatives: Alternatives, alias: str) -> Sql:
                 args.append(_number(limit))
         parts.append(Sql("(" + " AND ".join(tests) + ")" if tests else "1", tuple(args)))
     return joined(parts, "OR")
+
+
+def certain(alternatives: Alternatives, spans: Sequence[int], sort: str) -> Sql | None:
+    """On which clinical sort values a date meets some alternative whatever its end is, so that nobody looks at the date itself.
+
+    `spans`: the classes that dates of the parameter have. None where the sort value does not tell.
+    """
+    if SEVERAL in spans:
+        return None
+    limit = span_limit(max(spans, default=0), 0)
+    parts: list[Sql] = []
+    for match in alternatives:
+        if match.high_max is not None and limit is None:
+            continue
+        # A date begins at its sort value, ends there at the earliest, and `limit` later at the latest.
+        end = None if match.high_max is None or limit is None else match.high_max - limit
+        tests, args = [f"{sort} > ?"], [NO_DATE]
+        for bound, name, sign in (
+            (match.low_min, "low_min", ">"),
+            (match.low_max, "low_max", "<"),
+            (match.high_min, "high_min", ">"),
+            (end, "high_max", "<"),
+        ):
+            if bound is not None:
+                tests.append(f"{sort} {sign}{'' if name in match.strict else '='} ?")
+                args.append(_number(bound))  # type: ignore[arg-type]
+        parts.append(Sql("(" + " AND ".join(tests) + ")", tuple(args)))
+    return joined(parts, "OR") if parts else None
 
 
 def low_bounds(alternatives: Alternatives, limit: float | None) -> tuple[int | float | None, int | float | None]:
@@ -176,7 +205,14 @@ class Ranges(Node):
         return Sql(f"EXISTS (SELECT 1 FROM range q WHERE q.rid = {rid} AND {keys.text} AND {test.text})", (*keys.args, *test.args))
 
     def probe(self, planner: Selects, row: Row) -> Sql:
-        return joined([self._exists(alternatives, row.rid) for alternatives in self.tests], "AND")
+        return joined([self._meets(planner, alternatives, row) for alternatives in self.tests], "AND")
+
+    def _meets(self, planner: Selects, alternatives: Alternatives, row: Row) -> Sql:
+        exists = self._exists(alternatives, row.rid)
+        if self.parameter != planner.clinical or row.known_sort is None:
+            return exists
+        told = certain(alternatives, [item.span for item in self.keys], row.known_sort)
+        return exists if told is None else joined([told, exists], "OR")
 
     def describe(self) -> str:
         return f"ranges of parameter {self.parameter}, about {self.n}"

@@ -57,6 +57,11 @@ class Row:
         return f"{self._version}.{name}"
 
     @property
+    def known_sort(self) -> str | None:
+        """The clinical sort value where the lead has it at hand."""
+        return self._sort
+
+    @property
     def sort(self) -> str:
         return self._sort if self._sort is not None else self.column("clinical")
 
