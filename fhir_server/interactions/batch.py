@@ -14,6 +14,7 @@ from typing import Any
 from fhir_server.errors import FhirError
 from fhir_server.interactions.bundle_answer import bundle_answer, entry_answer, failed_entry
 from fhir_server.interactions.bundle_entries import Entry, take_apart, within_entry
+from fhir_server.interactions.bundle_reads import without_body
 from fhir_server.interactions.content import parsed
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.errors import unexpected
@@ -72,7 +73,8 @@ async def _answer(context: Context, entry: Entry) -> bytes:
 
     request = entry.request
     try:
-        return await entry_answer(await interact(context, request, entry.route), request.base)
+        response = await interact(context, request, entry.route)
+        return await entry_answer(without_body(response) if request.method == "HEAD" else response, request.base)
     except FhirError as error:
         resource_type = request.resource.get("resourceType") if request.resource else None
         return failed_entry(within_entry(error, entry.index, resource_type), request.headers)

@@ -115,9 +115,10 @@ async def _by_canonical(context: Context, request: Request, canonical: str, targ
     return [stored for stored in found if not version or orjson.loads(stored.body).get("version") == version]
 
 
-def _referring(context: Context, include: Include, sources: list[Stored]) -> Iterator[Query]:
+def _referring(context: Context, include: Include, round: _Round, sources: list[Stored]) -> Iterator[Query]:
     """Queries for what refers to the sources by the include's parameters."""
     types = context.definitions.resource_types if include.type == "*" else (include.type,)
+    named = {stored.rid: _canonical(context, round, stored) for stored in sources}
     for type in types:
         matches: dict[KeyMatch, None] = {}
         for parameter in _parameters(context, include, type):
@@ -126,13 +127,25 @@ def _referring(context: Context, include: Include, sources: list[Stored]) -> Ite
                     fits = "Resource" in parameter.targets or stored.type in parameter.targets or not parameter.targets
                     if fits and source.target in (None, stored.type) and include.target in (None, stored.type):
                         matches[KeyMatch(source.number, stored.type, stored.id)] = None
+                        matches |= dict.fromkeys(KeyMatch(source.number, *words) for words in named[stored.rid])
         if matches:
             yield Query((type,), Or(tuple(matches)) if len(matches) > 1 else next(iter(matches)), limit=_PAGE)
 
 
+def _canonical(context: Context, round: _Round, stored: Stored) -> list[tuple[str, str]]:
+    """The canonicals and URIs that mean a resource, as the index has them: its url without a version, and with its own."""
+    if context.search.get(stored.type, "url") is None:
+        return []
+    content = round.content(stored)
+    url, version = content.get("url"), content.get("version")
+    if not isinstance(url, str):
+        return []
+    return [("", url), (url, ""), *([(url, version)] if isinstance(version, str) else [])]
+
+
 async def _reverse(context: Context, request: Request, includes: Sequence[Include], round: _Round, sources: list[Stored]) -> None:
     for include in includes:
-        for query in _referring(context, include, sources):
+        for query in _referring(context, include, round, sources):
             after: Position | None = None
             while len(round.found) < MOST:
                 page = await context.gate.search(request.principal, query, after)

@@ -123,8 +123,8 @@ def _below_instance(method: str, path: str, type: str, id: str, rest: list[str],
         raise _no_route(path)
     if more and more != ["_search"]:
         raise _no_route(path)
-    if first == "_search":
-        first = "*"
+    if first == "_search" and not more:
+        first, more = "*", ["_search"]
     if first != "*":
         _known_type(first, types)
     _demand(method, path, _SEARCH if more else _READ)

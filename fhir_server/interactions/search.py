@@ -22,7 +22,8 @@ from fhir_server.interactions.present import Presentation, present
 from fhir_server.interactions.query_string import encoded, pairs
 from fhir_server.interactions.route import Route
 from fhir_server.search.parser import ParsedSearch, Parser
-from fhir_server.search.query import And, Criterion, Ids, OfType, Or
+from fhir_server.search.query import And, Criterion, OfType
+from fhir_server.search.values_of import union
 from fhir_server.storage.port import Page, Stored
 
 _FORM = "application/x-www-form-urlencoded"
@@ -51,18 +52,18 @@ def _sent(request: Request) -> list[tuple[str, str]]:
     return [_HABITS.get(pair, pair) for pair in found] if "_totalMethod" in request.query else found
 
 
-def _everything_of(context: Context, parser: Parser, type: str, id: str) -> tuple[tuple[str, ...], Criterion]:
-    """All types of a compartment, and the criterion of what is in it."""
-    members = context.definitions.compartments.get(type, {})
-    types = tuple(member for member in context.definitions.resource_types if members.get(member) or member == type)
-    parts: list[Criterion] = [And((OfType(type), Ids((id,))))]
-    for member in types:
-        if member != type:
-            parts.append(parser.filters.compartment(type, id, member))
-    return types, Or(tuple(parts))
+def _everything_of(context: Context, parser: Parser, to: Route, sent: list[tuple[str, str]]) -> tuple[tuple[str, ...], Criterion]:
+    """All types of a compartment, and the criterion of what is in it and of a type that `_type` asks for."""
+    members = context.definitions.compartments[to.type]
+    types = tuple(member for member in context.definitions.resource_types if members.get(member) or member == to.type)
+    parts: list[Criterion] = []
+    for member in parser.chosen(types, sent):
+        inside = parser.filters.compartment(to.type, to.id, member)
+        parts.append(And((OfType(member), inside)) if member == to.type else inside)
+    return types, union(parts)
 
 
-def _scope(context: Context, parser: Parser, to: Route) -> tuple[tuple[str, ...], Criterion | None]:
+def _scope(context: Context, parser: Parser, to: Route, sent: list[tuple[str, str]]) -> tuple[tuple[str, ...], Criterion | None]:
     """The types that are searched, and the criterion of a compartment. Raises FhirError 400."""
     if not to.target:
         return ((to.type,) if to.type else context.definitions.resource_types), None
@@ -70,7 +71,7 @@ def _scope(context: Context, parser: Parser, to: Route) -> tuple[tuple[str, ...]
         known = ", ".join(sorted(context.definitions.compartments))
         raise FhirError.of(400, "not-supported", f"{to.type} has no compartment; {known} have")
     if to.target == "*":
-        return _everything_of(context, parser, to.type, to.id)
+        return _everything_of(context, parser, to, sent)
     return (to.target,), parser.filters.compartment(to.type, to.id, to.target)
 
 
@@ -94,6 +95,15 @@ def _query(request: Request, sent: list[tuple[str, str]], parsed: ParsedSearch) 
     return "?" + encoded(parsed.pairs)
 
 
+def _links(request: Request, place: str, sent: list[tuple[str, str]], parsed: ParsedSearch) -> list[Link]:
+    """`self` of this page, and behind the first page the way back to it: it shows the list as it is by then."""
+    address = f"{request.base}/{place}"
+    if parsed.cursor is None:
+        return [Link("self", address + _query(request, sent, parsed))]
+    first = f"?{encoded(parsed.pairs)}" if parsed.pairs else ""
+    return [Link("self", f"{address}?{encoded([*parsed.pairs, ('_cursor', parsed.cursor)])}"), Link("first", address + first)]
+
+
 def _remarks(context: Context, request: Request, parsed: ParsedSearch, more: Sequence[Issue]) -> list[bytes]:
     """The entry that says what was left out or cut off, if anything was."""
     issues = [*parsed.ignored, *more]
@@ -115,13 +125,13 @@ async def search(context: Context, request: Request, to: Route) -> Response:
     sent = _sent(request)
     if not sent and not to.type:
         raise FhirError.of(400, "required", "A search over the whole system needs parameters, such as _type or _id")
-    types, extra = _scope(context, parser, to)
+    types, extra = _scope(context, parser, to, sent)
     parsed = parser.search(types, sent, lenient=not preferences(request).strict, extra=extra)
     how = Presentation(parsed.summary, parsed.elements)
     if how.summary == "text" and parsed.includes:
         raise FhirError.of(400, "invalid", "_summary=text cannot be combined with _include or _revinclude")
     place = _place(to)
-    links = [Link("self", f"{request.base}/{place}" + _query(request, sent, parsed))]
+    links = _links(request, place, sent, parsed)
     remarks: list[Issue] = []
     if parsed.explain:
         context.gate.require(request.principal, "explain")

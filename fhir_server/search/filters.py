@@ -16,7 +16,7 @@ from fhir_server.search.errors import invalid, not_yet, shown, unknown
 from fhir_server.search.expressions import Expressions
 from fhir_server.search.parameters import NEAR, Parameter, Registry
 from fhir_server.search.phrases import text_criterion
-from fhir_server.search.query import And, Chain, Criterion, Has, Ids, KeyMatch, Not, Or, Paired, Phrase, Present, Worded
+from fhir_server.search.query import And, Chain, Criterion, Has, Ids, KeyMatch, Not, Paired, Phrase, Present, Worded
 from fhir_server.search.sets import SETS, Sets
 from fhir_server.search.values_of import Scope, split, unescape, union
 from fhir_server.search.words import named_values, words
@@ -275,17 +275,16 @@ class Filters:
         members = self._registry.definitions.compartments.get(name)
         if members is None:
             raise unknown("compartment", name, "this server", self._registry.definitions.compartments)
-        if type == name:
-            return Ids((id,))
-        codes = members.get(type)
-        if not codes:
+        codes = members.get(type, ())
+        if not codes and type != name:
             raise FhirError.of(400, "not-supported", f"{type} is not in the {name} compartment", zh=f"{type} 不属于 {name} 区间")
-        choices: list[Criterion] = []
+        # The resource itself ({def} in the definitions), and others of its type where a parameter says so: Patients by `link`.
+        choices: list[Criterion] = [Ids((id,))] if type == name else []
         for code in codes:
             parameter = self._registry.get(type, code)
             if parameter is not None and parameter.type == "reference":
                 choices += [KeyMatch(source.number, name, id) for source in parameter.sources if source.target in (None, name)]
-        return Or(tuple(dict.fromkeys(choices)))
+        return union(list(dict.fromkeys(choices)))
 
 
 def _possible(types: list[str], inner: Callable[[str], Criterion]) -> tuple[tuple[str, Criterion], ...]:

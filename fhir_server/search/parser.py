@@ -12,11 +12,11 @@ from urllib.parse import unquote_plus
 
 from fhir_server.errors import FhirError, Issue
 from fhir_server.search import controls
-from fhir_server.search.errors import invalid, issue_of, unknown
+from fhir_server.search.errors import invalid, issue_of, shown, unknown
 from fhir_server.search.filters import Filters
 from fhir_server.search.opening import open_parts, words_in
 from fhir_server.search.parameters import SPELLED, Parameter, Registry
-from fhir_server.search.query import And, Criterion, Everything, Query, SortKey
+from fhir_server.search.query import And, Criterion, Everything, OfType, Or, Query, SortKey
 from fhir_server.search.sets import SETS
 from fhir_server.search.values_of import Scope, union
 
@@ -31,6 +31,8 @@ SUMMARIES = ("true", "text", "data", "count", "false")
 CONTAINED = ("false", "true", "both")
 CONTAINED_TYPES = ("container", "contained")
 TOTALS = ("none", "estimate", "accurate")
+_OF_ALL = ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source", "_list", "_text", "_content")
+"""Parameters that mean the same on every type."""
 _WORDED = ("_text", "_content", ":text")
 _SHOWN = ("_summary", "_contained", "_containedType", "_explain")
 _PRESENTATION = (
@@ -111,7 +113,7 @@ class Parser:
         Raises FhirError 400 or 501; with `lenient`, unknown parameters are left out and named in `ignored`.
         """
         pairs = list(pairs)
-        chosen = self._types(types, pairs)
+        chosen = self.chosen(types, pairs)
         result = ParsedSearch(Query(chosen))
         criteria: list[Criterion] = [extra] if extra is not None else []
         sort: tuple[SortKey, ...] = ()
@@ -172,7 +174,8 @@ class Parser:
             raise invalid("criteria", text, "searches by words (_text, _content, :text) cannot decide about a write")
         return query
 
-    def _types(self, types: Sequence[str], pairs: list[tuple[str, str]]) -> tuple[str, ...]:
+    def chosen(self, types: Sequence[str], pairs: list[tuple[str, str]]) -> tuple[str, ...]:
+        """Those of `types` that `_type` asks for. Raises FhirError 400 for a type that does not exist or is not among them."""
         wanted = [one for name, value in pairs if name == "_type" for one in value.split(",")]
         if len(types) == 1:
             if wanted:
@@ -182,6 +185,8 @@ class Parser:
         for one in wanted:
             if one not in known:
                 raise unknown("resource type", one, "_type", known)
+            if one not in types:
+                raise invalid("_type", one, "is not in this compartment")
         return tuple(one for one in types if not wanted or one in wanted)
 
     def _shown(self, types: tuple[str, ...], pairs: list[tuple[str, str]]) -> Sequence[str]:
@@ -246,13 +251,18 @@ class Parser:
     # --- filters
 
     def _across(self, types: tuple[str, ...], name: str, value: str) -> Criterion:
-        """One parameter over the searched types: in a system search it must be known to each of them."""
+        """One parameter over the searched types: of several, each must know it. Raises FhirError 400."""
         if len(types) == 1:
             return self._remembered(types[0], name, value)
         base = name.partition(":")[0].partition(".")[0]
-        if base not in ("_id", "_lastUpdated", "_tag", "_profile", "_security", "_source", "_list", "_text", "_content"):
-            raise invalid(name, value, "a search over several types takes only parameters that all resources share")
-        return union(list(dict.fromkeys(self.filters.filter(one, name, value) for one in types)))
+        if base in _OF_ALL:
+            return union(list(dict.fromkeys(self.filters.filter(one, name, value) for one in types)))
+        if base not in ("_has", "_filter"):
+            foreign = next((one for one in types if self._registry.get(one, base) is None), None)
+            if foreign is not None:
+                rule = f"is not known for {foreign}; a search over several types takes only parameters that all of them have"
+                raise FhirError.of(400, "not-supported", f"The search parameter '{shown(base)}' {rule}")
+        return Or(tuple(And((OfType(one), self.filters.filter(one, name, value))) for one in types))
 
     def _remembered(self, type: str, name: str, value: str) -> Criterion:
         """The criterion of a parameter: clients ask with the same codes, statuses and dates again and again."""

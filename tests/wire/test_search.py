@@ -266,3 +266,39 @@ def test_injection_is_a_literal(client):
         bundle = client.get("Patient", params={"family:exact": value}).json()
         assert bundle.get("total", 0) == 0 or bundle["entry"] == []
     assert client.get("Patient", params={"family": "O'Neil; DROP"}).json()["total"] == 1
+
+
+def test_a_later_page_is_itself_and_leads_back_to_the_first(client, server, ward):
+    """`self` is the address of what is shown; `first` begins the list again."""
+    place = f"Observation?patient={ward['patient']}&_count=10&_sort=date"
+    first = client.get(place).json()
+    second = client.get(link(first, "next")).json()
+    assert client.get(link(second, "self")).json()["entry"] == second["entry"]
+    assert link(second, "first") == link(first, "self") == f"{server.base}/{place}"
+    assert ids(client.get(link(second, "first")).json()) == ids(first)
+
+
+def test_several_types_take_a_parameter_that_all_of_them_have(client, ward):
+    """https://hl7.org/fhir/R4/http.html#search: a search over several types has the parameters that they share."""
+    organization = f"Organization/{ward['organization']}"
+    assert ids(client.get(f"?_type=Patient,Practitioner&gender=male&_id={ward['patient']}").json()) == [ward["patient"]]
+    found = client.get(f"?_type=Patient,Device,Location&organization={organization}").json()
+    assert (ids(found), found["total"]) == ([ward["patient"]], 1)
+    assert client.get(f"?_type=Observation,Condition&patient={ward['patient']}&_summary=count").json()["total"] == 25
+    assert client.get(f"?_type=Observation,Condition&patient.identifier=urn:mrn|{ward['mrn']}&_summary=count").json()["total"] == 25
+    refused = client.get(f"?_type=Patient,Organization&gender=male&_id={ward['patient']}")
+    assert "'gender' is not known for Organization" in outcome(refused, 400)
+
+
+def test_a_negation_over_several_types_is_about_each_of_them(client, ward):
+    places = f"{ward['patient']},{ward['observations'][0]}"
+    found = client.get(f"?_type=Patient,Observation&identifier:not=urn:mrn|{ward['mrn']}&_id={places}").json()
+    assert ids(found) == [ward["observations"][0]]
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+def test_a_head_entry_of_a_bundle_has_no_content(client, ward, kind):
+    entry = {"request": {"method": "HEAD", "url": f"Observation?patient={ward['patient']}"}}
+    answer = client.post("", json={"resourceType": "Bundle", "type": kind, "entry": [entry]}).json()["entry"][0]
+    assert answer["response"]["status"].startswith("200")
+    assert "resource" not in answer
