@@ -109,7 +109,7 @@ def _composition_id(context: Context, request: Request, given: Input | None) -> 
 async def document(context: Context, request: Request, type: str, id: str | None) -> Response:
     """The document Bundle; with persist=true it is stored too, and Location names it.
 
-    Raises FhirError 400, 404, 410 (the Composition was deleted), 415, 422 (too large), 501 (graph).
+    Raises FhirError 400, 404, 405 (persist without POST), 410 (the Composition was deleted), 415, 422 (too large), 501 (graph).
     """
     found = {one.name: one for one in inputs(request)}
     known("document", inputs(request), _NAMES)
@@ -122,6 +122,9 @@ async def document(context: Context, request: Request, type: str, id: str | None
     persist = found["persist"].text if "persist" in found else "false"
     if persist not in ("true", "false"):
         raise found["persist"].refused("must be true or false")
+    if persist == "true" and request.method != "POST":
+        said = f"persist=true stores a Bundle, which {request.method} must not: send it with POST"
+        raise FhirError.of(405, "not-supported", said, "persist", headers=[("Allow", "POST, OPTIONS")])
     id = id or _composition_id(context, request, found.get("id"))
     stored = await context.gate.read(request.principal, type, id)
     if stored is None:

@@ -92,6 +92,18 @@ def test_persist_stores_the_bundle_and_says_where(client, made):
     assert entries(client.get(answer.headers["location"])) == places
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_document_is_not_stored_by_a_safe_method(client, made, method):
+    """RFC 9110 9.2.1: GET and HEAD are safe. https://hl7.org/fhir/R4/operations.html#executing"""
+    before = client.get("Bundle", params={"_summary": "count"}).json()["total"]
+    answer = client.request(method, made["composition"] + "/$document", params={"persist": "true"})
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
+    assert client.get("Bundle", params={"_summary": "count"}).json()["total"] == before
+    assert client.request(method, made["composition"] + "/$document", params={"persist": "false"}).status_code == 200
+    assert client.post(made["composition"] + "/$document?persist=true").status_code == 200
+    assert client.get("Bundle", params={"_summary": "count"}).json()["total"] == before + 1
+
+
 def test_wrong_questions(client, made):
     outcome(client.get("Composition/nothing/$document"), 404, "not-found")
     outcome(client.get("Composition/$document"), 400, "required")
