@@ -38,6 +38,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}", re.ASCII)
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _NO_ROUTE = Route("unknown")
 _OWN_FORMATS = frozenset({"operation", "options"})
+"""Interactions that may answer something else than resources."""
 _AT_ONCE = frozenset({"read", "vread", "history", "search"})
 
 
@@ -138,9 +139,14 @@ class FhirApplication:
         log().error("request failed", reference=reference, interaction=to.interaction, type=to.type, exc_info=fault)
         return errors.render(errors.unexpected(reference), request.headers)
 
+    def _gives_resources(self, to: Route) -> bool:
+        """Whether an interaction of `_OWN_FORMATS` answers a resource all the same: most operations do."""
+        operation = self._context.operations.operations.get(to.operation)
+        return operation is not None and not operation.own_formats
+
     async def _answer(self, request: Request, to: Route) -> Response:
         query = request.query
-        if to.type != "Binary" and to.interaction not in _OWN_FORMATS:
+        if to.type != "Binary" and (to.interaction not in _OWN_FORMATS or self._gives_resources(to)):
             form = None
             if "_format=" in query:
                 form = next((value for name, value in pairs(query) if name == "_format"), None)

@@ -19,6 +19,7 @@ class Operation:
     `levels` of {'system','type','instance','version'}; 'version' is below `_history/{vid}`, which only some operations have.
     `handler(context, request, type, id)`; `methods`: HTTP methods served; `definition`: canonical of its OperationDefinition,
     in which {type} stands for the resource type.
+    `own_formats`: it looks at `Accept` and `_format` itself, or answers in one format of its own.
     `policy` names the right that the gate asks for; there is no default on purpose.
     """
 
@@ -31,6 +32,7 @@ class Operation:
     definition: str = ""
     title: str = ""
     affects_state: bool = False
+    own_formats: bool = False
 
 
 @dataclass(frozen=True, slots=True)

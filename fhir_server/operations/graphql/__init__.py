@@ -26,5 +26,6 @@ OPERATION = Operation(
     types=("", "*"),
     definition="http://hl7.org/fhir/OperationDefinition/Resource-graphql",
     title="A GraphQL query",
+    own_formats=True,
 )
 """Mutations are refused in transactions by the operation itself, so that queries can be entries (`affects_state` stands for all)."""
