@@ -13,6 +13,7 @@ import orjson
 
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z", re.ASCII)
 _IN_JSON = re.compile(rb'"reference":"((?:[^"\\]|\\.)*)"')
+_BINARY = re.compile(rb'"url":"((?:https?://[^"\\\s?#]+/)?Binary/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?)"')
 _LOCAL = re.compile(
     r"(?:(https?://[^\s?#]+)/)?([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/([A-Za-z0-9\-.]{1,64}))?(?:#(\S+))?\Z", re.ASCII
 )
@@ -60,6 +61,11 @@ def texts_in(body: bytes) -> list[str]:
     Inside of a string each quotation mark is escaped, so no text of one is taken for a reference.
     """
     return [found.decode() if b"\\" not in found else str(orjson.loads(b'"' + found + b'"')) for found in _IN_JSON.findall(body)]
+
+
+def binaries_in(body: bytes) -> list[str]:
+    """The addresses of Binaries that a resource's attachments name, of one in canonical JSON as in `texts_in`."""
+    return [found.decode() for found in _BINARY.findall(body)] if b"Binary/" in body else []
 
 
 def references_in(value: Any) -> Iterator[dict[str, Any]]:

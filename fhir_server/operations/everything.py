@@ -1,8 +1,8 @@
 """$everything: a patient's or an encounter's whole record, with what it refers to.
 
-Members of the compartment are matches, what they refer to (practitioners, organizations, locations, medications, devices ...) is
-included once over all pages. Pages show the state of the first page: the paging link carries the snapshot and the sequence numbers of
-what was included so far.
+Members of the compartment are matches, what they refer to (practitioners, organizations, locations, medications, devices, the Binaries
+of attachments ...) is included once over all pages. Pages show the state of the first page: the paging link carries the snapshot and the
+sequence numbers of what was included so far.
 Specification: https://hl7.org/fhir/R4/patient-operation-everything.html, https://hl7.org/fhir/R4/encounter-operation-everything.html
 """
 
@@ -168,7 +168,8 @@ async def everything(context: Context, request: Request, type: str, id: str | No
         following = page.next._replace(values=(*page.next.values, included))
         cursor = ("_cursor", token_for(context, _list_of(place, asked), following))
         links.append(Link("next", f"{request.base}/{place}?{encoded([*asked.pairs, cursor])}"))
-    total = len(entries) if page.next is None and start.after is None else None
+    # Matches alone are counted, as in every searchset.
+    total = len(shown) if page.next is None and start.after is None else None
     return Response(200, bundle("searchset", entries, links, total, context.clock()))
 
 

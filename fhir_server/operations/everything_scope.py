@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.criteria import parser_of
 from fhir_server.interactions.http import Request
-from fhir_server.model.references import parse_reference, texts_in
+from fhir_server.model.references import binaries_in, parse_reference, texts_in
 from fhir_server.search.query import And, Criterion, Ids, KeyMatch, Not, Or, Present, Query, RangeMatch
 from fhir_server.search.query import OfType as Typed
 from fhir_server.storage.port import Stored
@@ -65,9 +65,10 @@ def scope(
 
 
 def _local(context: Context, request: Request, bodies: Iterable[bytes]) -> list[tuple[str, str]]:
+    """The resources of this server that these refer to, the Binaries of their attachments among them."""
     bases = (request.base, *context.own_bases)
     found = []
-    for text in dict.fromkeys(text for body in bodies for text in texts_in(body)):
+    for text in dict.fromkeys(text for body in bodies for text in (*texts_in(body), *binaries_in(body))):
         to = parse_reference(text)
         if (to.form == "relative" or (to.form == "absolute" and to.base in bases)) and to.type in context.types:
             found.append((to.type, to.id))

@@ -87,9 +87,32 @@ def test_the_compartment_and_what_it_refers_to_and_no_other_patient(client, ward
     assert set(found(answer, "match")) == names(ward, *WHOLE)
     assert set(found(answer, "include")) == names(ward, *SUPPORT)
     assert found(answer)[0] == ward["patient"]
-    assert answer.json()["total"] == len(WHOLE) + len(SUPPORT) == len(found(answer))
+    assert len(found(answer)) == len(WHOLE) + len(SUPPORT)
     assert [link["relation"] for link in answer.json()["link"]] == ["self"]
     assert sorted(found(client.post(f"{ward['patient']}/$everything"))) == sorted(found(answer))
+
+
+def test_the_total_counts_matches_alone(client, ward):
+    """Bundle.total: "It does not include search.mode = 'include' or 'outcome' entries"."""
+    place = f"{ward['patient']}/$everything"
+    assert client.get(place).json()["total"] == len(WHOLE)
+    assert client.get(f"{place}?_type=Practitioner").json()["total"] == 0
+    assert client.get(f"{place}?_type=Observation,Practitioner").json()["total"] == 3
+
+
+def test_binaries_of_attachments_are_included(client, ward):
+    """The definition: "any resource referenced from those, including binaries and attachments"."""
+    binary = {"resourceType": "Binary", "contentType": "text/plain", "data": "aGk="}
+    near, far, foreign, elsewhere = (store(client, binary) for _ in range(4))
+    secret = store(client, {**binary, "securityContext": refer(ward["other"])})
+    content = [{"attachment": {"url": url}} for url in (near, f"{str(client.base_url).rstrip('/')}/{far}", secret)]
+    content.append({"attachment": {"url": f"http://elsewhere.example/fhir/{elsewhere}"}})
+    store(client, {"resourceType": "DocumentReference", "status": "current", "subject": refer(ward["patient"]), "content": content})
+    picture = {"resourceType": "Media", "status": "completed", "subject": refer(ward["other"]), "content": {"url": foreign}}
+    store(client, picture)
+    place = f"{ward['patient']}/$everything"
+    assert set(found(client.get(f"{place}?_type=Binary"))) == {near, far}
+    assert {near, far} <= set(found(client.get(place), "include"))
 
 
 def test_care_dates_limit_what_has_one(client, ward):
