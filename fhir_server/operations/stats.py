@@ -160,7 +160,7 @@ def _asked(context: Context, request: Request) -> _Asked:
         if given["include"].text not in ("true", "false"):
             raise given["include"].refused("must be true or false")
         asked.include = given["include"].text == "true"
-    if "limit" in given:
+    if asked.include and "limit" in given:  # without include it "SHALL be ignored by the server"
         asked.limit = _whole(given["limit"])
     return asked
 

@@ -217,5 +217,12 @@ def test_wrong_parameters_are_refused_by_name(client, query, names):
     assert names in outcome(client.get(f"Observation/$stats?{query}"), 400)
 
 
+def test_limit_is_ignored_without_include(client, subject, add):
+    """The definition: without include "the limit parameter SHALL be ignored by the server"."""
+    for query in ("", "&include=false"):
+        (answer,) = client.get(f"Observation/$stats?subject={subject}&{HEART}&statistic=count{query}&limit=0").json()["parameter"]
+        assert answer["name"] == "statistics"
+
+
 def test_other_methods_are_refused(client):
     outcome(client.put("Observation/$stats", json={}), 405)
