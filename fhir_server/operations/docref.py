@@ -1,6 +1,7 @@
 """DocumentReference/$docref: the references to a patient's documents.
 
-Documents are not generated here: the stored references that meet the parameters are answered, newest first.
+Documents are not generated here: the stored references that meet the parameters are answered, newest first; who wants generated ones
+alone (on-demand=true) is answered an empty Bundle, as the definition says.
 Specification: http://hl7.org/fhir/us/core/OperationDefinition/docref, http://hl7.org/fhir/uv/ipa/OperationDefinition/docref
 """
 
@@ -118,15 +119,20 @@ async def docref(context: Context, request: Request, type: str, id: str | None) 
         raise on_demand.refused("must be true or false")
     parsed = parser_of(context, request).search((type,), asked, extra=extra)
     profiles = {one.text for one in found if one.name == "profile"}
+    generated = on_demand is not None and on_demand.text == "true"
     answered: list[Stored] = []
-    async for page in all_of(context, request, parsed.query):
-        answered += [stored for stored in page if not profiles or _claims(stored, profiles)]
+    if not generated:
+        async for page in all_of(context, request, parsed.query):
+            answered += [stored for stored in page if not profiles or _claims(stored, profiles)]
     told = [(one.name, _type(one) if one.name == "type" else one.text) for one in found]
     links = [Link("self", f"{request.base}/{type}/$docref?{encoded(told)}")]
     entries = [search_entry(request.base, stored, stored.body, "match") for stored in answered]
-    if on_demand is not None and on_demand.text == "true":
+    if generated:
         remark = Issue(
-            "informational", "on-demand=true: no documents are generated here; those that exist are answered", severity="information"
+            "informational",
+            "on-demand=true asks for generated documents alone, and none are generated here; without it those that exist are answered",
+            severity="information",
+            zh="on-demand=true 只要求即时生成的文档，而本服务器不生成文档；去掉该参数即可得到已有的文档",
         )
         entries.append(outcome_entry(orjson.dumps(operation_outcome([remark], chinese=wants_chinese(request.headers)))))
     return Response(200, bundle("searchset", entries, links, len(answered), context.clock()))
