@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from urllib.parse import quote
 
 from benchmarks.drive import Operation, Worker, expect
-from benchmarks.population import DAYS, EPOCH, LOINC, MRN, SNOMED, VITALS, Population, included, matches
+from benchmarks.population import DAYS, EPOCH, FAMILIES, LOINC, MRN, SNOMED, VITALS, Population, included, matches
+
+PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb")
 
 Ask = Callable[[Worker], tuple[str, int]]
 """A query of random values, and the number of matches that it must have (before paging)."""
@@ -23,12 +26,24 @@ class Answers:
         self.by_code_day: Counter[tuple[int, int]] = Counter()
         self.by_family_problem: Counter[tuple[str, str]] = Counter()
         self.by_code_value: Counter[tuple[int, int]] = Counter()
+        self.moments: dict[int, list[dt.datetime]] = defaultdict(list)
         for p in range(population.patients):
             self.by_family[population.family(p)].append(p)
             self.by_family_problem[population.family(p), population.problem(p)] += 1
             for k in range(population.observations):
                 self.by_code_day[population.code(k), (population.when(p, k) - EPOCH).days] += 1
                 self.by_code_value[population.code(k), population.value(p, k)] += 1
+                self.moments[population.code(k)].append(population.when(p, k))
+        for moments in self.moments.values():
+            moments.sort()
+
+    def of_moment(self, code: int, prefix: str, moment: dt.datetime) -> int:
+        """Observations of a code for `date=<prefix><second>`; theirs are seconds, too."""
+        moments = self.moments[code]
+        before, through = bisect_left(moments, moment), bisect_right(moments, moment)
+        at, after = through - before, len(moments) - through
+        numbers = {"eq": at, "ne": len(moments) - at, "lt": before, "eb": before, "le": through, "ge": at + after, "gt": after, "sa": after}
+        return numbers[prefix]
 
     def of_code(self, code: int) -> int:
         """Observations of one code that each patient has."""
@@ -55,7 +70,7 @@ def _page(name: str, count: int = 50) -> Callable[[Ask], Operation]:
 
 
 def single_parameters(population: Population, answers: Answers) -> dict[str, Operation]:
-    """W3: one parameter (and a code where the list would be endless), values drawn from the data."""
+    """W3: one parameter (and a code beside dates), values drawn from the data."""
     person = population.patient_id
 
     def token(worker: Worker) -> tuple[str, int]:
@@ -64,41 +79,47 @@ def single_parameters(population: Population, answers: Answers) -> dict[str, Ope
 
     def text(worker: Worker) -> tuple[str, int]:
         family = population.family(worker.draw.randrange(population.patients))
-        return f"Patient?family={family}&identifier={quote(MRN)}%7C", len(answers.by_family[family])
+        return f"Patient?family={family[:-1]}", sum(len(answers.by_family[name]) for name in FAMILIES if name.startswith(family[:-1]))
 
     def reference(worker: Worker) -> tuple[str, int]:
-        return (
-            f"Observation?subject=Patient/{person(worker.draw.randrange(population.patients))}&date=lt2026-01-01",
-            population.observations,
-        )
+        return f"Observation?subject=Patient/{person(worker.draw.randrange(population.patients))}", population.observations
 
-    def day(prefixes: str) -> Ask:
-        def ask(worker: Worker) -> tuple[str, int]:
-            code, start = worker.draw.randrange(len(VITALS)), worker.draw.randrange(DAYS)
-            first = (EPOCH + dt.timedelta(days=start)).strftime("%Y-%m-%dT%H:%M:%SZ")
-            last = (EPOCH + dt.timedelta(days=start + 1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-            low, high = prefixes.split("/")
-            return f"Observation?code={quote(LOINC)}%7C{VITALS[code][0]}&date={low}{first}&date={high}{last}", answers.by_code_day[
-                code, start
-            ]
+    def day(worker: Worker) -> tuple[str, int]:
+        code, start = worker.draw.randrange(len(VITALS)), worker.draw.randrange(DAYS)
+        first = (EPOCH + dt.timedelta(days=start)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        last = (EPOCH + dt.timedelta(days=start + 1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        wanted = answers.by_code_day[code, start]
+        return f"Observation?code={quote(LOINC)}%7C{VITALS[code][0]}&date=ge{first}&date=lt{last}", wanted
 
-        return ask
+    def prefixes(worker: Worker) -> tuple[str, int]:
+        k = worker.draw.randrange(population.observations)
+        moment, code = population.when(worker.draw.randrange(population.patients), k), population.code(k)
+        prefix = PREFIXES[worker.count % len(PREFIXES)]
+        query = f"Observation?code={quote(LOINC)}%7C{VITALS[code][0]}&date={prefix}{moment:%Y-%m-%dT%H:%M:%SZ}"
+        return query, answers.of_moment(code, prefix, moment)
 
-    def quantity(worker: Worker) -> tuple[str, int]:
+    def measured(worker: Worker) -> tuple[tuple[int, int], str]:
+        """Code and value of a simple measurement, and the value with its unit, which no other code has."""
         code = worker.draw.randrange(len(VITALS) - 1)
         value = VITALS[code][2] + worker.draw.randrange(VITALS[code][3])
-        unit = quote(VITALS[code][1], safe="")
-        wanted = answers.by_code_value[code, value]
-        unit_form = f"http://unitsofmeasure.org%7C{unit}"
-        return f"Observation?code={VITALS[code][0]}&value-quantity={value}%7C{unit_form}&date=lt2026-01-01", wanted
+        return (code, value), f"{value}%7Chttp://unitsofmeasure.org%7C{quote(VITALS[code][1], safe='')}"
+
+    def quantity(worker: Worker) -> tuple[str, int]:
+        code, value = measured(worker)
+        return f"Observation?value-quantity={value}", answers.by_code_value[code]
+
+    def composite(worker: Worker) -> tuple[str, int]:
+        code, value = measured(worker)
+        return f"Observation?code-value-quantity={quote(LOINC)}%7C{VITALS[code[0]][0]}${value}", answers.by_code_value[code]
 
     asks = {
         "token": token,
         "string": text,
         "reference": reference,
-        "date ge/lt": day("ge/lt"),
-        "date sa/lt": day("ge/eb"),
+        "date ge and lt": day,
+        "date, eight prefixes in turn": prefixes,
         "quantity": quantity,
+        "composite": composite,
     }
     return {f"W3 {name}": _page(name)(ask) for name, ask in asks.items()}
 
@@ -116,7 +137,7 @@ def mixed(population: Population, answers: Answers) -> Operation:
 
     def family(worker: Worker) -> tuple[str, int]:
         name = population.family(worker.draw.randrange(population.patients))
-        return f"Patient?family={name}&identifier={quote(MRN)}%7C&_total=accurate", len(answers.by_family[name])
+        return f"Patient?family={name}&_total=accurate", len(answers.by_family[name])
 
     def conditions(worker: Worker) -> tuple[str, int]:
         p = worker.draw.randrange(population.patients)

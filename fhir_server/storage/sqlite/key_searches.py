@@ -17,7 +17,7 @@ from fhir_server.storage.port import Page, Position, Stored
 from fhir_server.storage.sqlite.algebra import range_alternatives
 from fhir_server.storage.sqlite.entries import NO_DATE, SPAN_SHIFT, span_limit
 from fhir_server.storage.sqlite.keys import UNCOUNTED, Keys, Term
-from fhir_server.storage.sqlite.node_ranges import Alternatives, certain, condition, low_bounds
+from fhir_server.storage.sqlite.node_ranges import Alternatives, condition, low_bounds, told
 from fhir_server.storage.sqlite.nodes import Sql
 from fhir_server.storage.sqlite.schema import METHODS
 from fhir_server.storage.sqlite.selects import FEW, Knowledge
@@ -39,9 +39,9 @@ def _date_test(alternatives: Alternatives, spans: tuple[int, ...]) -> Sql:
     """Whether some date of the row's resource meets any of the alternatives, mostly told by the row itself."""
     test = condition(alternatives, "q.")
     first = alternatives[0].parameter << SPAN_SHIFT
-    told = certain(alternatives, spans, "d.sort") or Sql("0")
-    text = f" AND ({told.text} OR EXISTS (SELECT 1 FROM range q WHERE q.rid = d.rid AND q.key BETWEEN ? AND ? AND {test.text}))"
-    return Sql(text, (*told.args, first, first | 7, *test.args))
+    text = f"EXISTS (SELECT 1 FROM range q WHERE q.rid = d.rid AND q.key BETWEEN ? AND ? AND {test.text})"
+    whole = told(alternatives, spans, "d.sort", Sql(text, (first, first | 7, *test.args)))
+    return Sql(f" AND {whole.text}", whole.args)
 
 
 class KeySearches:

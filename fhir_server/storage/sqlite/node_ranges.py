@@ -75,6 +75,21 @@ def certain(alternatives: Alternatives, spans: Sequence[int], sort: str) -> Sql 
     return joined(parts, "OR") if parts else None
 
 
+def told(alternatives: Alternatives, spans: Sequence[int], sort: str, exists: Sql) -> Sql:
+    """Whether some date of a row meets any of the alternatives: by its sort value where that tells, else by `exists`."""
+    sure = certain(alternatives, spans, sort)
+    if SEVERAL in spans:
+        return exists
+    low, high = low_bounds(alternatives, span_limit(max(spans, default=0), 0))
+    tests, args = [f"{sort} > ?"], [NO_DATE]
+    for bound, sign in ((low, ">="), (high, "<=")):
+        if bound is not None:
+            tests.append(f"{sort} {sign} ?")
+            args.append(bound)  # type: ignore[arg-type]
+    perhaps = joined([Sql(" AND ".join(tests), tuple(args)), exists], "AND")
+    return perhaps if sure is None else joined([sure, perhaps], "OR")
+
+
 def low_bounds(alternatives: Alternatives, limit: float | None) -> tuple[int | float | None, int | float | None]:
     """Between which values `low` of a matching range must lie, when ranges are at most `limit` long."""
     lows: list[int | float | None] = []
@@ -208,11 +223,10 @@ class Ranges(Node):
         return joined([self._meets(planner, alternatives, row) for alternatives in self.tests], "AND")
 
     def _meets(self, planner: Selects, alternatives: Alternatives, row: Row) -> Sql:
-        exists = self._exists(alternatives, row.rid)
-        if self.parameter != planner.clinical or row.known_sort is None:
+        exists, sort = self._exists(alternatives, row.rid), row.known_sort
+        if self.parameter != planner.clinical or sort is None:
             return exists
-        told = certain(alternatives, [item.span for item in self.keys], row.known_sort)
-        return exists if told is None else joined([told, exists], "OR")
+        return told(alternatives, [item.span for item in self.keys], sort, exists)
 
     def describe(self) -> str:
         return f"ranges of parameter {self.parameter}, about {self.n}"

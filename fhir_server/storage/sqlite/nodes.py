@@ -58,8 +58,8 @@ class Row:
 
     @property
     def known_sort(self) -> str | None:
-        """The clinical sort value where the lead has it at hand."""
-        return self._sort
+        """The clinical sort value where it is at hand: in the lead, or in the version that is joined anyway."""
+        return self.sort if self._sort is not None or self.joined else None
 
     @property
     def sort(self) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from fhir_server.search.query import RangeMatch
 from fhir_server.storage.sqlite.entries import DATE_SPANS, NO_DATE, OPEN_SPAN, SEVERAL
-from fhir_server.storage.sqlite.node_ranges import certain, condition
+from fhir_server.storage.sqlite.node_ranges import certain, condition, told
 
 DAY = 86_400_000
 SHAPES = ("low_min", "low_max", "high_min", "high_max")
@@ -31,27 +31,29 @@ def date_criteria(rnd: random.Random) -> tuple[RangeMatch, ...]:
 
 @pytest.mark.parametrize("span", [0, 1, 2, 3, 4, OPEN_SPAN])
 def test_a_row_that_is_sure_to_match_has_a_date_that_matches(span: int) -> None:
-    db, rnd, sure = sqlite3.connect(":memory:"), random.Random(span), 0
+    db, rnd, surely = sqlite3.connect(":memory:"), random.Random(span), 0
     longest = DATE_SPANS[span] if span < len(DATE_SPANS) else 400 * DATE_SPANS[-1]
     for _ in range(4000):
         alternatives = date_criteria(rnd)
-        told = certain(alternatives, (0, span), "d.sort")
-        if told is None:
+        sure = certain(alternatives, (0, span), "d.sort")
+        if sure is None:
             continue
         low = rnd.randrange(-40 * DAY, 40 * DAY) if rnd.random() < 0.9 else alternatives[0].low_max or 0
         high = low + rnd.choice((0, longest, rnd.randrange(longest + 1)))
         truth = condition(alternatives, "r.")
-        text = f"SELECT {told.text}, {truth.text} FROM (SELECT ? AS low, ? AS high) r, (SELECT ? AS sort) d"
-        says, holds = db.execute(text, (*told.args, *truth.args, low, high, low)).fetchone()
+        whole = told(alternatives, (0, span), "d.sort", truth)
+        text = f"SELECT {sure.text}, {truth.text}, {whole.text} FROM (SELECT ? AS low, ? AS high) r, (SELECT ? AS sort) d"
+        says, holds, either = db.execute(text, (*sure.args, *truth.args, *whole.args, low, high, low)).fetchone()
         assert holds or not says, (alternatives, low, high)
-        sure += says
-    assert sure > 400
+        assert either == holds, (alternatives, low, high)
+        surely += says
+    assert surely > 400
 
 
 def test_a_row_without_a_date_is_never_sure() -> None:
-    told = certain((RangeMatch(1, low_max=0),), (0,), "d.sort")
-    assert told is not None
-    assert sqlite3.connect(":memory:").execute(f"SELECT {told.text} FROM (SELECT ? AS sort) d", (*told.args, NO_DATE)).fetchone() == (0,)
+    sure = certain((RangeMatch(1, low_max=0),), (0,), "d.sort")
+    assert sure is not None
+    assert sqlite3.connect(":memory:").execute(f"SELECT {sure.text} FROM (SELECT ? AS sort) d", (*sure.args, NO_DATE)).fetchone() == (0,)
 
 
 def test_nothing_is_sure_where_resources_have_several_dates() -> None:
