@@ -62,6 +62,8 @@ class Indexer:
         self._own_bases = own_bases
         self._plans: dict[str, _Plan] = {}
         self._parts: dict[tuple[str, frozenset[str]], Part] = {}
+        self._told: set[int] = set()
+        """Numbers of parameters of whose failing expressions the log was told; plans come and go."""
 
     @property
     def fingerprint(self) -> str:
@@ -174,7 +176,7 @@ class Indexer:
         paths = typed_paths(parameter.expression, parameter.resource_type)
         steps = [(path.roots, path.reads, step) for path in paths if (step := self._step(parameter, path, extractors))]
         if parameter.number >= CUSTOM:
-            return [(roots, reads, _forgiving(step, parameter)) for roots, reads, step in steps]
+            return [(roots, reads, _forgiving(step, parameter, self._told)) for roots, reads, step in steps]
         return steps
 
     def _step(self, parameter: Parameter, path: TypedPath, extractors: dict[str, Extractor]) -> Step | None:
@@ -193,17 +195,15 @@ class Indexer:
         return step
 
 
-def _forgiving(step: Step, parameter: Parameter) -> Step:
+def _forgiving(step: Step, parameter: Parameter, told: set[int]) -> Step:
     """An expression of the site may fail on some resource: then it has no value there, and the write goes on."""
-    told = False
 
     def forgiving(resource: dict[str, Any], into: Collector) -> None:
-        nonlocal told
         try:
             step(resource, into)
         except Exception as fault:
-            if not told:
-                told = True
+            if parameter.number not in told:
+                told.add(parameter.number)
                 log.warning("the expression of %s?%s fails: %s", parameter.resource_type, parameter.code, fault)
 
     return forgiving

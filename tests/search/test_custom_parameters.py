@@ -284,6 +284,20 @@ def test_an_expression_that_fails_on_a_resource_spares_the_resource(server: Serv
             client.delete(f"Patient/{id}")
 
 
+def test_the_log_is_told_once_of_an_expression_that_fails(server: Server) -> None:
+    """Indexing in the background compiles the expression again and again; the log must not grow with the store."""
+    people = [{"resourceType": "Patient", "id": f"pair{n}", "name": [{"given": ["Ann", "Bo"]}]} for n in range(400)]
+    entries = [{"request": {"method": "PUT", "url": f"Patient/{one['id']}"}, "resource": one} for one in people]
+    gone = [{"request": {"method": "DELETE", "url": f"Patient/{one['id']}"}} for one in people]
+    with server.client() as client:
+        assert client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": entries}).status_code == 200
+        assert client.put("SearchParameter/site-lone", json=parameter("lone", "string", "Patient.name.given.single()")).status_code == 201
+        wait_ready(client, "Patient", "lone")
+        assert client.put("Patient/pair0", json={**people[0], "gender": "male"}).status_code == 200
+        assert client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": gone}).status_code == 200
+    assert len([line for line in server.log if "the expression of Patient?lone fails" in line]) == 1
+
+
 Start = Callable[..., Server]
 
 
