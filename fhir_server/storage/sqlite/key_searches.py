@@ -76,8 +76,15 @@ class KeySearches:
         dates: list[Alternatives] = []
         for part in where.parts if where.__class__ is And else (where,):  # type: ignore[attr-defined]
             if part.__class__ is KeyMatch:
-                if part.value is None or part.space is None:
+                if part.value is None:
                     return None
+                if part.space is None:
+                    there = self._keys.find_any_space(self._db, part.parameter, part.value)
+                    if len(there) > 1:
+                        return None
+                    if not there:
+                        return [], dates
+                    part = KeyMatch(part.parameter, there[0].space, part.value)
                 wanted.append(part)
                 continue
             if part.__class__ is Chain:
