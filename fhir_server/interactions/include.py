@@ -57,7 +57,10 @@ def _values(parameter: Parameter, resource: dict[str, Any]) -> Iterator[Any]:
         paths = _paths[parameter.number] = typed_paths(parameter.expression, parameter.resource_type)
     for path in paths:
         for value in path.values(resource):
-            yield value if path.type is not None else value.value
+            if path.type == "Extension":
+                yield value.get("valueReference")
+            else:
+                yield value if path.type is not None else value.value
 
 
 def _parameters(context: Context, include: Include, type: str) -> list[Parameter]:

@@ -40,7 +40,8 @@ OPERATORS = {
 _ALL = tuple(dict.fromkeys(operator for known in OPERATORS.values() for operator in known))
 _TEXT_MODES = {"eq": "whole", "co": "contains", "sw": "prefix", "ew": "suffix"}
 _SET_MODIFIERS = {"ss": "below", "sb": "above", "in": "in", "ni": "not-in"}
-_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[()\[\]]|[^\s()\[\]"]+)')
+_TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[()\[\]]|[^\s()\[\]"|]*\|(?:[^\s()\[\]"]|\[[^\s()\[\]"]*\])*|[^\s()\[\]"]+)')
+"""Behind a | square brackets belong to the value: 140|http://unitsofmeasure.org|mm[Hg]."""
 
 
 @dataclass(frozen=True, slots=True)

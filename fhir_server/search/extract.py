@@ -13,10 +13,10 @@ from zoneinfo import ZoneInfo
 
 from fhir_server.model.dates import DateError, interval, period_interval, timing_interval
 from fhir_server.model.definitions import Definitions
-from fhir_server.model.references import parse_reference, split_canonical
+from fhir_server.model.references import Reference, parse_reference, split_canonical
 from fhir_server.search.han import has_han, spellings
 from fhir_server.search.parameters import NEAR, Parameter
-from fhir_server.search.text import fold
+from fhir_server.search.text import MAX_LENGTH, fold
 from fhir_server.search.values import Key, Range, Text
 
 CURRENCY = "urn:iso:std:iso:4217"
@@ -29,6 +29,8 @@ class Collector:
 
     zone: ZoneInfo
     own_bases: tuple[str, ...] = ()
+    resource: dict[str, Any] | None = None
+    """The whole resource, whose contained ones references may mean."""
     keys: dict[Key, None] = field(default_factory=dict)
     texts: dict[Text, None] = field(default_factory=dict)
     ranges: dict[Range, None] = field(default_factory=dict)
@@ -38,27 +40,37 @@ Extractor = Callable[[Any, int, Collector], None]
 
 
 # --- token
+#
+# A value without a code is posted with the code '', which no search can ask for: it is there for `system|` and `:missing`.
 
 
 def token_coding(value: Any, number: int, into: Collector) -> None:
     code = value.get("code")
     if code is not None:
         into.keys[Key(number, value.get("system") or "", code)] = None
-    elif value.get("system"):
-        into.keys[Key(number, value["system"], "")] = None
+    elif value.get("system") or value.get("display"):
+        into.keys[Key(number, value.get("system") or "", "")] = None
 
 
 def token_concept(value: Any, number: int, into: Collector) -> None:
     keys = into.keys
+    coded = False
     for coding in value.get("coding") or ():
         if coding is not None and (code := coding.get("code")) is not None:
             keys[Key(number, coding.get("system") or "", code)] = None
+            coded = True
+        elif coding is not None:
+            token_coding(coding, number, into)
+    if not coded and value.get("text"):
+        keys[Key(number, "", "")] = None
 
 
 def token_identifier(value: Any, number: int, into: Collector) -> None:
     text = value.get("value")
     if text is not None:
         into.keys[Key(number, value.get("system") or "", text)] = None
+    elif value.get("system"):
+        into.keys[Key(number, value["system"], "")] = None
 
 
 def token_typed_identifier(of_type: int) -> Extractor:
@@ -67,6 +79,7 @@ def token_typed_identifier(of_type: int) -> Extractor:
     def extract(value: Any, number: int, into: Collector) -> None:
         text = value.get("value")
         if text is None:
+            token_identifier(value, number, into)
             return
         into.keys[Key(number, value.get("system") or "", text)] = None
         for coding in (value.get("type") or {}).get("coding") or ():
@@ -90,6 +103,11 @@ def token_text(value: Any, number: int, into: Collector) -> None:
     into.keys[Key(number, "", str(value))] = None
 
 
+def token_string(value: Any, number: int, into: Collector) -> None:
+    """Case does not count in strings; it does in codes, ids and URIs."""
+    into.keys[Key(number, "", str(value).lower())] = None
+
+
 def token_code(system: str) -> Extractor:
     """A `code` whose value set draws on one code system: that system is implied."""
 
@@ -111,13 +129,33 @@ def reference(identifier: int) -> Extractor:
             found = parse_reference(text)
             if found.form == "relative" or (found.form == "absolute" and found.base in into.own_bases):
                 into.keys[Key(number, found.type, found.id)] = None
-            elif found.form in ("absolute", "other"):
-                into.keys[Key(number, "", text)] = None
+            else:
+                _elsewhere(found, number, into)
         logical = value.get("identifier")
         if logical is not None and identifier:
             token_identifier(logical, identifier, into)
+        if text is None and (logical is not None or value.get("display")):
+            into.keys[Key(number, value.get("type") or "", "")] = None
 
     return extract
+
+
+def _elsewhere(found: Reference, number: int, into: Collector) -> None:
+    """What is no resource of this server is found by its whole text. The id '', which none has, says that there is a value (`:missing`)."""
+    if found.form == "fragment":
+        contained = (into.resource or {}).get("contained") or ()
+        kinds = [inner["resourceType"] for inner in contained if inner and inner.get("id") == found.id]
+        into.keys[Key(number, kinds[0] if kinds else "", "")] = None
+        return
+    into.keys[Key(number, "", found.text)] = None
+    if found.form == "absolute":
+        into.keys[Key(number, found.type, "")] = None
+
+
+def resource_inside(value: Any, number: int, into: Collector) -> None:
+    """A whole resource where others have a reference (the Composition of a document)."""
+    if isinstance(value, dict) and value.get("resourceType"):
+        into.keys[Key(number, value["resourceType"], value.get("id") or "")] = None
 
 
 def reference_canonical(value: Any, number: int, into: Collector) -> None:
@@ -127,6 +165,8 @@ def reference_canonical(value: Any, number: int, into: Collector) -> None:
         into.keys[Key(number, found.type, found.id)] = None
     elif url:
         into.keys[Key(number, url, version)] = None
+        if found.form == "absolute" and found.base in into.own_bases:
+            into.keys[Key(number, found.type, found.id)] = None
 
 
 def uri(value: Any, number: int, into: Collector) -> None:
@@ -139,7 +179,7 @@ def uri(value: Any, number: int, into: Collector) -> None:
 def string_plain(value: Any, number: int, into: Collector) -> None:
     text = str(value)
     if folded := fold(text):
-        into.texts[Text(number, folded, text[:400])] = None
+        into.texts[Text(number, folded, text[:MAX_LENGTH])] = None
 
 
 def _string_parts(*names: str) -> Extractor:
@@ -302,6 +342,7 @@ BY_KIND: dict[str, dict[str, Extractor]] = {
         "ContactPoint": token_contact,
         "boolean": token_boolean,
         **dict.fromkeys((*_TEXTS, "integer", "positiveInt", "unsignedInt", "base64Binary"), token_text),
+        "string": token_string,
     },
     "reference": {"canonical": reference_canonical, "uri": uri, "url": uri, "oid": uri, "uuid": uri},
     "string": {
@@ -336,6 +377,10 @@ def extractor_of(known: Definitions, parameter: Parameter, kind: str, expression
     """What takes values of the FHIR type `kind`, found by `expression`, into the index of a parameter; None: nothing does."""
     if parameter.type == "reference" and kind == "Reference":
         return reference(parameter.identifier)
+    if parameter.type == "reference" and kind == "Resource":
+        return resource_inside
+    if kind == "Extension":
+        return extension_value(known, parameter, expression)
     if parameter.code == NEAR:
         return position(parameter.identifier)
     if parameter.type == "token" and kind == "Identifier" and parameter.identifier:
@@ -348,6 +393,24 @@ def extractor_of(known: Definitions, parameter: Parameter, kind: str, expression
     if found is not None and parameter.type == "string" and parameter.identifier and kind in ("HumanName", "string"):
         return spelled(found, parameter.identifier)
     return found
+
+
+def extension_value(known: Definitions, parameter: Parameter, expression: str) -> Extractor:
+    """An expression that ends at an extension (Patient.mothersMaidenName) means the extension's value, whatever its type."""
+    extractors: dict[str, Extractor | None] = {}
+
+    def extract(value: Any, number: int, into: Collector) -> None:
+        for member, inner in value.items():
+            if not member.startswith("value"):
+                continue
+            if member not in extractors:
+                kind = member.removeprefix("value")
+                kind = kind if kind in known.types else kind[:1].lower() + kind[1:]
+                extractors[member] = extractor_of(known, parameter, kind, expression)
+            if (found := extractors[member]) is not None:
+                found(inner, number, into)
+
+    return extract
 
 
 def implied_system(known: Definitions, expression: str, resource_type: str) -> str | None:

@@ -18,7 +18,9 @@ LONGEST = 24
 """Characters of a name that are spelled."""
 MOST = 8
 """Most spellings of one name."""
-_HAN = re.compile(r"[㐀-䶿一-鿿豈-﫿\U00020000-\U0003ffff]")
+HAN = r"㐀-䶿一-鿿豈-﫿\U00020000-\U0003ffff"
+"""Chinese characters, as a class of regular expressions."""
+_HAN = re.compile(f"[{HAN}]")
 _NOT_SPELLED = re.compile(r"[\s'’·•\-.0-9]")
 
 _SURNAMES = {
@@ -104,7 +106,7 @@ def _syllables(name: str) -> list[tuple[str, ...]]:
 def spellings(text: str) -> tuple[str, ...]:
     """How a Chinese name is spelled: its pinyin in one word, and INITIALS + its initials; () without a Chinese character.
 
-    A syllable with ü is spelled with v and with u: both are typed.
+    A syllable with ü is spelled with v and u, which are typed, and yu, which stands in passports (吕 LYU).
     """
     name = simplified(_NOT_SPELLED.sub("", text))[:LONGEST]
     if not has_han(name):
@@ -113,7 +115,7 @@ def spellings(text: str) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for chosen in product(*syllables):
         word = "".join(chosen)
-        for form in dict.fromkeys((word, word.replace("v", "u"))):
+        for form in dict.fromkeys((word, word.replace("v", "u"), word.replace("v", "yu"))):
             found[form] = None
         initials = "".join(_initial(name, chosen, at) for at in range(len(chosen)))
         found[INITIALS + initials] = None

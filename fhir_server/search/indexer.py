@@ -39,7 +39,7 @@ class Part(NamedTuple):
     values: Callable[[dict[str, Any]], IndexValues]
 
 
-RULES = 3
+RULES = 4
 """Raised whenever the same parameters give other index values than before, so that stores are indexed anew."""
 PARTS = 2000
 """Most parts that are remembered."""
@@ -125,7 +125,7 @@ class Indexer:
         self._parts.clear()
 
     def _collected(self, resource: dict[str, Any], plan: _Plan) -> Collector:
-        into = Collector(self._zone, self._own_bases)
+        into = Collector(self._zone, self._own_bases, resource)
         by_member, by_members, always = plan
         for member in resource:
             if member in by_member:
@@ -231,7 +231,7 @@ def _contained(resource: dict[str, Any], into: Collector) -> None:
 
 
 def _patient_code(into: Collector, subject: int, code: int, both: int) -> None:
-    patient = next((key.value for key in into.keys if key.parameter == subject and key.space == "Patient"), None)
+    patient = next((key.value for key in into.keys if key.parameter == subject and key.space == "Patient" and key.value), None)
     if patient is not None:
         for key in [key for key in into.keys if key.parameter == code]:
             into.keys[Key(both, patient, f"{key.space}|{key.value}")] = None

@@ -48,6 +48,11 @@ SPELLED = ("name", "family", "given", "phonetic")
 """String parameters whose Chinese values are found by pinyin, too; that is posted under the number after theirs."""
 NEAR = "near"
 """The special parameter of Locations."""
+_RENAMED = {
+    "patient-extensions-Patient-mothersMaidenName": "patient-mothersMaidenName",
+    "observation-geneticsAminoAcidChangeName": "observation-geneticsAminoAcidChange",
+}
+"""Extensions that the expressions of official parameters call by another name than their own definitions: both names count."""
 _RESOLVED = re.compile(r"(.*)\.where\(resolve\(\) is (\w+)\)\Z", re.S)
 
 
@@ -116,6 +121,13 @@ def _parts(parameter: SearchParameterDef, resource_type: str) -> frozenset[str]:
         if re.match(rf"\(*{resource_type}\b", text) or parameter.base == ("Resource",):
             found.add(text)
     return frozenset(found)
+
+
+def _named_right(expression: str) -> str:
+    for wrong, right in _RENAMED.items():
+        if wrong in expression:
+            return f"{expression} | {expression.replace(wrong, right)}"
+    return expression
 
 
 @dataclass(slots=True)
@@ -221,8 +233,9 @@ class Registry:
             one = draft.definition
             identifier = draft.number + 1 if has_second(one) else 0
             parameter = Parameter(
-                draft.number, one.code, one.type, name, one.expression, one.targets, one.components, one.url, draft.sources, identifier
-            )
+                draft.number, one.code, one.type, name, _named_right(one.expression), one.targets, one.components, one.url, draft.sources,
+                identifier,
+            )  # fmt: skip
             table[one.code] = parameter
             self._by_number[parameter.number] = parameter
         clinical = table.get(_CLINICAL.get(name, ""))

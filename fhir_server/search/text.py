@@ -5,11 +5,13 @@ Specification: https://hl7.org/fhir/R4/search.html#string
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 
-from fhir_server.search.han import has_han, simplified
+from fhir_server.search.han import HAN, has_han, simplified
 
+_DOTS = re.compile(rf"(?:(?<=[{HAN}])|\A)[\s·•‧∙⋅・.]+(?=[{HAN}]|\Z)")
 MAX_LENGTH = 400
 """Characters of a string that are indexed; longer ones are found by their beginning."""
 
@@ -23,7 +25,11 @@ def folded_whole(text: str) -> str:
     return simplified(folded) if has_han(folded) else folded
 
 
-_fold = lru_cache(maxsize=4096)(folded_whole)
+@lru_cache(maxsize=4096)
+def _fold(text: str) -> str:
+    """Between Chinese characters neither blanks nor the dots inside of names count (阿依古丽·买买提), which are typed in many ways."""
+    folded = folded_whole(text)
+    return _DOTS.sub("", folded) if has_han(folded) else folded
 
 
 def fold(text: str) -> str:

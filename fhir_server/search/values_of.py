@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+from fhir_server.fhirpath.typed import typed_paths
 from fhir_server.model.dates import DateError, interval
 from fhir_server.model.references import ID, parse_reference, split_canonical
 from fhir_server.search.errors import invalid, not_yet, unknown
@@ -17,10 +19,13 @@ from fhir_server.search.han import INITIALS, typed
 from fhir_server.search.numbers import approximate_range, implicit_range, parse_number
 from fhir_server.search.parameters import SPELLED, Parameter
 from fhir_server.search.query import Criterion, KeyMatch, KeyPrefix, Near, Not, Nothing, Or, RangeMatch, TextMatch, Updated
-from fhir_server.search.text import fold
+from fhir_server.search.text import MAX_LENGTH, fold
 from fhir_server.terminology.ucum import UcumError, convert
 
 PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le", "sa", "eb", "ap")
+_STRINGS = frozenset({"string", "Extension", ""})
+"""Types of values that are strings, or may be."""
+_CANONICAL = frozenset({"canonical", "uri", "url"})
 _PREFIX = re.compile(r"([a-z]{2})(?=[-+.\d])")
 
 
@@ -88,8 +93,12 @@ def token_parts(name: str, text: str) -> tuple[str | None, str | None]:
 
 
 def token(parameter: Parameter, name: str, text: str) -> Criterion:
-    """`code`, `system|code`, `|code`, `system|`."""
-    return _keys(parameter, *token_parts(name, text))
+    """`code`, `system|code`, `|code`, `system|`. Case does not count where the element is a string (R4 search, "token")."""
+    space, value = token_parts(name, text)
+    kinds = _kinds(parameter.expression, parameter.resource_type)
+    if value is None or kinds.isdisjoint(_STRINGS) or value == value.lower():
+        return _keys(parameter, space, value)
+    return union([_keys(parameter, space, value.lower()), _keys(parameter, space, value)])
 
 
 def _keys(parameter: Parameter, space: str | None, value: str | None) -> Criterion:
@@ -109,26 +118,33 @@ def reference(parameter: Parameter, name: str, text: str, scope: Scope, only: st
         return _targets(parameter, name, text, [found.type], found.id, explicit=True)
     if found.form == "absolute" and only is None:
         # Canonicals look like absolute references; both are stored under what was sent.
-        return union(
-            [one for source in parameter.sources for one in (KeyMatch(source.number, "", value), KeyMatch(source.number, value, None))]
-        )
+        return union([one for source in parameter.sources for one in _whole(source.number, value, value, None)])
     if found.form in ("urn", "other") and ID.match(value) is None:
         url, version, _ = split_canonical(value)
         if not url:
             raise invalid(name, text, "a reference is an id, Type/id or URL")
-        return union(
-            [
-                one
-                for source in parameter.sources
-                for one in (KeyMatch(source.number, "", value), KeyMatch(source.number, url, version or None))
-            ]
-        )
+        return union([one for source in parameter.sources for one in _whole(source.number, value, url, version or None)])
     if ID.match(value) is None:
         raise invalid(name, text, "a reference is an id, Type/id or URL")
     types = [only] if only else [target for target in parameter.targets if target != "Resource"]
     if not types:
         return _keys(parameter, None, value)
-    return _targets(parameter, name, text, types, value, explicit=bool(only))
+    found_ids = _targets(parameter, name, text, types, value, explicit=bool(only))
+    if only or _CANONICAL.isdisjoint(_kinds(parameter.expression, parameter.resource_type)):
+        return found_ids
+    # What looks like an id may be a canonical that is no URL.
+    return union([found_ids, *(one for source in parameter.sources for one in _whole(source.number, value, value, None))])
+
+
+@lru_cache(maxsize=4096)
+def _kinds(expression: str, resource_type: str) -> frozenset[str]:
+    """The FHIR types of a parameter's values; '' for those that say it only when they are there."""
+    return frozenset(path.type or "" for path in typed_paths(expression, resource_type))
+
+
+def _whole(number: int, value: str, url: str, version: str | None) -> tuple[KeyMatch, KeyMatch]:
+    """A URI `value`, or a canonical of that version (None = of any)."""
+    return KeyMatch(number, "", value), KeyMatch(number, url, version)
 
 
 def _targets(parameter: Parameter, name: str, text: str, types: list[str], id: str, *, explicit: bool) -> Criterion:
@@ -155,7 +171,7 @@ def string(parameter: Parameter, name: str, text: str, mode: str) -> Criterion:
     value = unescape(text)
     if mode != "exact" and not fold(value):
         raise invalid(name, text, "there is nothing to search for")
-    text = value if mode == "exact" else fold(value)
+    text = value[:MAX_LENGTH] if mode == "exact" else fold(value)
     choices: list[Criterion] = [TextMatch(source.number, text, mode) for source in parameter.sources]
     word = typed(text) if parameter.code in SPELLED and mode != "exact" else None
     if word:

@@ -197,8 +197,8 @@ def matches(world: World, resource: Resource, name: str, value: str) -> bool:
         return any(place in (one, f"Patient/{one}") for one in values)
     if (type, base) in TOKENS:
         present = codings(resource, TOKENS[type, base])
-        if modifier == "missing":
-            return (not present) == (value == "true")
+        if modifier == "missing":  # about the element: a concept with a text only is a value
+            return (not resource.get(TOKENS[type, base])) == (value == "true")
         hit = any(token_test(one)(at) for one in values for at in present)
         return not hit if modifier == "not" else hit
     if (type, base) in DATES:

@@ -66,9 +66,10 @@ def _in_keys(column: str, bounds: Sequence[tuple[int, int]]) -> Sql:
 
 
 def key_values(key: SortKey, at: int) -> Sql:
-    """The lowest or highest code (id, uri) of each resource, as joined rows `k<at>`."""
+    """The lowest or highest code (id, uri) of each resource, as joined rows `k<at>`. A canonical is its own space; a value without a
+    code has no place in the order."""
     assert isinstance(key.parameter, int)
-    value = f"{'max' if key.descending else 'min'}(CASE t.value WHEN '' THEN t.space ELSE t.value END)"
+    value = f"{'max' if key.descending else 'min'}(CASE WHEN t.value <> '' THEN t.value WHEN instr(t.space, ':') THEN t.space END)"
     where = _in_keys("q.key", [parameter_bounds(number) for number in (key.parameter, *key.others)])
     target = Sql(" AND t.space = ?", (key.target,)) if key.target else Sql("")
     text = (
