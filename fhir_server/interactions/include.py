@@ -15,6 +15,7 @@ from fhir_server.fhirpath.typed import TypedPath, typed_paths
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request
 from fhir_server.model.references import parse_reference, split_canonical
+from fhir_server.search.opening import names_of
 from fhir_server.search.parameters import Parameter
 from fhir_server.search.parser import Include
 from fhir_server.search.query import KeyMatch, Or, Position, Query
@@ -121,7 +122,8 @@ async def _by_canonical(context: Context, request: Request, canonical: str, targ
 def _referring(context: Context, include: Include, round: _Round, sources: list[Stored]) -> Iterator[Query]:
     """Queries for what refers to the sources by the include's parameters."""
     types = context.definitions.resource_types if include.type == "*" else (include.type,)
-    named = {stored.rid: _canonical(context, round, stored) for stored in sources}
+    # Only what has a `url` as a search parameter bears a canonical; the rest need not be read.
+    named = {stored.rid: names_of(round.content(stored)) if context.search.get(stored.type, "url") else [] for stored in sources}
     for type in types:
         matches: dict[KeyMatch, None] = {}
         for parameter in _parameters(context, include, type):
@@ -133,17 +135,6 @@ def _referring(context: Context, include: Include, round: _Round, sources: list[
                         matches |= dict.fromkeys(KeyMatch(source.number, *words) for words in named[stored.rid])
         if matches:
             yield Query((type,), Or(tuple(matches)) if len(matches) > 1 else next(iter(matches)), limit=_PAGE)
-
-
-def _canonical(context: Context, round: _Round, stored: Stored) -> list[tuple[str, str]]:
-    """The canonicals and URIs that mean a resource, as the index has them: its url without a version, and with its own."""
-    if context.search.get(stored.type, "url") is None:
-        return []
-    content = round.content(stored)
-    url, version = content.get("url"), content.get("version")
-    if not isinstance(url, str):
-        return []
-    return [("", url), (url, ""), *([(url, version)] if isinstance(version, str) else [])]
 
 
 async def _reverse(context: Context, request: Request, includes: Sequence[Include], round: _Round, sources: list[Stored]) -> None:

@@ -6,8 +6,10 @@ Specification: https://hl7.org/fhir/R4/search.html#modifiers, https://hl7.org/fh
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from fhir_server.errors import FhirError
+from fhir_server.fhirpath.typed import typed_paths
 from fhir_server.model.references import ID
 from fhir_server.search import values_of
 from fhir_server.search.composites import parts_of
@@ -16,7 +18,7 @@ from fhir_server.search.errors import invalid, not_yet, shown, unknown
 from fhir_server.search.expressions import Expressions
 from fhir_server.search.parameters import NEAR, Parameter, Registry
 from fhir_server.search.phrases import text_criterion
-from fhir_server.search.query import And, Chain, Criterion, Has, Ids, KeyMatch, Not, Paired, Phrase, Present, Worded
+from fhir_server.search.query import And, Chain, Criterion, Has, Ids, KeyMatch, NamedBy, Naming, Not, Paired, Phrase, Present, Worded
 from fhir_server.search.sets import SETS, Sets
 from fhir_server.search.values_of import Scope, split, unescape, union
 from fhir_server.search.words import named_values, words
@@ -249,6 +251,8 @@ class Filters:
             targets = _possible(ways, inner)
             if targets:
                 choices.append(Chain(source.number, targets))
+                if _canonical(parameter.expression, parameter.resource_type):
+                    choices += [Naming(source.number, one, part) for one, part in targets if self._registry.get(one, "url")]
         if not choices:
             raise invalid(name, "", f"{base} never refers to {', '.join(known)}")
         return union(choices)
@@ -268,7 +272,11 @@ class Filters:
         if "Resource" not in parameter.targets and parameter.targets and type not in parameter.targets:
             raise invalid(name, value, f"{other}.{code} never refers to {type}")
         inner = self.filter(other, rest, value, depth + 1)
-        return union([Has(other, source.number, inner) for source in parameter.sources if source.target in (None, type)])
+        sources = [source.number for source in parameter.sources if source.target in (None, type)]
+        choices: list[Criterion] = [Has(other, number, inner) for number in sources]
+        if self._registry.get(type, "url") and _canonical(parameter.expression, parameter.resource_type):
+            choices += [NamedBy(other, number, inner, type) for number in sources]
+        return union(choices)
 
     def compartment(self, name: str, id: str, type: str) -> Criterion:
         """Resources of `type` in the compartment of `name`/`id`; raises FhirError 400 for a type that is never in it."""
@@ -285,6 +293,12 @@ class Filters:
             if parameter is not None and parameter.type == "reference":
                 choices += [KeyMatch(source.number, name, id) for source in parameter.sources if source.target in (None, name)]
         return union(list(dict.fromkeys(choices)))
+
+
+@cache
+def _canonical(expression: str, type: str) -> bool:
+    """Whether the values of a reference parameter are canonicals, or may be."""
+    return any(path.type in ("canonical", "uri") for path in typed_paths(expression, type))
 
 
 def _possible(types: list[str], inner: Callable[[str], Criterion]) -> tuple[tuple[str, Criterion], ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from fhir_server.search.query import And, Chain, Criterion, Has, Not, Open, Or, Worded
 
@@ -50,3 +51,11 @@ def closed(criterion: Criterion, answers: Mapping[Open, Criterion]) -> Criterion
     if isinstance(criterion, Chain):
         return replace(criterion, targets=tuple((type, closed(part, answers)) for type, part in criterion.targets))
     return criterion
+
+
+def names_of(resource: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The (space, value) of references to a resource by canonical or URI in the index: its url without a version, and with its own."""
+    url, version = resource.get("url"), resource.get("version")
+    if not isinstance(url, str):
+        return []
+    return [("", url), (url, ""), *([(url, version)] if isinstance(version, str) else [])]

@@ -156,7 +156,7 @@ class Parser:
                 result.ignored.append(issue_of(fault))
         where: Criterion = Everything() if not criteria else criteria[0] if len(criteria) == 1 else And(tuple(criteria))
         worded = any(name.endswith(_WORDED) or "_filter" in name for name, _ in result.pairs) and any(words_in(where))
-        asks = any((":" in name and any(word in name for word in SETS)) or "_filter" in name for name, _ in result.pairs)
+        asks = any(_may_ask(name) for name, _ in result.pairs)
         result.query = Query(chosen, where, sort, count, total, asks and any(open_parts(where)), worded)
         result.includes = tuple(dict.fromkeys(includes))
         return result
@@ -276,6 +276,11 @@ class Parser:
                     self._memory.clear()
                 self._memory[at] = found
         return found
+
+
+def _may_ask(name: str) -> bool:
+    """Whether the criterion of a parameter may hold an open part: a set, a hierarchy, or a link that is a canonical."""
+    return "." in name or (":" in name and (name.startswith("_has:") or any(word in name for word in SETS))) or "_filter" in name
 
 
 def _show(result: ParsedSearch, base: str, name: str, value: str) -> None:

@@ -121,6 +121,25 @@ class Subsumed(Open):
 
 
 @dataclass(frozen=True, slots=True)
+class Naming(Open):
+    """The reference `parameter` holds the canonical of a resource of type `target` that meets `part`: a chain without ids."""
+
+    parameter: int
+    target: str
+    part: Criterion
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBy(Open):
+    """Some resource of `type` that meets `part` holds in its reference `parameter` the canonical of this one, a `target` (`_has`)."""
+
+    type: str
+    parameter: int
+    part: Criterion
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class InHierarchy(Open):
     """The reference `parameter` leads to `type`/`id` or to what is part of it, directly or not (`:below`); with `up` to what it is part of.
 

@@ -1,4 +1,4 @@
-"""Answers open criteria from what is stored: value sets, code systems, and hierarchies of resources.
+"""Answers open criteria from what is stored: value sets, code systems, hierarchies of resources, and links by canonical.
 
 What is stored under a canonical comes before what FHIR itself defines under it. Value sets are worked out once and kept as long as
 none of the resources they are made of changes.
@@ -8,21 +8,39 @@ Specification: https://hl7.org/fhir/R4/search.html#token, https://hl7.org/fhir/R
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from fhir_server.errors import FhirError
-from fhir_server.search.opening import closed, open_parts
-from fhir_server.search.query import Criterion, Has, Ids, InHierarchy, InValueSet, KeyMatch, KeySet, Open, Or, Query, Subsumed
+from fhir_server.search.opening import closed, names_of, open_parts, words_in
+from fhir_server.search.query import (
+    And,
+    Criterion,
+    Everything,
+    Has,
+    Ids,
+    InHierarchy,
+    InValueSet,
+    KeyMatch,
+    KeySet,
+    NamedBy,
+    Naming,
+    Open,
+    Or,
+    Query,
+    Subsumed,
+)
 from fhir_server.storage.port import Store, Stored
 from fhir_server.terminology.room import Terminology
 from fhir_server.terminology.value_sets import Content, NotEnumerable
 
 MOST_IN_HIERARCHY = 10_000
 """Most resources that are above or below one."""
+MOST_NAMED = 10_000
+"""Most resources whose canonicals are followed by one chain or `_has`."""
 KEPT = 64
 """Value sets that stay worked out."""
 Official = Callable[[str], Mapping[str, Any] | None]
@@ -55,7 +73,45 @@ class Openings:
             return await self._subsumed(part)
         if isinstance(part, InHierarchy):
             return await self._in_hierarchy(part)
+        if isinstance(part, Naming):
+            return await self._naming(part)
+        if isinstance(part, NamedBy):
+            return await self._named_by(part)
         raise TypeError(f"unknown criterion {part.__class__.__name__}")
+
+    # --- canonicals as links
+
+    async def _naming(self, part: Naming) -> Criterion:
+        found: dict[tuple[str, str], None] = {}
+        async for stored in self._all(part.target, part.part):
+            found |= dict.fromkeys(names_of(orjson.loads(stored.body)))
+        return KeySet(part.parameter, frozenset(found))
+
+    async def _named_by(self, part: NamedBy) -> Criterion:
+        """Of what bears a canonical there are few, and of what names it there may be many: each canonical is asked for."""
+        inner = await self.closed(Query((part.type,), part.part, limit=1, words=any(words_in(part.part))))
+        ids: list[str] = []
+        async for stored in self._all(part.target, Everything()):
+            names = names_of(orjson.loads(stored.body))
+            where = And((KeySet(part.parameter, frozenset(names)), inner.where))
+            if names and (await self._store.search(replace(inner, where=where))).items:
+                ids.append(stored.id)
+        return Ids(tuple(ids))
+
+    async def _all(self, type: str, where: Criterion) -> AsyncIterator[Stored]:
+        """All resources of a type that meet a criterion. Raises FhirError 400 for more than are worth looking at."""
+        query = await self.closed(Query((type,), where, limit=1000, words=any(words_in(where))))
+        page, seen = await self._store.search(query), 0
+        while True:
+            for stored in page.items:
+                yield stored
+            seen += len(page.items)
+            if page.next is None:
+                return
+            if seen >= MOST_NAMED:
+                what = f"more than {MOST_NAMED} resources of type {type} would have to be looked at for their canonicals; narrow the search"
+                raise FhirError.of(400, "too-costly", what)
+            page = await self._store.search(query, page.next)
 
     # --- terminology
 
