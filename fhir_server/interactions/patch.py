@@ -107,7 +107,7 @@ def _merge_changer(document: Any) -> Changer:
 
 
 def _fhirpath_changer(parameters: dict[str, Any]) -> Changer:
-    structure.check(parameters)
+    structure.check(parameters, bundle_entry=True, pieces=True)  # what the values become in the resource is checked with it
     changes = check_fhirpath_patch(parameters)
     return lambda resource: apply_fhirpath_patch(resource, changes)
 

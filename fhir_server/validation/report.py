@@ -75,16 +75,20 @@ class Fragment:
 
 
 class Report:
-    """The state of one validation. `fragments` belong to the resource being checked; `conditional` allows `Type?criteria` references."""
+    """The state of one validation. `fragments` belong to the resource being checked; `conditional` allows `Type?criteria` references.
 
-    __slots__ = ("_errors", "conditional", "fragments", "holder", "issues")
+    `pieces`: the content holds pieces of another resource, to whose contained ones `#id` may point.
+    """
 
-    def __init__(self, conditional: bool = False) -> None:
+    __slots__ = ("_errors", "conditional", "fragments", "holder", "issues", "pieces")
+
+    def __init__(self, conditional: bool = False, pieces: bool = False) -> None:
         self.issues: list[Issue] = []
         self._errors = 0
         self.fragments: list[Fragment] = []
         self.holder = -1
         self.conditional = conditional
+        self.pieces = pieces
 
     def add(self, code: str, path: Path, english: str, chinese: str, *, syntax: bool = False, severity: str = "error") -> None:
         """One issue; both texts get the element's expression in front."""

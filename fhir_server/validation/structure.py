@@ -17,12 +17,13 @@ from fhir_server.validation.report import MAX_ISSUES, Enough, Report
 __all__ = ["MAX_ISSUES", "check", "status_of", "validate"]
 
 
-def validate(resource: Any, *, bundle_entry: bool = False) -> list[Issue]:
+def validate(resource: Any, *, bundle_entry: bool = False, pieces: bool = False) -> list[Issue]:
     """All structural issues of a resource (at most MAX_ISSUES errors and a note that there are more); errors refuse it, warnings do not.
 
     `bundle_entry`: the resource comes from a transaction or batch, where conditional references (`Patient?identifier=…`) may stand.
+    `pieces`: it is a patch, whose values may refer (`#id`) to what the patched resource contains; its result is checked again.
     """
-    report = Report(bundle_entry)
+    report = Report(bundle_entry, pieces)
     try:
         _validator().resource(resource, None, report)
     except Enough:
@@ -31,9 +32,9 @@ def validate(resource: Any, *, bundle_entry: bool = False) -> list[Issue]:
     return report.issues
 
 
-def check(resource: Any, *, bundle_entry: bool = False) -> None:
+def check(resource: Any, *, bundle_entry: bool = False, pieces: bool = False) -> None:
     """Raise FhirError with all issues if one is an error: 400 if some content cannot be read as R4, else 422."""
-    issues = validate(resource, bundle_entry=bundle_entry)
+    issues = validate(resource, bundle_entry=bundle_entry, pieces=pieces)
     if issues and any(issue.severity in ("error", "fatal") for issue in issues):
         raise FhirError(status_of(issues), issues)
 

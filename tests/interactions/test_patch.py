@@ -142,6 +142,27 @@ def test_patching_what_is_not_there_is_404_and_what_was_deleted_410(client: http
     assert send(client, f"Patient/{id}", []).status_code == 410
 
 
+def test_a_fhirpath_patch_may_refer_to_what_the_resource_contains(client: httpx.Client) -> None:
+    """ref-1 holds of the resource that comes out, not of the patch, which is a part of it."""
+    id = create(client, contained=[{"resourceType": "Organization", "id": "o"}], managingOrganization={"reference": "#o"})
+
+    def adding(reference: str) -> httpx.Response:
+        patch = fhirpath_patch(
+            {"name": "type", "valueCode": "add"},
+            {"name": "path", "valueString": "Patient"},
+            {"name": "name", "valueString": "generalPractitioner"},
+            {"name": "value", "valueReference": {"reference": reference}},
+        )
+        return send(client, f"Patient/{id}", patch, "application/fhir+json")
+
+    assert adding("#o").status_code == 200
+    assert client.get(f"Patient/{id}").json()["generalPractitioner"] == [{"reference": "#o"}]
+    refused = adding("#nothing")
+    assert refused.status_code == 422
+    assert refused.json()["issue"][0]["expression"] == ["Patient.generalPractitioner[1].reference"]
+    assert adding("Practitioner?identifier=1").status_code == 422  # conditional references are for transactions
+
+
 def test_if_match_guards_a_patch(client: httpx.Client) -> None:
     id = create(client)
     assert send(client, f"Patient/{id}", {"active": True}, MERGE_PATCH, **{"If-Match": 'W/"2"'}).status_code == 412

@@ -165,6 +165,20 @@ def test_a_conditional_reference_becomes_the_resource_that_meets_it(client: http
     assert client.get(located(answer)).json()["subject"]["reference"] == located(made)
 
 
+def test_a_conditional_reference_in_a_fhirpath_patch_becomes_the_resource_that_meets_it(client: httpx.Client) -> None:
+    value = fresh()
+    (made, seen) = done(client, transaction(entry("POST", "Patient", patient(value)), entry("POST", "Observation", observation("Patient/1"))))
+    parts = [
+        {"name": "type", "valueCode": "replace"},
+        {"name": "path", "valueString": "Observation.subject"},
+        {"name": "value", "valueReference": {"reference": f"Patient?identifier={SYSTEM}|{value}"}},
+    ]
+    change = {"resourceType": "Parameters", "parameter": [{"name": "operation", "part": parts}]}
+    address = "/".join(located(seen).split("/")[:2])
+    done(client, transaction(entry("PATCH", address, change)))
+    assert client.get(address).json()["subject"]["reference"] == located(made)
+
+
 @pytest.mark.parametrize("matches", [0, 2])
 def test_a_conditional_reference_without_exactly_one_match_is_412_naming_entry_element_and_criteria(
     client: httpx.Client, matches: int

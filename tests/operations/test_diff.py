@@ -151,6 +151,26 @@ def test_from_version_names_the_older_one_and_the_answer_is_a_patch(client, plac
     assert told(client.get(f"{place}/_history/2/$diff").json()) == [("add", "Patient", "birthDate")]
 
 
+def test_the_difference_of_contained_resources_can_be_applied(client):
+    """A patch for what refers to contained resources is one that the server itself takes, there and back."""
+
+    def content(*organizations: str) -> dict[str, Any]:
+        contained = [{"resourceType": "Organization", "id": name, "partOf": {"reference": "#root"}} for name in organizations]
+        root = {"resourceType": "Organization", "id": "root"}
+        return patient(contained=[root, *contained], generalPractitioner=[{"reference": f"#{name}"} for name in organizations])
+
+    id = client.post("Patient", json=content("a", "b")).json()["id"]
+    place = f"Patient/{id}"
+    assert client.put(place, json={**content("c"), "id": id}).status_code == 200
+    for version in ("1", "2"):
+        newest = client.get(place).json()["meta"]["versionId"]
+        change = client.get(f"{place}/_history/{version}/$diff?fromVersion={newest}")
+        answer = client.patch(place, content=change.content, headers={"content-type": "application/fhir+json"})
+        assert answer.status_code == 200, answer.text
+        wanted = client.get(f"{place}/_history/{version}").json()
+        assert {**answer.json(), "meta": None} == {**wanted, "meta": None}
+
+
 def test_meta_is_compared_where_it_is_asked_for(client, place):
     told_with = told(client.get(f"{place}/$diff?includeMeta=true").json())
     assert ("replace", "Patient.meta.versionId", "") in told_with
