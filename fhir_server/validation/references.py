@@ -118,7 +118,10 @@ def check_contained(resource: dict[str, Any], path: Path, report: Report) -> Non
         if fragment.id not in kinds:
             if not report.pieces:
                 report.broken(
-                    fragment.path, "ref-1", f"'#{fragment.id}' points to no contained resource", f"“#{fragment.id}” 没有对应的 contained 资源"
+                    fragment.path,
+                    "ref-1",
+                    f"'#{fragment.id}' points to no contained resource",
+                    f"“#{fragment.id}” 没有对应的 contained 资源",
                 )
         elif isinstance(kinds[fragment.id], str) and kinds[fragment.id] not in fragment.targets:
             kind, only = kinds[fragment.id], _listed(fragment.targets)

@@ -167,7 +167,9 @@ def test_a_conditional_reference_becomes_the_resource_that_meets_it(client: http
 
 def test_a_conditional_reference_in_a_fhirpath_patch_becomes_the_resource_that_meets_it(client: httpx.Client) -> None:
     value = fresh()
-    (made, seen) = done(client, transaction(entry("POST", "Patient", patient(value)), entry("POST", "Observation", observation("Patient/1"))))
+    (made, seen) = done(
+        client, transaction(entry("POST", "Patient", patient(value)), entry("POST", "Observation", observation("Patient/1")))
+    )
     parts = [
         {"name": "type", "valueCode": "replace"},
         {"name": "path", "valueString": "Observation.subject"},
