@@ -118,20 +118,17 @@ def _find_operation(context: Context, to: Route) -> Operation:
     """The operation that a path names, on its level and type. Raises FhirError 404, 400."""
     operation = context.operations.operations.get(to.operation)
     if operation is None:
-        raise FhirError.of(
-            404, "not-supported", f"Operation ${to.operation[:80]} is not served here; the CapabilityStatement lists what is"
-        )
+        said = f"Operation ${to.operation[:80]} is not served here; the CapabilityStatement lists what is"
+        raise FhirError.of(404, "not-supported", said, zh=f"本服务器不提供操作 ${to.operation[:80]}；可用的操作见 CapabilityStatement")
     level = "version" if to.version else "instance" if to.id else "type" if to.type else "system"
     if level not in operation.levels:
-        raise FhirError.of(
-            400, "not-supported", f"${operation.name} is not defined on {level} level, but on {', '.join(sorted(operation.levels))}"
-        )
+        levels = ", ".join(sorted(operation.levels))
+        said = f"${operation.name} is not defined on {level} level, but on {levels}"
+        raise FhirError.of(400, "not-supported", said, zh=f"${operation.name} 不能在 {level} 级别调用，只能在：{levels}")
     if to.type and "*" not in operation.types and to.type not in operation.types:
-        raise FhirError.of(
-            400,
-            "not-supported",
-            f"${operation.name} is not defined on {to.type}, but on {', '.join(sorted(filter(None, operation.types)))}",
-        )
+        types = ", ".join(sorted(filter(None, operation.types)))
+        said = f"${operation.name} is not defined on {to.type}, but on {types}"
+        raise FhirError.of(400, "not-supported", said, zh=f"${operation.name} 不适用于 {to.type}，只适用于：{types}")
     return operation
 
 
@@ -139,11 +136,13 @@ async def _operation(context: Context, request: Request, to: Route) -> Response:
     operation = _find_operation(context, to)
     method = "GET" if request.method == "HEAD" else request.method
     if method not in operation.methods:
+        allowed = (*(("GET", "HEAD") if "GET" in operation.methods else ()), *(one for one in operation.methods if one != "GET"))
         raise FhirError.of(
             405,
             "not-supported",
-            f"{request.method} is not supported by ${operation.name}; supported: {', '.join(operation.methods)}",
-            headers=[("Allow", ", ".join((*operation.methods, "OPTIONS")))],
+            f"{request.method} is not supported by ${operation.name}; supported: {', '.join(allowed)}",
+            zh=f"${operation.name} 不支持 {request.method}；可用：{', '.join(allowed)}",
+            headers=[("Allow", ", ".join((*allowed, "OPTIONS")))],
         )
     context.gate.require(request.principal, operation.policy)
     return await operation.handler(context, request, to.type or None, to.id or None)

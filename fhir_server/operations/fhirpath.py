@@ -231,5 +231,6 @@ OPERATION = Operation(
     policy="fhirpath",
     levels=frozenset({"system"}),
     methods=("POST",),
+    definition="urn:fhir-server:OperationDefinition:fhirpath",
     title="Evaluate a FHIRPath expression",
 )

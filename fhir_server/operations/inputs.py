@@ -34,7 +34,8 @@ class Input(NamedTuple):
 
     def refused(self, rule: str) -> FhirError:
         """400 that names the parameter, its value and the rule."""
-        return FhirError.of(400, "value", f"{self.name}={str(self.value)[:80]}: {rule}", self.at)
+        shown = str(self.value)[:80]
+        return FhirError.of(400, "value", f"{self.name}={shown}: {rule}", self.at, zh=f"参数 {self.name} 的值无效：{shown}")
 
 
 def _parameter(parameter: dict[str, Any], number: int) -> Input:
@@ -43,7 +44,7 @@ def _parameter(parameter: dict[str, Any], number: int) -> Input:
     for key, value in parameter.items():
         if key.startswith("value"):
             return Input(name, value, key[5:], at)
-    raise FhirError.of(400, "required", f"The parameter '{str(name)[:80]}' needs a value", at)
+    raise FhirError.of(400, "required", f"The parameter '{str(name)[:80]}' needs a value", at, zh=f"参数 {str(name)[:80]} 缺少值")
 
 
 def inputs(request: Request) -> list[Input]:
@@ -67,7 +68,8 @@ def known(operation: str, given: Iterable[Input], names: Iterable[str], repeats:
     for one in given:
         if one.name not in names:
             has = f"it has {', '.join(names)}" if names else "it has none"
-            raise FhirError.of(400, "not-supported", f"Parameter '{one.name[:80]}' is not known; ${operation}: {has}", one.at)
+            said = f"Parameter '{one.name[:80]}' is not known; ${operation}: {has}"
+            raise FhirError.of(400, "not-supported", said, one.at, zh=f"${operation} 不支持参数“{one.name[:80]}”")
         if one.name in seen and one.name not in repeats:
             raise one.refused(f"${operation} takes this parameter once")
         seen.add(one.name)

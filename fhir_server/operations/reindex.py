@@ -14,6 +14,7 @@ import orjson
 
 from fhir_server.errors import FhirError, Issue, operation_outcome
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.errors import wants_chinese
 from fhir_server.interactions.headers import instant
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.registration import Operation
@@ -56,7 +57,7 @@ def _having(context: Context, wanted: Input, types: set[str]) -> set[str]:
     return found
 
 
-def _report(work: Reindexing) -> dict[str, Any]:
+def _report(work: Reindexing, chinese: bool) -> dict[str, Any]:
     """The state of the work as Parameters."""
     state = "running" if work.ended is None else "replaced" if work.fault == "begun anew" else "completed"
     parameters: list[dict[str, Any]] = [
@@ -70,26 +71,28 @@ def _report(work: Reindexing) -> dict[str, Any]:
     ]
     if work.ended is not None:
         parameters.append({"name": "ended", "valueInstant": instant(work.ended)})
-        parameters.append({"name": "outcome", "resource": operation_outcome([_issue(work, state)])})
+        parameters.append({"name": "outcome", "resource": operation_outcome([_issue(work, state)], chinese=chinese)})
     return {"resourceType": "Parameters", "parameter": parameters}
 
 
 def _issue(work: Reindexing, state: str) -> Issue:
-    said = f"{work.done} resources indexed"
+    said, zh = f"{work.done} resources indexed", f"已索引 {work.done} 个资源"
     if state == "replaced":
-        return Issue("processing", f"{said}; then the work was begun anew under other rules", severity="warning")
+        what = f"{said}; then the work was begun anew under other rules"
+        return Issue("processing", what, severity="warning", zh=f"{zh}；随后按新的规则重新开始")
     if work.faults:
-        return Issue("processing", f"{said}, {work.faults} of them with errors: they are found by their type only. The first: {work.fault}")
-    return Issue("informational", f"{said} without errors", severity="information")
+        what = f"{said}, {work.faults} of them with errors: they are found by their type only. The first: {work.fault}"
+        return Issue("processing", what, zh=f"{zh}，其中 {work.faults} 个出错，只能按资源类型检索到。第一个错误：{work.fault}")
+    return Issue("informational", f"{said} without errors", severity="information", zh=f"{zh}，没有错误")
 
 
-async def _status(store: Store, given: list[Input]) -> Response:
+async def _status(store: Store, given: list[Input], chinese: bool) -> Response:
     """How far work is. Raises FhirError 400, 404."""
     known("reindex", given, ("job",))
     if not given:
         body = {
             "resourceType": "Parameters",
-            "parameter": [{"name": "work", "part": _report(work)["parameter"]} for work in (await store.reindexing())[:_LISTED]],
+            "parameter": [{"name": "work", "part": _report(work, chinese)["parameter"]} for work in (await store.reindexing())[:_LISTED]],
         }
         return Response(200, orjson.dumps(body if body["parameter"] else {"resourceType": "Parameters"}))
     (job,) = given
@@ -97,28 +100,28 @@ async def _status(store: Store, given: list[Input]) -> Response:
         raise job.refused("must be the number of a job")
     found = await store.reindexing(int(job.text))
     if not found:
-        raise FhirError.of(404, "not-found", f"There is no $reindex job {job.text}")
+        raise FhirError.of(404, "not-found", f"There is no $reindex job {job.text}", zh=f"没有编号为 {job.text} 的 $reindex 任务")
     (work,) = found
     if work.ended is not None:
-        return Response(200, orjson.dumps(_report(work)))
+        return Response(200, orjson.dumps(_report(work, chinese)))
     share = 100 * work.done // max(1, work.total)
     headers = [("X-Progress", f"{work.done} of {work.total} resources indexed ({share} %)"), ("Retry-After", "1")]
-    return Response(202, orjson.dumps(_report(work)), headers)
+    return Response(202, orjson.dumps(_report(work, chinese)), headers)
 
 
 async def reindex(context: Context, request: Request, type: str | None, id: str | None) -> Response:
     """202 with the status address of work that was begun or joined; a GET tells the state. Raises FhirError 400, 404."""
     store: Store = context.parts["store"]
-    given = inputs(request)
+    given, chinese = inputs(request), wants_chinese(request.headers)
     if request.method != "POST":
-        return await _status(store, given)
+        return await _status(store, given, chinese)
     known("reindex", given, ("type", "url", "code"), ("type",))
     types = _types(context, type, given)
     number = await store.reindex(types)
-    what = f"resources of {', '.join(types[:10])}" if types else "all resources"
-    said = operation_outcome(
-        [Issue("informational", f"Job {number} indexes {what}; its state: GET [base]/$reindex?job={number}", severity="information")]
-    )
+    named, place = ", ".join(types[:10]), f"GET [base]/$reindex?job={number}"
+    what = f"Job {number} indexes {f'resources of {named}' if types else 'all resources'}; its state: {place}"
+    zh = f"任务 {number} 正在为{f' {named} 的资源' if types else '全部资源'}重建索引；进度：{place}"
+    said = operation_outcome([Issue("informational", what, severity="information", zh=zh)], chinese=chinese)
     return Response(202, orjson.dumps(said), [("Content-Location", f"{request.base}/$reindex?job={number}"), ("Retry-After", "1")])
 
 

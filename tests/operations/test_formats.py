@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tarfile
+import time
+from pathlib import Path
+
 import pytest
 
 from tests.wire.resources import outcome, patient
@@ -26,3 +30,46 @@ def test_graphql_is_always_json(client):
     """OperationDefinition/Resource-graphql: "The content is always returned as application/json"."""
     answer = client.get("$graphql", params={"query": "{ PatientList { id } }"}, headers={"accept": "application/graphql-response+json"})
     assert answer.status_code == 200 and answer.headers["content-type"].startswith("application/json")
+
+
+@pytest.mark.parametrize(
+    ("method", "place", "status", "said"),
+    [
+        ("GET", "Patient/$everything?colour=red", 400, "$everything 不支持参数“colour”"),
+        ("GET", "Patient/$everything?start=soon", 400, "参数 start 的值无效：soon"),
+        ("GET", "$everything", 400, "$everything 不能在 system 级别调用，只能在：instance, type"),
+        ("GET", "Observation/1/$document", 400, "$document 不适用于 Observation，只适用于：Composition"),
+        ("GET", "Patient/$nothing", 404, "本服务器不提供操作 $nothing；可用的操作见 CapabilityStatement"),
+        ("PUT", "Patient/$everything", 405, "$everything 不支持 PUT；可用：GET, HEAD, POST"),
+        ("GET", "$reindex?job=999", 404, "没有编号为 999 的 $reindex 任务"),
+    ],
+)
+def test_refusals_are_told_in_chinese_to_who_asks_in_chinese(client, method, place, status, said):
+    answer = client.request(method, place, headers={"accept-language": "zh-CN"})
+    assert answer.status_code == status
+    (issue,) = answer.json()["issue"]
+    assert issue["details"]["text"] == said and issue["diagnostics"].isascii()
+    (english,) = client.request(method, place).json()["issue"]
+    assert "details" not in english and english["diagnostics"] == issue["diagnostics"]
+
+
+def test_reindex_tells_its_state_in_chinese_to_who_asks_in_chinese(client):
+    begun = client.post("Basic/$reindex", headers={"accept-language": "zh-CN"})
+    assert begun.json()["issue"][0]["details"]["text"].startswith("任务 1 正在为 Basic 的资源重建索引；进度：")
+    place, deadline = begun.headers["content-location"], time.monotonic() + 30
+    while (state := client.get(place, headers={"accept-language": "zh-CN"})).status_code == 202 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    outcome = next(one["resource"] for one in state.json()["parameter"] if one["name"] == "outcome")
+    assert outcome["issue"][0]["details"]["text"] == "已索引 0 个资源，没有错误"
+
+
+def test_each_definition_that_hl7_is_said_to_publish_is_published(client, corpus):
+    """A canonical of http://hl7.org/fhir that does not exist would mislead; what is this server's own has a name of its own."""
+    with tarfile.open(corpus / "r4" / "definitions" / "hl7.fhir.r4.core-4.0.1.tgz") as package:
+        published = {
+            f"http://hl7.org/fhir/OperationDefinition/{Path(name).stem.removeprefix('OperationDefinition-')}" for name in package.getnames()
+        }
+    (rest,) = client.get("metadata").json()["rest"]
+    listed = {one["definition"] for holder in (rest, *rest["resource"]) for one in holder.get("operation", ())}
+    claimed = {one for one in listed if one.startswith("http://hl7.org/fhir/OperationDefinition/")}
+    assert len(claimed) >= 9 and claimed <= published
