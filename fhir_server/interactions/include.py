@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import orjson
 
+from fhir_server.errors import FhirError
 from fhir_server.fhirpath.typed import TypedPath, typed_paths
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request
@@ -33,13 +35,25 @@ class _Round:
     """What has been found, and what came last: the resources whose references are followed next."""
 
     known: set[tuple[str, str]]
+    until: float
+    """When the search's time is over, by the monotonic clock."""
     found: list[Stored] = field(default_factory=list)
     last: list[Stored] = field(default_factory=list)
     parsed: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def full(self) -> bool:
+        return len(self.found) >= MOST
+
+    def check(self) -> None:
+        """Raises FhirError 503 when the time is over: includes are many searches, of which each for itself may be short."""
+        if monotonic() > self.until:
+            what = "The includes took longer than the server's limit. Ask for a smaller _count, name parameters instead of *, leave out :iterate"
+            raise FhirError.of(503, "too-costly", what, headers=[("Retry-After", "1")])
+
     def add(self, stored: Stored) -> None:
         place = (stored.type, stored.id)
-        if place not in self.known and len(self.found) < MOST:
+        if place not in self.known and not self.full:
             self.known.add(place)
             self.found.append(stored)
             self.last.append(stored)
@@ -99,6 +113,7 @@ async def _forward(context: Context, request: Request, includes: Sequence[Includ
                 places, texts = _referred(context, bases, include, stored, round.content(stored))
                 wanted |= dict.fromkeys(place for place in places if place not in round.known)
                 canonicals |= dict.fromkeys((text, include.target) for text in texts)
+    round.check()
     for stored in await context.gate.read_many(request.principal, list(wanted)):
         round.add(stored)
     for canonical, target in canonicals:
@@ -122,17 +137,22 @@ async def _by_canonical(context: Context, request: Request, canonical: str, targ
 def _referring(context: Context, include: Include, round: _Round, sources: list[Stored]) -> Iterator[Query]:
     """Queries for what refers to the sources by the include's parameters."""
     types = context.definitions.resource_types if include.type == "*" else (include.type,)
-    # Only what has a `url` as a search parameter bears a canonical; the rest need not be read.
-    named = {stored.rid: names_of(round.content(stored)) if context.search.get(stored.type, "url") else [] for stored in sources}
+    groups: dict[str, list[tuple[Stored, list[tuple[str, str]]]]] = {}
+    for stored in sources:
+        if include.target in (None, stored.type):
+            # Only what has a `url` as a search parameter bears a canonical; the rest need not be read.
+            names = names_of(round.content(stored)) if context.search.get(stored.type, "url") else []
+            groups.setdefault(stored.type, []).append((stored, names))
     for type in types:
         matches: dict[KeyMatch, None] = {}
         for parameter in _parameters(context, include, type):
-            for source in parameter.sources:
-                for stored in sources:
-                    fits = "Resource" in parameter.targets or stored.type in parameter.targets or not parameter.targets
-                    if fits and source.target in (None, stored.type) and include.target in (None, stored.type):
-                        matches[KeyMatch(source.number, stored.type, stored.id)] = None
-                        matches |= dict.fromkeys(KeyMatch(source.number, *words) for words in named[stored.rid])
+            for kind, group in groups.items():
+                if parameter.targets and "Resource" not in parameter.targets and kind not in parameter.targets:
+                    continue
+                for number in [source.number for source in parameter.sources if source.target in (None, kind)]:
+                    for stored, names in group:
+                        matches[KeyMatch(number, kind, stored.id)] = None
+                        matches |= dict.fromkeys(KeyMatch(number, *words) for words in names)
         if matches:
             yield Query((type,), Or(tuple(matches)) if len(matches) > 1 else next(iter(matches)), limit=_PAGE)
 
@@ -141,7 +161,10 @@ async def _reverse(context: Context, request: Request, includes: Sequence[Includ
     for include in includes:
         for query in _referring(context, include, round, sources):
             after: Position | None = None
-            while len(round.found) < MOST:
+            if round.full:
+                return
+            while not round.full:
+                round.check()
                 page = await context.gate.search(request.principal, query, after)
                 for stored in page.items:
                     round.add(stored)
@@ -152,7 +175,7 @@ async def _reverse(context: Context, request: Request, includes: Sequence[Includ
 
 async def included(context: Context, request: Request, includes: Sequence[Include], matches: Sequence[Stored]) -> list[Stored]:
     """The resources that the includes add to these matches: each once, no match among them, at most MOST."""
-    round = _Round({(stored.type, stored.id) for stored in matches})
+    round = _Round({(stored.type, stored.id) for stored in matches}, monotonic() + context.settings.search_seconds)
     sources, active = list(matches), list(includes)
     for _ in range(_ROUNDS):
         forward = [include for include in active if not include.reverse]
@@ -163,6 +186,6 @@ async def included(context: Context, request: Request, includes: Sequence[Includ
         if backward:
             await _reverse(context, request, backward, round, sources)
         sources, active = round.last, [include for include in includes if include.iterate]
-        if not sources or not active:
+        if not sources or not active or round.full:
             break
     return round.found

@@ -302,3 +302,16 @@ def test_a_head_entry_of_a_bundle_has_no_content(client, ward, kind):
     answer = client.post("", json={"resourceType": "Bundle", "type": kind, "entry": [entry]}).json()["entry"][0]
     assert answer["response"]["status"].startswith("200")
     assert "resource" not in answer
+
+
+def test_includes_end_with_the_time_of_the_search(start):
+    """Each of the many searches that an include may need is short: it is the sum that is limited."""
+    server = start(env={"FHIR_SERVER_SEARCH_SECONDS": "0.000001"})
+    with server.client() as client:
+        subject = client.post("Patient", json=patient()).json()["id"]
+        client.post("Observation", json=observation(f"Patient/{subject}"))
+        assert ids(client.get(f"Patient?_id={subject}").json()) == [subject]
+        for include in ("_revinclude=*", "_revinclude=Observation:subject", "_include=Patient:*"):
+            answer = client.get(f"Patient?_id={subject}&{include}")
+            assert "_count" in outcome(answer, 503, "too-costly")
+            assert answer.headers["retry-after"]
