@@ -19,13 +19,16 @@ Address = tuple[str, str]
 
 
 def check_kinds(context: Context, entries: Sequence[Entry]) -> dict[int, FhirError]:
-    """Entries that are neither a write nor a read: an operation that changes something cannot be part of a transaction."""
+    """Entries that are neither a write nor a read: an operation that changes something cannot be part of a transaction.
+
+    Under GET no operation changes anything: $document answers without storing, $reindex tells its state.
+    """
     errors: dict[int, FhirError] = {}
     for entry in entries:
         if entry.route.interaction != "operation":
             continue
         operation = context.operations.operations.get(entry.route.operation)
-        if operation is not None and operation.affects_state:
+        if operation is not None and operation.affects_state and entry.request.method == "POST":
             text = f"${operation.name} changes data by itself and cannot be an entry of a transaction; send it alone or in a batch"
             errors[entry.index] = within_entry(FhirError.of(400, "not-supported", text), entry.index)
     return errors

@@ -104,6 +104,23 @@ def test_a_document_is_not_stored_by_a_safe_method(client, made, method):
     assert client.get("Bundle", params={"_summary": "count"}).json()["total"] == before + 1
 
 
+def test_a_document_is_read_in_a_transaction_and_not_stored(client, made):
+    """The transaction's GET entries come last and see what it wrote; an operation that writes by itself has no place among them."""
+
+    def sent(method: str, url: str, **more: Any) -> Any:
+        device = {"resourceType": "Device", "id": made["device"].split("/")[1], "status": "inactive"}
+        write = {"request": {"method": "PUT", "url": made["device"]}, "resource": device}
+        asked = {"request": {"method": method, "url": url}, **more}
+        return client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": [asked, write]})
+
+    answer = sent("GET", made["composition"] + "/$document")
+    assert answer.status_code == 200, answer.text
+    found = {entry["resource"]["id"]: entry["resource"] for entry in answer.json()["entry"][0]["resource"]["entry"]}
+    assert found[made["device"].split("/")[1]]["status"] == "inactive"
+    assert "Bundle.entry[0]" in outcome(sent("GET", made["composition"] + "/$document?persist=true"), 405)
+    assert "Bundle.entry[0]" in outcome(sent("POST", made["composition"] + "/$document", resource={"resourceType": "Parameters"}), 400)
+
+
 def test_wrong_questions(client, made):
     outcome(client.get("Composition/nothing/$document"), 404, "not-found")
     outcome(client.get("Composition/$document"), 400, "required")
