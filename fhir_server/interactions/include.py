@@ -48,8 +48,9 @@ class _Round:
     def check(self) -> None:
         """Raises FhirError 503 when the time is over: includes are many searches, of which each for itself may be short."""
         if monotonic() > self.until:
-            what = "The includes took longer than the server's limit. Ask for a smaller _count, name parameters instead of *, leave out :iterate"
-            raise FhirError.of(503, "too-costly", what, headers=[("Retry-After", "1")])
+            what = "The includes took longer than the server's limit."
+            advice = "Ask for a smaller _count, name parameters in place of *, or leave out :iterate."
+            raise FhirError.of(503, "too-costly", f"{what} {advice}", headers=[("Retry-After", "1")])
 
     def add(self, stored: Stored) -> None:
         place = (stored.type, stored.id)
