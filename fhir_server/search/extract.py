@@ -173,6 +173,13 @@ def uri(value: Any, number: int, into: Collector) -> None:
     into.keys[Key(number, "", value)] = None
 
 
+def uri_canonical(value: Any, number: int, into: Collector) -> None:
+    """A canonical where the parameter is about URIs (`_profile`): with its version, and without."""
+    uri(value, number, into)
+    if "|" in value:
+        uri(value.partition("|")[0], number, into)
+
+
 # --- string
 
 
@@ -367,7 +374,7 @@ BY_KIND: dict[str, dict[str, Extractor]] = {
         "decimal": number,
         "integer": number,
     },
-    "uri": dict.fromkeys(("uri", "url", "canonical", "oid", "uuid"), uri),
+    "uri": {**dict.fromkeys(("uri", "url", "oid", "uuid"), uri), "canonical": uri_canonical},
     "special": {},
 }
 """Kind of parameter → FHIR type of the value → extractor. References get theirs from `reference`."""

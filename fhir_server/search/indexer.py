@@ -39,7 +39,7 @@ class Part(NamedTuple):
     values: Callable[[dict[str, Any]], IndexValues]
 
 
-RULES = 4
+RULES = 5
 """Raised whenever the same parameters give other index values than before, so that stores are indexed anew."""
 PARTS = 2000
 """Most parts that are remembered."""

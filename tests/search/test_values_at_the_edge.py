@@ -63,6 +63,7 @@ def resources(base: str) -> list[dict[str, Any]]:
         answered("relative", "Questionnaire/q"),
         answered("own", f"{base}/Questionnaire/q"),
         answered("plain", "questionnaire-without-address"),
+        {"resourceType": "Basic", "id": "profiled", "code": {"text": "x"}, "meta": {"profile": ["http://x.example/profile/a|1.0"]}},
         # what extensions hold
         {"resourceType": "Patient", "id": "maiden",
          "extension": [{"url": f"{GENETICS}/patient-mothersMaidenName", "valueString": "Schröder"}]},
@@ -114,6 +115,8 @@ RULES = [
     ("QuestionnaireResponse", "questionnaire", "http://x.example/Questionnaire/a", "versioned"),
     ("QuestionnaireResponse", "questionnaire", "http://x.example/Questionnaire/a|1.1", "versioned"),
     ("QuestionnaireResponse", "questionnaire", "http://x.example/Questionnaire/a|1", ""),
+    ("Basic", "_profile", "http://x.example/profile/a", "profiled"), ("Basic", "_profile", "http://x.example/profile/a|1.0", "profiled"),
+    ("Basic", "_profile:below", "http://x.example/profile/a", "profiled"), ("Basic", "_profile", "http://x.example/profile/a|2.0", ""),
     # official parameters whose expression ends at an extension mean its value
     ("Patient", "mothersMaidenName", "schroder", "maiden"), ("Patient", "mothersMaidenName:exact", "Schröder", "maiden"),
     ("Patient", "mothersMaidenName:missing", "false", "maiden"), ("Patient", "mothersMaidenName", "müller", ""),
