@@ -146,8 +146,9 @@ async def everything(context: Context, request: Request, type: str, id: str | No
     # A care record without a wanted member still has what its members refer to: they are looked through, and not shown.
     looked = members if not wanted or wanted <= set(members) else member_types(context, type)
     where = scope(context, request, type, id, looked, asked.low, asked.high)
-    if asked.since is not None:
-        where = And((where, Updated(asked.since, None))) if looked == members else where
+    if asked.since is not None and wanted and looked == members:
+        where = And((where, Updated(asked.since, None)))
+    # Otherwise members without a change are looked through, too: what they refer to may have changed.
     page = await context.gate.search(request.principal, Query(looked, where, limit=asked.count), start.after)
     snapshot = page.next.snapshot if page.next else start.after.snapshot if start.after else None
     before = set(start.included)

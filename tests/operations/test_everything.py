@@ -139,6 +139,19 @@ def test_since_is_about_the_time_of_the_record(client, ward):
     assert found(client.get(f"{ward['patient']}/$everything", params={"_since": "2999-01-01T00:00:00Z"})) == []
 
 
+def test_since_finds_changes_of_what_unchanged_members_refer_to(client, ward):
+    """ "Resources updated after this period will be included in the response": the practitioner is part of the record as the visit is."""
+    changed = client.get(ward["practitioner"]).json()
+    changed["active"] = True
+    updated = client.put(ward["practitioner"], json=changed).json()["meta"]["lastUpdated"]
+    place = f"{ward['patient']}/$everything"
+    assert found(client.get(place, params={"_since": updated})) == [ward["practitioner"]]
+    assert found(client.get(place, params={"_since": updated, "_type": "Practitioner"})) == [ward["practitioner"]]
+    assert found(client.get(place, params={"_since": updated, "_type": "Observation"})) == []
+    paged = [one for page in pages(client, f"{place}?_since={updated}&_count=2") for one in page]
+    assert paged == [ward["practitioner"]]
+
+
 def pages(client: Any, url: str, between: Any = lambda: None) -> list[list[str]]:
     gathered = []
     while url:
