@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import types
 from collections.abc import Coroutine, Generator
 from typing import Any
 
 import orjson
+from httptools import HttpParserInvalidURLError
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fhir_server.errors import Issue, operation_outcome
 from fhir_server.interactions.body import BYTES_PER_SECOND
 
+LONGEST_ADDRESS = 60_000
+"""Most bytes of an address with its query."""
 HEAD_LIMIT = 65_536
 """Most bytes of a request line with its headers."""
 _LINGER_SECONDS = 2.0
@@ -71,6 +75,7 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._body: list[bytes] = []
+        self.url = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # type: ignore[override]
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -192,7 +197,20 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     # --- refusals
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        if len(self.url) > LONGEST_ADDRESS:
+            raise ValueError("the address is too long")  # the parser stops, and asks for `send_400_response`
+
     def send_400_response(self, msg: str) -> None:
+        if len(self.url) > LONGEST_ADDRESS:
+            self._refuse(414, "too-long", f"The address is longer than {LONGEST_ADDRESS} bytes; a search may come as POST to _search")
+            return
+        if isinstance(sys.exc_info()[1], HttpParserInvalidURLError):
+            self._refuse(
+                400, "structure", "The address holds a character that must be percent-encoded there (RFC 3986), as all but ASCII must"
+            )
+            return
         self._refuse(400, "structure", "The request is not HTTP/1.1 as RFC 9112 has it")
 
     def look_after(self, now: float, patience: float, idle: float) -> None:
