@@ -32,12 +32,23 @@ def with_id(resource: dict[str, Any], id: str) -> dict[str, Any]:
     }
 
 
+def _condition(request: Request) -> str:
+    """If-None-Exist. In a header of HTTP, characters that are not percent-encoded come byte by byte. Raises FhirError 400."""
+    sent = request.headers.get("if-none-exist", "")
+    if sent.isascii() or request.resource is not None:
+        return sent
+    try:
+        return sent.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        raise FhirError.of(400, "value", "If-None-Exist is not UTF-8", zh="If-None-Exist 不是 UTF-8") from None
+
+
 async def plan_create(context: Context, request: Request, type: str) -> PlannedWrite:
     """A create under a new id; conditional by If-None-Exist, or by a query in the address (a habit of some clients)."""
     prefer = preferences(request)
     resource = with_id(resource_from(context, request, type), new_id())
     id = resource["id"]
-    asked = request.headers.get("if-none-exist") or request.query
+    asked = _condition(request) or request.query
     query = conditional_query(context, request, type, asked) if asked else None
 
     def decide(seen: Seen) -> list[Write]:
