@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+_CONTROLS = {one: 0x2400 + one for one in range(32) if chr(one) not in "\t\n\r"}
+"""Characters that no FHIR string may hold, shown as ␀ and so on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Issue:
@@ -30,8 +33,8 @@ class Issue:
         """The issue as an element of `OperationOutcome.issue`."""
         issue: dict[str, Any] = {"severity": self.severity, "code": self.code}
         if chinese and self.zh:
-            issue["details"] = {"text": self.zh}
-        issue["diagnostics"] = self.diagnostics
+            issue["details"] = {"text": self.zh.translate(_CONTROLS)}
+        issue["diagnostics"] = self.diagnostics.translate(_CONTROLS)
         if self.expression:
             issue["expression"] = list(self.expression)
         return issue
