@@ -45,7 +45,8 @@ def check_accept(accept: str | None, format: str | None = None) -> None:
     if not wanted or _accepts_json(wanted):
         return
     source = f"_format={format}" if format else f"Accept: {accept}"
-    raise FhirError.of(406, "not-supported", f"'{source[:200]}' is not supported; this server answers application/fhir+json (FHIR 4.0)")
+    what = f"'{source[:200]}' is not supported; this server answers application/fhir+json (FHIR 4.0)"
+    raise FhirError.of(406, "not-supported", what, zh=f"不支持“{source[:200]}”；本服务器返回 application/fhir+json（FHIR 4.0）")
 
 
 @lru_cache(maxsize=512)

@@ -23,14 +23,15 @@ def _decoded(text: str) -> str:
     try:
         return unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
     except UnicodeDecodeError:
-        raise FhirError.of(400, "value", f"The query part '{text[:80]}' is not UTF-8 in percent encoding") from None
+        what = f"The query part '{text[:80]}' is not UTF-8 in percent encoding"
+        raise FhirError.of(400, "value", what, zh=f"查询部分“{text[:80]}”不是百分号编码的 UTF-8") from None
 
 
 def pairs(query: str) -> list[tuple[str, str]]:
     """The pairs of a query string or form, in order, decoded; parts without '=' have the value ''. Raises FhirError 400."""
     parts = query.split("&")
     if len(parts) > _MOST:
-        raise FhirError.of(400, "too-costly", f"More than {_MOST} parameters in one request")
+        raise FhirError.of(400, "too-costly", f"More than {_MOST} parameters in one request", zh=f"一次请求最多 {_MOST} 个参数")
     found = []
     for part in parts:
         if part:

@@ -14,6 +14,17 @@ _SENTENCE = 400
 """Characters of a rule, which may quote the client's text once more."""
 _FEW = 12
 """Up to so many known names are told where none is close."""
+_KINDS = {
+    "search parameter": "检索参数",
+    "reference parameter": "引用型检索参数",
+    "sort key": "排序键",
+    "modifier": "修饰符",
+    "prefix": "前缀",
+    "operator": "运算符",
+    "element": "元素",
+    "resource type": "资源类型",
+    "compartment": "区间",
+}
 
 
 def shown(text: str, longest: int = _LONGEST) -> str:
@@ -29,20 +40,26 @@ def _named(one: str) -> str:
     return one if unicodedata.category(one) == "Zs" else f"<U+{ord(one):04X}>"
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
+def _near(name: str, known: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The known names that are close to one, and all of them where there are few and none is close."""
     there = {one.lower(): one for one in known}
     # Of two letters of a prefix one may be wrong.
     near = difflib.get_close_matches(name.lower(), there, n=2, cutoff=0.5 if len(name) < 3 else 0.6) if len(name) <= _LONGEST else []
-    if near:
-        return f"; did you mean {' or '.join(repr(there[one]) for one in near)}?"
-    return f"; known: {', '.join(there.values())}" if 0 < len(there) <= _FEW else ""
+    return [there[one] for one in near], list(there.values()) if not near and len(there) <= _FEW else []
 
 
 def unknown(kind: str, name: str, of: str, known: Iterable[str]) -> FhirError:
     """A name that does not exist: kind 'search parameter', 'modifier' ..."""
-    of = shown(of, _SENTENCE)
-    what = f"The {kind} '{shown(name)}' is not known for {of}{_suggestion(name, known)}"
-    return FhirError.of(400, "not-supported", what, zh=f"{of} 不支持 {kind} “{shown(name)}”")
+    near, few = _near(name, known)
+    what = f"The {kind} '{shown(name)}' is not known for {shown(of, _SENTENCE)}"
+    zh = f"不支持{_KINDS.get(kind, kind)}“{shown(name)}”（{shown(of, _SENTENCE)}）"
+    if near:
+        what += f"; did you mean {' or '.join(map(repr, near))}?"
+        zh += f"；是否应为 {' 或 '.join(near)}？"
+    elif few:
+        what += f"; known: {', '.join(few)}"
+        zh += f"；可用：{'、'.join(few)}"
+    return FhirError.of(400, "not-supported", what, zh=zh)
 
 
 def invalid(parameter: str, value: str, rule: str) -> FhirError:
