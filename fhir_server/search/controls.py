@@ -33,6 +33,8 @@ def check(name: str, value: str, seen: dict[str, str]) -> None:
 def elements(definitions: Definitions, types: Iterable[str], value: str) -> tuple[str, ...]:
     """The names of `_elements`, each an element of one of the types at least. Raises FhirError 400."""
     wanted = [part for part in (one.strip() for one in value.split(",")) if part]
+    if not wanted:
+        raise invalid("_elements", value, "names no element")
     chosen = list(types)
     known = [definitions.types[type] for type in chosen]
     for one in wanted:

@@ -23,8 +23,15 @@ from fhir_server.search.sets import SETS, Sets
 from fhir_server.search.values_of import Scope, split, unescape, union
 from fhir_server.search.words import named_values, words
 
+MAX_KEYS = 10_000
+"""Most codes, ids, references or URIs that one parameter may offer with commas: each is one look into an index."""
 MAX_CHOICES = 2000
-"""Most values that one parameter may offer with commas."""
+"""Most values of other kinds."""
+MAX_TEXTS = 200
+"""Most beginnings or parts of texts, each of which is compared with many."""
+MAX_VALUES = 100_000
+"""Most values in all: chains and searches over several types ask each of them of every type."""
+_LOOKED_UP = ("token", "reference", "uri")
 MAX_CHAIN = 24
 MAX_WAYS = 2000
 """Most combinations of types through which the chains of a search may lead: each unnamed type multiplies them."""
@@ -48,13 +55,17 @@ class Filters:
         self._registry = registry
         self._scope = scope
         self._sets = Sets(registry, scope)
-        self._ways = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was counted: another search begins."""
+        self._ways = self._values = 0
 
     def filter(self, type: str, name: str, value: str, depth: int = 0) -> Criterion:
         """One parameter of one type as a criterion: AND is repetition, OR is comma."""
         if depth > MAX_CHAIN:
             raise invalid(name, value, f"chains have {MAX_CHAIN} links at most")
-        if name.startswith("_has:"):
+        if name == "_has" or name.startswith("_has:"):
             return self._has(type, name, value, depth)
         first, dot, rest = name.partition(".")
         base, _, modifier = first.partition(":")
@@ -66,8 +77,8 @@ class Filters:
                 raise unknown("modifier", modifier, base, [])
             return Expressions(self, self._registry, self._scope).criterion(type, value)
         choices = split(value, ",")
-        if len(choices) > MAX_CHOICES:
-            raise invalid(name, value, f"offers more than {MAX_CHOICES} values")
+        parameter = self._registry.get(type, base)
+        self._count(parameter, base, modifier, value, len(choices))
         if any(not choice for choice in choices):
             raise invalid(name, value, "a value between commas is empty")
         if base in ("_id", "_lastUpdated"):
@@ -79,8 +90,8 @@ class Filters:
                 raise unknown("modifier", modifier, base, [])
             return union([text_criterion(name, _FULL_TEXT[base], unescape(choice)) for choice in choices])
         if base == "_query":
-            raise FhirError.of(400, "not-supported", f"_query={value[:100]}: no named queries are defined on this server")
-        parameter = self._registry.get(type, base)
+            what = f"_query={shown(value)}: no named queries are defined on this server"
+            raise FhirError.of(400, "not-supported", what, zh=f"本服务器没有定义命名查询：_query={shown(value)}")
         if parameter is None:
             raise unknown("search parameter", base, type, [*self._registry.codes(type), *(() if depth else CONTROLS)])
         if modifier == "missing":
@@ -96,6 +107,28 @@ class Filters:
                 raise unknown("modifier", modifier, f"the composite parameter '{base}'", ["missing"])
             return union([self._composite(parameter, name, choice) for choice in choices])
         return self._modified(parameter, name, modifier, choices)
+
+    def _count(self, parameter: Parameter | None, base: str, modifier: str, value: str, number: int) -> None:
+        """Refuse more values than can be looked for in time. Raises FhirError 400."""
+        if number == 1:
+            self._values += 1
+        else:
+            most, weight = MAX_CHOICES, 1
+            if base in ("_id", "_list") or (parameter and parameter.type in _LOOKED_UP and modifier not in (*SETS, "text")):
+                most = MAX_KEYS
+            elif parameter and parameter.type == "string" and modifier != "exact":
+                most, weight = MAX_TEXTS, MAX_KEYS // MAX_TEXTS
+            if number > most:
+                raise invalid(f"{base}:{modifier}" if modifier else base, value, f"offers more than {most} values")
+            self._values += number * weight
+        if self._values > MAX_VALUES:
+            rule = f"the search offers more than {MAX_VALUES} values, each counted for each type that it is asked of"
+            raise FhirError.of(
+                400,
+                "too-costly",
+                f"{base}: {rule}; offer fewer, or name fewer types",
+                zh=f"{base}：检索值过多（按类型合计最多 {MAX_VALUES} 个）",
+            )
 
     def _built_in(self, name: str, modifier: str, choices: list[str]) -> Criterion:
         if modifier:

@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 
 from fhir_server.errors import FhirError, Issue
 from fhir_server.search import controls
-from fhir_server.search.errors import invalid, issue_of, shown, unknown
+from fhir_server.search.errors import invalid, issue_of, unknown
 from fhir_server.search.filters import Filters
 from fhir_server.search.opening import open_parts, words_in
 from fhir_server.search.parameters import SPELLED, Parameter, Registry
@@ -23,7 +23,9 @@ from fhir_server.search.values_of import Scope, union
 MAX_COUNT = 1000
 DEFAULT_COUNT = 20
 MAX_VALUE = 20_000
-"""Longest value of one parameter, in characters."""
+"""Longest value of one parameter, in characters; of one that offers several with commas, of each of them."""
+MAX_LIST = 2_000_000
+"""Longest list of values, in characters."""
 _REMEMBERED = 4096
 """Most parameters whose criteria are remembered, and the longest value of such a one."""
 _SHORT = 200
@@ -51,6 +53,8 @@ _PRESENTATION = (
     "_contained",
     "_containedType",
 )
+_UNLISTED = frozenset({*_PRESENTATION, *_WORDED, "_filter"})
+"""Parameters that have no long lists of values."""
 
 
 class Include(NamedTuple):
@@ -113,6 +117,7 @@ class Parser:
         Raises FhirError 400 or 501; with `lenient`, unknown parameters are left out and named in `ignored`.
         """
         pairs = list(pairs)
+        self.filters.restart()
         chosen = self.chosen(types, pairs)
         result = ParsedSearch(Query(chosen))
         criteria: list[Criterion] = [extra] if extra is not None else []
@@ -125,7 +130,7 @@ class Parser:
                 if not value:
                     raise invalid(name, value, "a parameter needs a value")
                 if len(value) > MAX_VALUE:
-                    raise invalid(name, value, f"is longer than {MAX_VALUE} characters")
+                    _check_length(name, value)
                 if "\x00" in value:
                     raise invalid(name, value, "holds the character U+0000")
                 base = name.partition(":")[0]
@@ -157,7 +162,7 @@ class Parser:
         where: Criterion = Everything() if not criteria else criteria[0] if len(criteria) == 1 else And(tuple(criteria))
         worded = any(name.endswith(_WORDED) or "_filter" in name for name, _ in result.pairs) and any(words_in(where))
         asks = any(_may_ask(name) for name, _ in result.pairs)
-        result.query = Query(chosen, where, sort, count, total, asks and any(open_parts(where)), worded)
+        result.query = Query(chosen, where, _each_once(sort), count, total, asks and any(open_parts(where)), worded)
         result.includes = tuple(dict.fromkeys(includes))
         return result
 
@@ -260,8 +265,9 @@ class Parser:
         if base not in ("_has", "_filter"):
             foreign = next((one for one in types if self._registry.get(one, base) is None), None)
             if foreign is not None:
-                rule = f"is not known for {foreign}; a search over several types takes only parameters that all of them have"
-                raise FhirError.of(400, "not-supported", f"The search parameter '{shown(base)}' {rule}")
+                common = set.intersection(*(set(self._registry.codes(one)) for one in types))
+                of = f"{foreign}; a search over several types takes only parameters that all of them have"
+                raise unknown("search parameter", base, of, [*common, *controls.NAMES])
         return Or(tuple(And((OfType(one), self.filters.filter(one, name, value))) for one in types))
 
     def _remembered(self, type: str, name: str, value: str) -> Criterion:
@@ -293,6 +299,17 @@ def _show(result: ParsedSearch, base: str, name: str, value: str) -> None:
         result.contained_type = _one_of(name, value, CONTAINED_TYPES)
     else:
         result.explain = _one_of(name, value, ("true", "false")) == "true"
+
+
+def _each_once(sort: tuple[SortKey, ...]) -> tuple[SortKey, ...]:
+    """What is in order by a key stays so: a second time it says nothing, but in the other direction, which looks at other values."""
+    return tuple(dict.fromkeys(sort))
+
+
+def _check_length(name: str, value: str) -> None:
+    """Lists of values may be long, values may not. Raises FhirError 400."""
+    if name.partition(":")[0] in _UNLISTED or len(value) > MAX_LIST or max(map(len, value.split(","))) > MAX_VALUE:
+        raise invalid(name, value, f"is longer than {MAX_VALUE} characters")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
