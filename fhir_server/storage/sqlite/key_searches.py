@@ -84,8 +84,9 @@ class KeySearches:
                         return None
                     if not there:
                         return [], dates
-                    part = KeyMatch(part.parameter, there[0].space, part.value)
-                wanted.append(part)
+                    wanted.append(KeyMatch(part.parameter, there[0].space, part.value))
+                else:
+                    wanted.append(part)
                 continue
             if part.__class__ is Chain:
                 led = self._led(part, past)

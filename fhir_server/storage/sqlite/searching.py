@@ -146,11 +146,14 @@ class Search:
         extra: Sequence[Sql],
         tail: str = "",
         tail_args: tuple[Any, ...] = (),
+        rows: int | None = None,
     ) -> list[Any]:
+        """`rows`: how many of the lead's rows will be tested, where they are not all."""
         extra = list(extra)
         if self._several:
             extra.append(Sql("v.type = ?", (plan.planner.type_number,)))
-        sql = plan.planner.select(plan.planner.leading(best), probes, best.cost, columns=columns, extra=extra)
+        cost = best.cost if rows is None else min(rows, best.cost)
+        sql = plan.planner.select(plan.planner.leading(best), probes, cost, columns=columns, extra=extra)
         return self._rows(plan, Sql(f"{sql.text} {tail}", (*sql.args, *tail_args)))
 
     def _rows(self, plan: Plan, sql: Sql) -> list[Any]:
@@ -197,7 +200,8 @@ class Search:
         while lowest <= highest and len(found) < limit and spent <= plan.best.cost:
             low, high = (lowest, min(highest, lowest + width - 1)) if ascending else (max(lowest, highest - width + 1), highest)
             window = [Sql("d.rid BETWEEN ? AND ?", (low, high))]
-            rows = self._select(plan, everything, probes, "d.rid AS rid", window, f"ORDER BY d.rid {way} LIMIT ?", (limit - len(found),))
+            tail = f"ORDER BY d.rid {way} LIMIT ?"
+            rows = self._select(plan, everything, probes, "d.rid AS rid", window, tail, (limit - len(found),), rows=width)
             found.extend(row[0] for row in rows)
             spent += width
             width *= 4
@@ -231,6 +235,7 @@ class Search:
     def _dated(self, plan: Plan, bound: tuple[int, int] | None, limit: int, descending: bool) -> Iterable[list[tuple[int, int]]]:
         way, compare = ("DESC", "<") if descending else ("ASC", ">")
         tail = f"ORDER BY {{0}} {way}, d.rid {way} LIMIT ?"
+        looked_at = int(limit * max(1.0, plan.best.n / max(1, plan.node.n)))
         if _is_all(plan.best):
             yield from self._dated_by_range(plan, bound, limit, descending)
             return
@@ -241,7 +246,9 @@ class Search:
                 extra = [Sql(f"{column} > ?", (NO_DATE,))]
                 if bound:
                     extra.append(Sql(f"({column}, d.rid) {compare} (?, ?)", bound))
-                yield self._select(plan, single, probes, f"d.rid AS rid, {column} AS s", extra, tail.format(column), (limit,))
+                columns = f"d.rid AS rid, {column} AS s"
+                rows = looked_at if isinstance(single, Postings) else None
+                yield self._select(plan, single, probes, columns, extra, tail.format(column), (limit,), rows=rows)
 
     def _dated_by_range(self, plan: Plan, bound: tuple[int, int] | None, limit: int, descending: bool) -> Iterable[list[tuple[int, int]]]:
         """All resources of the type: each span class lies in the order of its low end, which is the clinical date."""
