@@ -121,6 +121,10 @@ class Search:
             return _is_all(plan.best) or plan.best.cost > GATHER
         return self._clinical(plan) and (_is_all(plan.best) or (isinstance(plan.best, Postings) and len(plan.best.keys) <= 32))
 
+    def _looked_at(self, plan: Plan, limit: int) -> int:
+        """About how many rows of a lead that comes in the wanted order are tested for `limit` hits."""
+        return int(limit * max(1.0, plan.best.n / max(1, plan.node.n)))
+
     # --- results
     def hits(self, after: Position | None, limit: int) -> list[Hit]:
         """The next `limit` hits of all types, in order."""
@@ -180,8 +184,9 @@ class Search:
             rids = self._windows(plan, after, limit, ascending)
         else:
             rids = []
+            looked_at = self._looked_at(plan, limit) if _is_all(plan.best) else None
             for best, probes in self._branches(plan):
-                rows = self._select(plan, best, probes, "d.rid AS rid", keyset, f"ORDER BY d.rid {way} LIMIT ?", (limit,))
+                rows = self._select(plan, best, probes, "d.rid AS rid", keyset, f"ORDER BY d.rid {way} LIMIT ?", (limit,), rows=looked_at)
                 rids.extend(row[0] for row in rows)
             rids = sorted(set(rids), reverse=not ascending)[:limit]
         return [Hit((rid if ascending else -rid,), rid, ()) for rid in rids]
@@ -235,7 +240,7 @@ class Search:
     def _dated(self, plan: Plan, bound: tuple[int, int] | None, limit: int, descending: bool) -> Iterable[list[tuple[int, int]]]:
         way, compare = ("DESC", "<") if descending else ("ASC", ">")
         tail = f"ORDER BY {{0}} {way}, d.rid {way} LIMIT ?"
-        looked_at = int(limit * max(1.0, plan.best.n / max(1, plan.node.n)))
+        looked_at = self._looked_at(plan, limit)
         if _is_all(plan.best):
             yield from self._dated_by_range(plan, bound, limit, descending)
             return
@@ -266,7 +271,8 @@ class Search:
                 extra.append(Sql(f"({column}, d.rid) {compare} (?, ?)", bound))
             if self._several:
                 extra.append(Sql("v.type = ?", (planner.type_number,)))
-            sql = planner.select(lead, plan.probes, planner.type_term.n, columns=f"d.rid AS rid, {column} AS s", extra=extra)
+            cost = planner.type_term.n if several else self._looked_at(plan, limit)
+            sql = planner.select(lead, plan.probes, cost, columns=f"d.rid AS rid, {column} AS s", extra=extra)
             yield self._rows(plan, Sql(f"{sql.text} ORDER BY {column} {way}, d.rid {way} LIMIT ?", (*sql.args, limit)))
 
     def _undated(self, plan: Plan, behind: int | None, limit: int, descending: bool) -> list[Hit]:

@@ -157,6 +157,9 @@ class Selects:
         if postings is not None and postings.n <= FEW:
             return postings
         leads = [part for part in parts if not isinstance(part, Without | Everybody)]
+        if postings is not None and self.bounded(postings, parts):
+            # Within the dates these are fewer than the dates are.
+            leads = [part for part in leads if not (isinstance(part, Ranges) and part.parameter == self.clinical)]
         best = min(leads, key=lambda part: part.cost, default=None)
         if best is not None and (isinstance(best, Postings) or best.cost <= SAMPLE):
             return best
