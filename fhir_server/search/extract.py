@@ -17,7 +17,7 @@ from fhir_server.model.references import Reference, parse_reference, split_canon
 from fhir_server.search.han import has_han, spellings
 from fhir_server.search.parameters import NEAR, Parameter
 from fhir_server.search.text import MAX_LENGTH, fold
-from fhir_server.search.values import Key, Range, Text
+from fhir_server.search.values import FRAGMENT, Key, Range, Text
 
 CURRENCY = "urn:iso:std:iso:4217"
 _OPEN = float("inf")
@@ -146,6 +146,8 @@ def _elsewhere(found: Reference, number: int, into: Collector) -> None:
         contained = (into.resource or {}).get("contained") or ()
         kinds = [inner["resourceType"] for inner in contained if inner and inner.get("id") == found.id]
         into.keys[Key(number, kinds[0] if kinds else "", "")] = None
+        if kinds:
+            into.keys[Key(number, FRAGMENT, found.id)] = None
         return
     into.keys[Key(number, "", found.text)] = None
     if found.form == "absolute":
@@ -155,7 +157,9 @@ def _elsewhere(found: Reference, number: int, into: Collector) -> None:
 def resource_inside(value: Any, number: int, into: Collector) -> None:
     """A whole resource where others have a reference (the Composition of a document)."""
     if isinstance(value, dict) and value.get("resourceType"):
-        into.keys[Key(number, value["resourceType"], value.get("id") or "")] = None
+        id = value.get("id") or ""
+        for space, text in ((value["resourceType"], id), (value["resourceType"], ""), (FRAGMENT, id)):
+            into.keys[Key(number, space, text)] = None
 
 
 def reference_canonical(value: Any, number: int, into: Collector) -> None:

@@ -39,7 +39,7 @@ class Part(NamedTuple):
     values: Callable[[dict[str, Any]], IndexValues]
 
 
-RULES = 5
+RULES = 6
 """Raised whenever the same parameters give other index values than before, so that stores are indexed anew."""
 PARTS = 2000
 """Most parts that are remembered."""

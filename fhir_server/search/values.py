@@ -14,6 +14,10 @@ MAX_INSTANT = 2**62
 """Upper bound of an open-ended date range."""
 
 
+FRAGMENT = "#"
+"""Space of the ids of contained resources that a reference leads to."""
+
+
 class Key(NamedTuple):
     """A value that is found by equality: a token, reference, uri, canonical or composite.
 

@@ -116,6 +116,8 @@ class KeySearches:
         for target, inner in chain.targets:
             if inner.__class__ is not KeyMatch or inner.value is None or inner.space is None:
                 return None
+            if self._keys.find(self._db, chain.parameter, target, ""):
+                return None  # some contain what they refer to
             term = self._keys.find(self._db, inner.parameter, inner.space, inner.value)
             if term is not None:
                 text, args = (f"{THEN} LIMIT 2", (past, past)) if past is not None else (f"{NOW} LIMIT 2", ())

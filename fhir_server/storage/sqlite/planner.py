@@ -31,7 +31,9 @@ from fhir_server.search.query import (
 )
 from fhir_server.storage.sqlite.algebra import flattened, key_values, range_alternatives, storable
 from fhir_server.storage.sqlite.joins import REFS_COST, Chained, Referred
+from fhir_server.storage.sqlite.keys import UNCOUNTED
 from fhir_server.storage.sqlite.lookups import Lookups
+from fhir_server.storage.sqlite.node_inside import Inside, InsideNode
 from fhir_server.storage.sqlite.node_postings import Beginnings, Texts
 from fhir_server.storage.sqlite.node_ranges import Nearby
 from fhir_server.storage.sqlite.node_words import Wordings
@@ -98,6 +100,8 @@ class Planner(Lookups):
                 return self._chain(shortened) if isinstance(shortened, Chain) else self.node(shortened)
             case Has():
                 return self._has(criterion)
+            case Inside():
+                return self._inside(criterion)
         raise TypeError(f"unknown criterion {criterion.__class__.__name__}")
 
     # --- and, or
@@ -130,7 +134,7 @@ class Planner(Lookups):
             part.__class__ is TextMatch and part.mode == "prefix" and storable(part.text) for part in flat
         ):  # type: ignore[attr-defined]
             return Beginnings(self, [(part.parameter, part.text) for part in flat])  # type: ignore[attr-defined]
-        flat = list(flattened(Or, [self._shortened(part) for part in flat if not self._is_elsewhere(part)]))
+        flat = list(dict.fromkeys(flattened(Or, [self._shortened(part) for part in flat if not self._is_elsewhere(part)])))
         whole = range_alternatives(Or(tuple(flat)))
         if whole:
             return self._ranges([whole])[0]
@@ -171,7 +175,7 @@ class Planner(Lookups):
         if not isinstance(criterion, Chain):
             return criterion
         rest: list[tuple[str, Criterion]] = []
-        found: list[Criterion] = []
+        found: list[Criterion] = self._insides(criterion)
         for target, inner in criterion.targets:
             planner, node = self._of_target(target, inner)
             if node.n > SMALL_CHAIN or node.cost > 20 * SMALL_CHAIN:
@@ -184,6 +188,18 @@ class Planner(Lookups):
         if rest:
             found.append(Chain(criterion.parameter, tuple(rest)))
         return found[0] if len(found) == 1 else Or(tuple(found))
+
+    def _insides(self, chain: Chain) -> list[Criterion]:
+        """The same chain into contained resources, of the types to which references of that kind are there."""
+        asked = (Inside(chain.parameter, target, inner) for target, inner in chain.targets)
+        return [one for one in asked if self.keys.find(self.db, one.parameter, one.target, "")]
+
+    def _inside(self, question: Inside) -> Node:
+        term = self.keys.find(self.db, question.parameter, question.target, "")
+        if term is None:
+            return Nobody()
+        n = self._sampled(term.key) if term.n == UNCOUNTED else term.n
+        return InsideNode(question, self.knowledge.insides.number(question), term.key, n)
 
     def _of_target(self, target: str, inner: Criterion) -> tuple[Selects, Node]:
         """The node of a chain's target, planned once however long the chain is."""

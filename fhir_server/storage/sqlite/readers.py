@@ -53,11 +53,24 @@ class Reading:
 
 
 class Readers:
-    """`near` is for the event loop's thread; `in_thread` lends another connection to a worker thread."""
+    """`near` is for the event loop's thread; `in_thread` lends another connection to a worker thread.
 
-    def __init__(self, path: Path, durability: str, keys: Keys, seconds: float, cache_kib: int, mmap_bytes: int) -> None:
+    `register` makes the functions of statements known to a connection.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        durability: str,
+        keys: Keys,
+        seconds: float,
+        cache_kib: int,
+        mmap_bytes: int,
+        register: Callable[[sqlite3.Connection], None],
+    ) -> None:
         self._path, self._durability, self._keys, self._seconds = path, durability, keys, seconds
         self._cache_kib, self._mmap_bytes = cache_kib, mmap_bytes
+        self._register = register
         self._limits: dict[int, _Limit] = {}
         self.near = self._connect()
         self._idle: SimpleQueue[tuple[sqlite3.Connection, BodyCodec]] = SimpleQueue()
@@ -70,6 +83,7 @@ class Readers:
         db.execute("PRAGMA busy_timeout = 2000")
         db.execute("PRAGMA query_only = 1")
         register_functions(db, self._keys)
+        self._register(db)
         limit = self._limits[id(db)] = _Limit()
         db.set_progress_handler(limit.passed, STEPS)
         return db

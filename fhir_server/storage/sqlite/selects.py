@@ -14,6 +14,7 @@ from typing import NamedTuple
 from fhir_server.search.query import Criterion, KeyMatch
 from fhir_server.storage.sqlite.entries import CLASSES, SEPARATOR, SEVERAL, SPAN_SHIFT
 from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, Keys, Term
+from fhir_server.storage.sqlite.node_inside import Insides
 from fhir_server.storage.sqlite.node_postings import Beginnings, Postings, Texts
 from fhir_server.storage.sqlite.node_ranges import RangeKey, Ranges
 from fhir_server.storage.sqlite.nodes import (
@@ -53,6 +54,7 @@ class Knowledge:
     clinical: Mapping[str, int]
     patient_code: Mapping[str, PatientCode]
     fold: Callable[[str], str]
+    insides: Insides
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from fhir_server.search.han import INITIALS
 from fhir_server.search.query import SortKey
+from fhir_server.search.values import FRAGMENT
 from fhir_server.storage.port import Position
 from fhir_server.storage.sqlite.entries import NO_DATE
 from fhir_server.storage.sqlite.keys import parameter_bounds
@@ -67,9 +68,10 @@ def _in_keys(column: str, bounds: Sequence[tuple[int, int]]) -> Sql:
 
 def key_values(key: SortKey, at: int) -> Sql:
     """The lowest or highest code (id, uri) of each resource, as joined rows `k<at>`. A canonical is its own space; a value without a
-    code has no place in the order."""
+    code, or inside of the resource, has no place in the order."""
     assert isinstance(key.parameter, int)
-    value = f"{'max' if key.descending else 'min'}(CASE WHEN t.value <> '' THEN t.value WHEN instr(t.space, ':') THEN t.space END)"
+    code = f"CASE WHEN t.value <> '' AND t.space <> '{FRAGMENT}' THEN t.value WHEN instr(t.space, ':') THEN t.space END"
+    value = f"{'max' if key.descending else 'min'}({code})"
     where = _in_keys("q.key", [parameter_bounds(number) for number in (key.parameter, *key.others)])
     target = Sql(" AND t.space = ?", (key.target,)) if key.target else Sql("")
     text = (

@@ -28,6 +28,7 @@ from fhir_server.storage.sqlite.full_text import FullText, Source
 from fhir_server.storage.sqlite.joins import register_functions
 from fhir_server.storage.sqlite.key_searches import KeySearches
 from fhir_server.storage.sqlite.keys import Hash, Keys, keyed_hash
+from fhir_server.storage.sqlite.node_inside import Insides
 from fhir_server.storage.sqlite.pages import explained, fetch, run_page
 from fhir_server.storage.sqlite.queues import Queues, system_clock
 from fhir_server.storage.sqlite.readers import Readers
@@ -129,11 +130,13 @@ class SqliteStore(Queues):
         self._names = [""] * (max(types.values(), default=0) + 1)
         for name, number in types.items():
             self._names[number] = name
-        self._knowledge = Knowledge(types, self._clinical, self._patient_code, self._fold)
-        self._readers = Readers(path, self._durability, self._keys, self._search_seconds, READ_CACHE_KIB, MMAP_BYTES)
+        insides = Insides(self._index, self._loads)
+        self._knowledge = Knowledge(types, self._clinical, self._patient_code, self._fold, insides)
+        self._readers = Readers(path, self._durability, self._keys, self._search_seconds, READ_CACHE_KIB, MMAP_BYTES, insides.register)
         self._db = self._readers.near
         self._by_keys = KeySearches(self._db, self._keys, self._knowledge, self._names, self._codec)
         register_functions(writing, self._keys)
+        insides.register(writing)
         self._writing = writing
         self._ready = Readiness(self._keys, self._customs, self._fingerprint)
         writer = self._writer = Writer(writing, self._keys, self._tools())
