@@ -16,7 +16,7 @@ from fhir_server.search.errors import invalid, issue_of, unknown
 from fhir_server.search.filters import Filters
 from fhir_server.search.opening import open_parts, words_in
 from fhir_server.search.parameters import SPELLED, Parameter, Registry
-from fhir_server.search.query import And, Criterion, Everything, OfType, Or, Query, SortKey
+from fhir_server.search.query import And, Criterion, Everything, OfType, Or, Query, RangeMatch, SortKey
 from fhir_server.search.sets import SETS
 from fhir_server.search.values_of import Scope, union
 
@@ -162,7 +162,9 @@ class Parser:
         where: Criterion = Everything() if not criteria else criteria[0] if len(criteria) == 1 else And(tuple(criteria))
         worded = any(name.endswith(_WORDED) or "_filter" in name for name, _ in result.pairs) and any(words_in(where))
         asks = any(_may_ask(name) for name, _ in result.pairs)
-        result.query = Query(chosen, where, _each_once(sort), count, total, asks and any(open_parts(where)), worded)
+        result.query = Query(
+            chosen, where, _each_once(sort) or self._unsaid(chosen, where), count, total, asks and any(open_parts(where)), worded
+        )
         result.includes = tuple(dict.fromkeys(includes))
         return result
 
@@ -224,6 +226,17 @@ class Parser:
             spelling = first.number + 1 if kind == "text" and name in SPELLED else 0
             keys.append(SortKey(first.number, kind, descending, tuple(one.number for one in others), first.target, spelling))
         return tuple(keys)
+
+    def _unsaid(self, types: tuple[str, ...], where: Criterion) -> tuple[SortKey, ...]:
+        """The order without `_sort`: what was asked for by its clinical date comes newest date first, as its postings lie."""
+        clinical = self._registry.clinical.get(types[0]) if len(types) == 1 else None
+        if clinical is None:
+            return ()
+        for part in where.parts if isinstance(where, And) else (where,):
+            dates = part.parts if isinstance(part, Or) else (part,)
+            if all(isinstance(date, RangeMatch) and date.parameter == clinical for date in dates):
+                return (SortKey(clinical, "range", descending=True),)
+        return ()
 
     def _include(self, types: tuple[str, ...], name: str, value: str) -> Include:
         base, _, modifier = name.partition(":")

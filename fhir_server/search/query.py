@@ -293,7 +293,9 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search over one type, or over `types` (system search). The order without `sort`: last updated first."""
+    """A search over one type, or over `types` (system search). The order without `sort`: last updated first.
+
+    The parser gives searches by the clinical date of a type that order, where they name none."""
 
     types: tuple[str, ...]
     where: Criterion = Everything()

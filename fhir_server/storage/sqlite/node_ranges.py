@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil, floor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fhir_server.search.near import latitudes
@@ -227,6 +228,25 @@ class Ranges(Node):
         if self.parameter != planner.clinical or sort is None:
             return exists
         return told(alternatives, [item.span for item in self.keys], sort, exists)
+
+    def stretch(self) -> tuple[int, int | None] | None:
+        """From which to which clinical sort value (None: without end) all tests are surely met; None where no single stretch is known."""
+        spans = [item.span for item in self.keys]
+        if SEVERAL in spans or any(len(alternatives) != 1 for alternatives in self.tests):
+            return None
+        limit = span_limit(max(spans, default=0), 0)
+        first, lasts = NO_DATE + 1, []
+        for (match,) in self.tests:
+            if match.high_max is not None and limit is None:
+                return None
+            end = None if match.high_max is None or limit is None else match.high_max - limit
+            for bound, name in ((match.low_min, "low_min"), (match.high_min, "high_min")):
+                if bound is not None:
+                    first = max(first, floor(bound) + 1 if name in match.strict else ceil(bound))
+            for bound, name in ((match.low_max, "low_max"), (end, "high_max")):
+                if bound is not None:
+                    lasts.append(ceil(bound) - 1 if name in match.strict else floor(bound))
+        return first, min(lasts) if lasts else None
 
     def describe(self) -> str:
         return f"ranges of parameter {self.parameter}, about {self.n}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from fhir_server.search.query import Query, SortKey
 from fhir_server.storage.port import Position
+from fhir_server.storage.sqlite.counting import PER_ROW, Stretch, sure_count, sure_dates
 from fhir_server.storage.sqlite.entries import NO_DATE
 from fhir_server.storage.sqlite.keys import Keys
 from fhir_server.storage.sqlite.node_postings import Postings
@@ -119,7 +120,11 @@ class Search:
         """Whether the rows can be met in the wanted order."""
         if self._by_rid() is not None:
             return _is_all(plan.best) or plan.best.cost > GATHER
-        return self._clinical(plan) and (_is_all(plan.best) or (isinstance(plan.best, Postings) and len(plan.best.keys) <= 32))
+        if not self._clinical(plan):
+            return False
+        if isinstance(plan.best, Ranges):
+            return plan.best.parameter == plan.planner.clinical and plan.best.cost > GATHER
+        return _is_all(plan.best) or (isinstance(plan.best, Postings) and len(plan.best.keys) <= 32)
 
     def _looked_at(self, plan: Plan, limit: int) -> int:
         """About how many rows of a lead that comes in the wanted order are tested for `limit` hits."""
@@ -241,7 +246,7 @@ class Search:
         way, compare = ("DESC", "<") if descending else ("ASC", ">")
         tail = f"ORDER BY {{0}} {way}, d.rid {way} LIMIT ?"
         looked_at = self._looked_at(plan, limit)
-        if _is_all(plan.best):
+        if _is_all(plan.best) or isinstance(plan.best, Ranges):
             yield from self._dated_by_range(plan, bound, limit, descending)
             return
         for best, probes in self._branches(plan):
@@ -256,7 +261,8 @@ class Search:
                 yield self._select(plan, single, probes, columns, extra, tail.format(column), (limit,), rows=rows)
 
     def _dated_by_range(self, plan: Plan, bound: tuple[int, int] | None, limit: int, descending: bool) -> Iterable[list[tuple[int, int]]]:
-        """All resources of the type: each span class lies in the order of its low end, which is the clinical date."""
+        """All resources of the type, or those of a stretch of dates: each span class lies in the order of its low end, which is the
+        clinical date."""
         planner = plan.planner
         assert planner.clinical is not None
         way, compare = ("DESC", "<") if descending else ("ASC", ">")
@@ -267,12 +273,18 @@ class Search:
             column = "v.clinical" if several else "d.low"
             lead = Lead(Sql(lead_text, (key,) if several else ()), Sql("1") if several else Sql("d.key = ?", (key,)))
             extra = [Sql(f"{column} > ?", (NO_DATE,))]
+            probes = plan.probes
+            if isinstance(plan.best, Ranges):
+                probes = [plan.best, *probes]
+                if not several:
+                    low, high = plan.best.bounds(key & 7)
+                    extra += [Sql(f"{column} {sign} ?", (limit_,)) for limit_, sign in ((low, ">="), (high, "<=")) if limit_ is not None]
             if bound:
                 extra.append(Sql(f"({column}, d.rid) {compare} (?, ?)", bound))
             if self._several:
                 extra.append(Sql("v.type = ?", (planner.type_number,)))
             cost = planner.type_term.n if several else self._looked_at(plan, limit)
-            sql = planner.select(lead, plan.probes, cost, columns=f"d.rid AS rid, {column} AS s", extra=extra)
+            sql = planner.select(lead, probes, cost, columns=f"d.rid AS rid, {column} AS s", extra=extra)
             yield self._rows(plan, Sql(f"{sql.text} ORDER BY {column} {way}, d.rid {way} LIMIT ?", (*sql.args, limit)))
 
     def _undated(self, plan: Plan, behind: int | None, limit: int, descending: bool) -> list[Hit]:
@@ -346,6 +358,9 @@ class Search:
         """The exact number of matches at the snapshot."""
         total = 0
         for plan in self.plans:
+            if (counted := self._counted_by_dates(plan)) is not None:
+                total += counted
+                continue
             selects: list[str] = []
             args: list[Any] = []
             for best, probes in self._branches(plan):
@@ -358,7 +373,27 @@ class Search:
         return total
 
     def count_cost(self) -> int:
-        return sum((plan.best.cost + (plan.beside.cost if plan.beside else 0)) * (1 + len(plan.probes)) for plan in self.plans)
+        """About how many rows `count` will test."""
+        return sum(
+            plan.best.cost // PER_ROW
+            if self._sure_dates(plan) is not None
+            else (plan.best.cost + (plan.beside.cost if plan.beside else 0)) * (1 + len(plan.probes))
+            for plan in self.plans
+        )
+
+    def _sure_dates(self, plan: Plan) -> Stretch | None:
+        simple = not self.bound and not self._several and plan.beside is None
+        return sure_dates(plan.best, plan.probes, plan.planner.clinical) if simple else None
+
+    def _counted_by_dates(self, plan: Plan) -> int | None:
+        """The postings on sure dates are counted where they lie; only those at the edge are tested."""
+        sure, best = self._sure_dates(plan), plan.best
+        if sure is None or not isinstance(best, Postings):
+            return None
+        counted = sure_count(lambda sql: self._rows(plan, sql), best, sure)
+        if counted is None:
+            return None
+        return counted + sum(self._select(plan, best, plan.probes, "count(*)", [edge])[0][0] for edge in sure.edges())
 
 
 def _is_all(node: Node) -> bool:
