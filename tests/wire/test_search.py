@@ -202,6 +202,12 @@ def test_total_is_exact_when_asked(client, ward):
     assert bundle["total"] == 15
 
 
+def test_an_estimated_total_is_exact_for_short_lists(client, ward):
+    query = f"Observation?patient={ward['patient']}&date=ge2025-01-03&_count=5"
+    assert "total" not in client.get(query).json()
+    assert client.get(f"{query}&_total=estimate").json()["total"] == 23
+
+
 @pytest.mark.parametrize("query", ["_count=-1", "_count=ten", "_total=some", "_summary=some", "_sort=nothing", "_cursor=forged", "_sort=-"])
 def test_wrong_values_are_refused(client, query):
     outcome(client.get(f"Patient?{query}"), 400)

@@ -225,7 +225,7 @@ class KeySearches:
             total = after.total
         else:
             total = len(rows) if not more else terms[0].n if exact and terms[0].n != UNCOUNTED else None
-        if total is None and query.total == "accurate":
+        if total is None and query.total != "none":
             return None
         if more:
             rows.pop()

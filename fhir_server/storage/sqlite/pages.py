@@ -13,6 +13,9 @@ from fhir_server.storage.sqlite.nodes import marks
 from fhir_server.storage.sqlite.schema import METHODS
 from fhir_server.storage.sqlite.searching import Search
 
+COUNTED = 50_000
+"""Rows up to which an estimate of the total is the count itself."""
+
 
 def fetch(db: sqlite3.Connection, codec: BodyCodec, names: Sequence[str], rids: Sequence[int]) -> list[Stored]:
     """The versions of these rids, in their order. `names`: type names by number."""
@@ -35,8 +38,10 @@ def run_page(search: Search, codec: BodyCodec, names: Sequence[str], after: Posi
         total = after.total
     else:
         total = len(hits) if not more and query.limit else search.free_total()
-    if total is None and query.total == "accurate":
+    if total is None and (query.total == "accurate" or (query.total == "estimate" and search.count_cost() <= COUNTED)):
         total = search.count()
+    elif total is None and query.total == "estimate":
+        total = sum(plan.node.n for plan in search.plans)
     items = fetch(search.db, codec, names, [hit.rid for hit in hits])
     following = Position(search.snapshot, hits[-1].rid, hits[-1].values, total) if more and hits else None
     return Page(items, following, total)

@@ -23,6 +23,7 @@ from fhir_server.storage.sqlite.planner import Planner
 from fhir_server.storage.sqlite.selects import Knowledge, Statement
 from fhir_server.storage.sqlite.sorting import Placed, behind, key_values, sort_value
 from fhir_server.storage.sqlite.versions import last_version
+from fhir_server.storage.sqlite.walking import Walk, walks
 
 HEAVY = 4000
 """Rows from which on a search is left to a thread."""
@@ -51,6 +52,8 @@ class Plan:
     beside: Ranges | None = None
     """Finds the resources with long periods that lie outside the bounds of `best`."""
     sort: tuple[SortKey, ...] = ()
+    walks: list[Walk] = field(default_factory=list)
+    """Stretches of an index that lies in the wanted order, where reading them off is cheaper than sorting all hits."""
     cost: int = 0
     statements: list[str] = field(default_factory=list)
 
@@ -91,17 +94,26 @@ class Search:
         if bounded:
             best, beside = bounded
         plan = Plan(planner, node, best, probes, beside, self.query.sort)
+        plan.walks = self._walks(plan)
         plan.cost = self._cost(plan)
         return plan
+
+    def _walks(self, plan: Plan) -> list[Walk]:
+        everybody, wanted = plan.planner.type_term.n, self.query.limit
+        if self._several or plan.best.cost <= GATHER or not wanted or not self.query.sort:
+            return []
+        looked_at = wanted * max(1.0, everybody / max(1, plan.node.n))
+        return walks(self.db, self.query.sort, plan.planner.clinical) if looked_at < plan.best.cost // 2 else []
 
     def _cost(self, plan: Plan) -> int:
         """Rows that the first page will touch, roughly."""
         weight = 1 + len(plan.probes)
         gathered = sum(probe.gathered(plan.best.cost) for probe in plan.probes)
         rows = plan.best.cost + (plan.beside.cost if plan.beside else 0)
-        if self._streams(plan):
-            share = max(1.0, rows / max(1, plan.node.n))
-            return int(min(rows, self.query.limit * share) * weight) + gathered
+        if self._streams(plan) or plan.walks:
+            most = plan.planner.type_term.n if plan.walks else rows
+            share = max(1.0, most / max(1, plan.node.n))
+            return int(min(most, self.query.limit * share) * weight) + gathered
         return rows * weight + gathered
 
     # --- order
@@ -144,7 +156,7 @@ class Search:
             return self._rid_hits(plan, after, limit, ascending)
         if self._clinical(plan) and self._streams(plan):
             return self._clinical_hits(plan, after, limit)
-        return self._sorted_hits(plan, after, limit)
+        return self._walked_hits(plan, after, limit) if plan.walks else self._sorted_hits(plan, after, limit)
 
     def _select(
         self,
@@ -199,8 +211,7 @@ class Search:
     def _windows(self, plan: Plan, after: Position | None, limit: int, ascending: bool) -> list[int]:
         """Meet the resources of the type in the order of rid, window by window, as long as that promises to be cheaper than
         gathering all postings of the leading key."""
-        everything = Everybody(plan.planner)
-        probes = [part for part in (plan.node.parts if isinstance(plan.node, All) else (plan.node,)) if not isinstance(part, Everybody)]
+        everything, probes = Everybody(plan.planner), _tests(plan.node)
         lowest, highest = 1, self.snapshot if self.snapshot < EVERY else last_version(self.db)
         if after:
             lowest, highest = (after.rid + 1, highest) if ascending else (lowest, after.rid - 1)
@@ -298,6 +309,39 @@ class Search:
         rows = self._select(plan, plan.best, plan.probes, "d.rid AS rid", extra, f"ORDER BY d.rid {way} LIMIT ?", (limit,))
         return [Hit((1, 0, -rid if descending else rid), rid, (None,)) for (rid,) in rows]
 
+    # --- an order in which an index lies
+    def _walked_hits(self, plan: Plan, after: Position | None, limit: int) -> list[Hit]:
+        """Values are met in their order, each resource where its own is; those without one come last."""
+        key = self.query.sort[0]
+        way, compare = ("DESC", "<") if key.descending else ("ASC", ">")
+        own = sort_value(key, plan.planner.clinical)
+        hits: list[Hit] = []
+
+        def found(rid: int, value: Any) -> Hit:
+            return Hit((Placed(value, key.descending), -rid if key.descending else rid), rid, (value,))
+
+        if after is None or after.values[0] is not None:
+            for walk in plan.walks:
+                extra = [Sql(f"{walk.column} = {own.text}", own.args)]
+                if after:
+                    extra.append(Sql(f"({walk.column}, d.rid) {compare} (?, ?)", (after.values[0], after.rid)))
+                columns = f"d.rid AS rid, {walk.column} AS s"
+                sql = plan.planner.select(walk.lead, _tests(plan.node), self._looked_at(plan, limit), columns=columns, extra=extra)
+                tail = f"ORDER BY {walk.column} {way}, d.rid {way} LIMIT ?"
+                hits += [found(*row) for row in self._rows(plan, Sql(f"{sql.text} {tail}", (*sql.args, limit)))]
+            hits = _unique(sorted(hits, key=lambda hit: hit.order))[:limit]
+            after = None
+        if len(hits) < limit:
+            extra = [Sql(f"{own.text} IS NULL", own.args)]
+            if after:
+                extra.append(Sql(f"d.rid {compare} ?", (after.rid,)))
+            rest: set[int] = set()
+            for best, probes in self._branches(plan):
+                rows = self._select(plan, best, probes, "d.rid AS rid", extra, f"ORDER BY d.rid {way} LIMIT ?", (limit - len(hits),))
+                rest.update(rid for (rid,) in rows)
+            hits += [found(rid, None) for rid in sorted(rest, reverse=key.descending)][: limit - len(hits)]
+        return hits
+
     # --- any order
     def _sorted_hits(self, plan: Plan, after: Position | None, limit: int) -> list[Hit]:
         """Sort values are computed for each hit; missing ones come last, ties by rid in the direction of the first key."""
@@ -394,6 +438,11 @@ class Search:
         if counted is None:
             return None
         return counted + sum(self._select(plan, best, plan.probes, "count(*)", [edge])[0][0] for edge in sure.edges())
+
+
+def _tests(node: Node) -> list[Node]:
+    """What resources of the type must meet one by one."""
+    return [part for part in (node.parts if isinstance(node, All) else (node,)) if not isinstance(part, Everybody)]
 
 
 def _is_all(node: Node) -> bool:

@@ -384,7 +384,7 @@ class SqliteStore(Queues):
             query,
             past,
             lambda search, codec: run_page(search, codec, self._names, after),
-            counting=query.total == "accurate" and (after is None or after.total is None),
+            counting=query.total != "none" and (after is None or after.total is None),
             quick=quick,
         )
         return page
