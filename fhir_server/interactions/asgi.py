@@ -15,17 +15,19 @@ from typing import Any, TypeAlias
 
 from fhir_server.errors import FhirError
 from fhir_server.interactions import errors
+from fhir_server.interactions.binary import wants_raw
 from fhir_server.interactions.body import Disconnected, Receive, drain, read_body
 from fhir_server.interactions.content import UNLIMITED
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.dispatch import interact
 from fhir_server.interactions.encoding import COMPRESS_ABOVE, decoded, encoded
-from fhir_server.interactions.http import Request, Response
-from fhir_server.interactions.negotiate import check_accept, coding
+from fhir_server.interactions.http import FHIR_JSON, FHIR_XML, Request, Response
+from fhir_server.interactions.negotiate import Form, acceptable, coding, form_of
 from fhir_server.interactions.origin import Origins
 from fhir_server.interactions.query_string import pairs
 from fhir_server.interactions.route import Route, route
 from fhir_server.model import json_codec
+from fhir_server.model.xml_writing import to_xml
 from fhir_server.observability.logs import AccessLog, log
 from fhir_server.observability.metrics import RequestMetrics
 
@@ -132,12 +134,14 @@ class FhirApplication:
 
     def _failure(self, fault: Exception, request: Request, to: Route) -> Response:
         """The answer to an error; what nobody foresaw is logged under a reference that the client gets too."""
+        if request.form == "json":
+            request.form = acceptable(_format(request) or request.headers.get("accept", "")) or "json"
         if isinstance(fault, FhirError):
-            return errors.render(fault, request.headers)
+            return self._in_form(request, errors.render(fault, request.headers))
         reference = f"{self._prefix}-{next(self._numbers):x}"
         self._metrics.event("unexpected_errors")
         log().error("request failed", reference=reference, interaction=to.interaction, type=to.type, exc_info=fault)
-        return errors.render(errors.unexpected(reference), request.headers)
+        return self._in_form(request, errors.render(errors.unexpected(reference), request.headers))
 
     def _gives_resources(self, to: Route) -> bool:
         """Whether an interaction of `_OWN_FORMATS` answers a resource all the same: most operations do."""
@@ -145,16 +149,24 @@ class FhirApplication:
         return operation is not None and not operation.own_formats
 
     async def _answer(self, request: Request, to: Route) -> Response:
-        query = request.query
-        if to.type != "Binary" and (to.interaction not in _OWN_FORMATS or self._gives_resources(to)):
-            form = None
-            if "_format=" in query:
-                form = next((value for name, value in pairs(query) if name == "_format"), None)
-            check_accept(request.headers.get("accept"), form)
+        if to.interaction not in _OWN_FORMATS or self._gives_resources(to):
+            format, accept = _format(request), request.headers.get("accept")
+            request.form = form_of(accept, format) if to.type != "Binary" else _binary_form(request, format or accept or "")
         if to.interaction == "options":
             return Response(204, b"", [("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")])
         response = await interact(self._context, request, to)
-        if "_pretty=" in query and response.body and "json" in response.media_type and ("_pretty", "true") in pairs(query):
+        if request.form == "xml" and response.stream is not None and response.media_type == FHIR_JSON:
+            response.body, response.stream = b"".join([part async for part in response.stream]), None
+        return self._in_form(request, response)
+
+    def _in_form(self, request: Request, response: Response) -> Response:
+        """The answer as XML where that is wanted, and indented where that is."""
+        if not response.body or response.stream is not None:
+            return response
+        pretty = "_pretty=" in request.query and ("_pretty", "true") in pairs(request.query)
+        if request.form == "xml" and response.media_type == FHIR_JSON:
+            response.body, response.media_type = to_xml(json_codec.loads(response.body), pretty=pretty), FHIR_XML
+        elif pretty and "json" in response.media_type:
             response.body = json_codec.pretty(response.body)
         return response
 
@@ -194,6 +206,16 @@ class FhirApplication:
         if response.stream is None:
             headers.append(("content-length", str(len(body))))
         return headers, body
+
+
+def _format(request: Request) -> str | None:
+    """The parameter `_format` of the address."""
+    return next((value for name, value in pairs(request.query) if name == "_format"), None) if "_format=" in request.query else None
+
+
+def _binary_form(request: Request, wanted: str) -> Form:
+    """Binaries have the form of their content, unless a FHIR form is asked for."""
+    return "json" if wants_raw(request) else acceptable(wanted) or "json"
 
 
 def _named(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -17,11 +17,13 @@ from fhir_server.interactions.headers import etag, http_date
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.query_string import pairs
 from fhir_server.model import json_codec
+from fhir_server.model.xml_reading import root_of
+from fhir_server.model.xml_writing import FHIR
 from fhir_server.storage.port import Stored
 
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:\s*;\s*[\w!#$&^.+-]+=(?:[\w!#$&^.+-]+|\"[^\"\r\n]*\"))*", re.ASCII)
 _FHIR = frozenset({"application/fhir+json", "application/fhir+xml", "application/xml+fhir", "application/json+fhir"})
-_WRAPPED = frozenset({"application/fhir+json", "application/json", "text/json", "json"})
+_WRAPPED = frozenset({"application/fhir+json", "application/json", "text/json", "json", "xml"})
 _HARMLESS = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf", "text/plain", "audio/mpeg", "video/mp4"})
 _SANDBOX = "default-src 'none'; sandbox"
 
@@ -31,7 +33,7 @@ def _kind(media_type: str) -> str:
 
 
 def _is_wrapped(request: Request) -> bool:
-    """Whether the content is a Binary resource in JSON rather than raw content."""
+    """Whether the content is a Binary resource rather than raw content."""
     kind = _kind(request.headers.get("content-type", ""))
     if kind in ("application/json", "text/json"):
         try:
@@ -39,6 +41,11 @@ def _is_wrapped(request: Request) -> bool:
         except FhirError:
             return False
         return isinstance(content, dict) and content.get("resourceType") == "Binary"
+    if kind in ("application/xml", "text/xml"):
+        try:
+            return root_of(request.body) == (FHIR, "Binary")
+        except FhirError:
+            return False
     return not kind or kind in _FHIR
 
 

@@ -1,4 +1,4 @@
-"""A request's content as a resource: media type, JSON, structure, and agreement with the address.
+"""A request's content as a resource: media type, JSON or XML, structure, and agreement with the address.
 
 Specification: https://hl7.org/fhir/R4/http.html#create, https://hl7.org/fhir/R4/http.html#update, https://hl7.org/fhir/R4/resource.html#Meta
 """
@@ -10,8 +10,9 @@ from typing import Any
 from fhir_server.errors import FhirError
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request
-from fhir_server.interactions.negotiate import check_content_type
+from fhir_server.interactions.negotiate import content_form
 from fhir_server.model import json_codec
+from fhir_server.model.xml_reading import from_xml
 from fhir_server.validation import structure
 
 UNLIMITED = frozenset({"Binary", "Bundle"})
@@ -19,13 +20,13 @@ UNLIMITED = frozenset({"Binary", "Bundle"})
 
 
 def parsed(request: Request) -> Any:
-    """The request's content as JSON. Raises FhirError 415, 400 (not JSON, or none at all)."""
+    """The request's content as JSON, also where it was sent as XML. Raises FhirError 415, 400 (neither of them, or none at all)."""
     if request.resource is not None:
         return request.resource
-    check_content_type(request.headers.get("content-type"))
+    form = content_form(request.headers.get("content-type"))
     if not request.body:
         raise FhirError.of(400, "required", f"{request.method} [base]/{request.path} needs a resource as content, but the body is empty")
-    return json_codec.loads(request.body)
+    return json_codec.loads(request.body) if form == "json" else from_xml(request.body)
 
 
 def without_server_meta(resource: dict[str, Any]) -> None:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_server.auth.gate import ALL_SEEING, Principal
+from fhir_server.interactions.negotiate import Form
 from fhir_server.storage.port import Stored
 
 FHIR_JSON = "application/fhir+json; charset=utf-8"
+FHIR_XML = "application/fhir+xml; charset=utf-8"
 
 
 @dataclass(slots=True)
@@ -35,6 +37,8 @@ class Request:
     entry: bool = False
     transaction: bool = False
     """An entry of a transaction: conditional references (`Patient?identifier=...`) may stand in its content."""
+    form: Form = "json"
+    """In which form the answer leaves; interactions give JSON."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""FHIR patch interaction, also conditional: JSON Patch, JSON Merge Patch, FHIRPath Patch. https://hl7.org/fhir/R4/http.html#patch
+"""FHIR patch interaction, also conditional: JSON Patch, JSON Merge Patch, XML Patch, FHIRPath Patch. https://hl7.org/fhir/R4/http.html#patch
 
 A patch is applied inside the store's transaction to the version that is current there, so that of two patches sent at
 the same time neither is lost. A patch that changes nothing makes no version.
@@ -26,8 +26,11 @@ from fhir_server.interactions.plan import PlannedWrite, Seen, perform
 from fhir_server.interactions.preconditions import precondition
 from fhir_server.interactions.prefer import preferences
 from fhir_server.interactions.read import gone, unknown
+from fhir_server.interactions.registration import PATCH_FORMATS
 from fhir_server.interactions.update import demand_if_match
 from fhir_server.model import json_codec
+from fhir_server.model.xml_reading import from_xml, root_of
+from fhir_server.model.xml_writing import FHIR
 from fhir_server.storage.port import Outcome, Write
 from fhir_server.validation import structure
 
@@ -39,7 +42,9 @@ MERGE_PATCH = "application/merge-patch+json"
 FHIRPATH_PATCH = "application/fhir+json"
 _FHIR_JSON = frozenset({"application/fhir+json", "application/json+fhir"})
 _PLAIN_JSON = frozenset({"application/json", "text/json"})
-SERVED = (JSON_PATCH, MERGE_PATCH, FHIRPATH_PATCH)
+XML_PATCH = "application/xml-patch+xml"
+_FHIR_XML = frozenset({"application/fhir+xml", "application/xml", "text/xml"})
+SERVED = PATCH_FORMATS
 
 
 def changer_of(request: Request) -> Changer:
@@ -47,11 +52,13 @@ def changer_of(request: Request) -> Changer:
     kind, document = _read(request)
     if kind == FHIRPATH_PATCH:
         return _fhirpath_changer(document)
+    if kind == XML_PATCH:
+        return _xml_changer(document)
     return _json_changer(document) if kind == JSON_PATCH else _merge_changer(document)
 
 
 def patch_document(request: Request) -> Any:
-    """The patch as JSON, of whatever kind it is. Raises as `changer_of`."""
+    """The patch as JSON, of whatever kind it is; an XML Patch as its bytes. Raises as `changer_of`."""
     return _read(request)[1]
 
 
@@ -78,6 +85,12 @@ def _read(request: Request) -> tuple[str, Any]:
 def _kind(kind: str, body: bytes) -> tuple[str, Any]:
     if kind in (JSON_PATCH, MERGE_PATCH):
         return kind, _document(body)
+    if kind == XML_PATCH:
+        return kind, body
+    if kind in _FHIR_XML:
+        if root_of(body) != (FHIR, "Parameters"):
+            return XML_PATCH, body
+        return FHIRPATH_PATCH, from_xml(body)
     if kind in _FHIR_JSON or kind in _PLAIN_JSON:
         document = _document(body)
         if isinstance(document, dict) and document.get("resourceType") == "Parameters":
@@ -104,6 +117,13 @@ def _merge_changer(document: Any) -> Changer:
     if not isinstance(document, dict):
         raise FhirError.of(400, "structure", "A merge patch of a resource must be a JSON object")
     return lambda resource: _pruned(apply_merge_patch(resource, document))
+
+
+def _xml_changer(document: bytes) -> Changer:
+    from fhir_server.interactions.patch_xml import apply_xml_patch, check_xml_patch
+
+    operations = check_xml_patch(document)
+    return lambda resource: apply_xml_patch(resource, operations)
 
 
 def _fhirpath_changer(parameters: dict[str, Any]) -> Changer:

@@ -66,8 +66,14 @@ INTERACTIONS = (
 )
 """What is served for every resource type, and for the system."""
 
-FORMATS = ("application/fhir+json", "json")
-PATCH_FORMATS = ("application/json-patch+json", "application/merge-patch+json", "application/fhir+json")
+FORMATS = ("application/fhir+json", "json", "application/fhir+xml", "xml")
+PATCH_FORMATS = (
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/xml-patch+xml",
+    "application/fhir+json",
+    "application/fhir+xml",
+)
 COMPARTMENTS = ("Patient", "Encounter", "Practitioner", "RelatedPerson", "Device")
 
 

@@ -16,7 +16,7 @@ from fhir_server.interactions.cursors import position_of, token_for
 from fhir_server.interactions.errors import wants_chinese
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.include import MOST, included
-from fhir_server.interactions.negotiate import check_accept
+from fhir_server.interactions.negotiate import form_of
 from fhir_server.interactions.prefer import preferences
 from fhir_server.interactions.present import Presentation, present
 from fhir_server.interactions.query_string import encoded, pairs
@@ -47,7 +47,7 @@ def _sent(request: Request) -> list[tuple[str, str]]:
             raise FhirError.of(400, "value", "The form is not percent-encoded") from None
         for name, value in form:
             if name == "_format":  # that of the address was looked at before
-                check_accept(request.headers.get("accept"), value)
+                request.form = form_of(request.headers.get("accept"), value)
         found += form
     return [_HABITS.get(pair, pair) for pair in found] if "_totalMethod" in request.query else found
 

@@ -92,7 +92,7 @@ def _compared(raw: bytes, value: Any, written: bytes) -> Any:
         return _careful(raw)
     if all(_as_sent(text) for text in _NUMBER.findall(sent)):
         return value
-    return json.loads(raw, parse_float=_number, parse_int=_integer)
+    return json.loads(raw, parse_float=number, parse_int=integer)
 
 
 def _too_nested(written: bytes) -> bool:
@@ -133,7 +133,7 @@ def _careful(raw: bytes) -> Any:
         twice.append(marked)
         return marked
 
-    value = json.loads(raw, object_pairs_hook=unique, parse_float=_number, parse_int=_integer)
+    value = json.loads(raw, object_pairs_hook=unique, parse_float=number, parse_int=integer)
     if twice:
         _refuse_twice(value, twice[0])
     return value
@@ -172,12 +172,14 @@ def _as_sent(text: bytes) -> bool:
     return orjson.dumps(orjson.loads(text)) == text
 
 
-def _number(text: str) -> float | Number:
+def number(text: str) -> float | Number:
+    """A number of JSON with a point or exponent; its text is kept where a float would be written otherwise."""
     value = float(text)
     return value if repr(value) == text and orjson.dumps(value) == text.encode() else Number(text)
 
 
-def _integer(text: str) -> int | Number:
+def integer(text: str) -> int | Number:
+    """A whole number of JSON."""
     return Number(text) if len(text) > 18 or text == "-0" else int(text)
 
 

@@ -13,7 +13,7 @@ from fhir_server.interactions.encoding import decoded, encoded
 from fhir_server.interactions.headers import etag, http_date, instant, parse_http_date, parse_tags
 from fhir_server.interactions.http import Request
 from fhir_server.interactions.ids import is_id, new_id
-from fhir_server.interactions.negotiate import check_accept, check_content_type, coding
+from fhir_server.interactions.negotiate import coding, content_form, form_of
 from fhir_server.interactions.prefer import Preferences, preferences
 from fhir_server.interactions.query_string import encoded as query_of
 from fhir_server.interactions.query_string import pairs
@@ -72,35 +72,49 @@ def test_respond_async_is_refused_until_it_is_served():
 
 
 @pytest.mark.parametrize(
-    ("accept", "format", "good"),
+    ("accept", "format", "form"),
     [
-        (None, None, True),
-        ("*/*", None, True),
-        ("application/fhir+json; fhirVersion=4.0", None, True),
-        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", None, True),
-        ("application/fhir+xml", None, False),
-        ("application/fhir+xml", "json", True),
-        ("application/fhir+json", "xml", False),
-        ("application/fhir+json;q=0", None, False),
-        ("application/fhir+json; fhirVersion=5.0", None, False),
-        (None, "application/fhir json", True),
+        (None, None, "json"),
+        ("*/*", None, "json"),
+        ("application/fhir+json; fhirVersion=4.0", None, "json"),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", None, "json"),
+        ("application/fhir+xml", None, "xml"),
+        ("text/xml", None, "xml"),
+        ("application/fhir+xml", "json", "json"),
+        ("application/fhir+json", "xml", "xml"),
+        ("application/fhir+json, application/fhir+xml", None, "json"),
+        ("application/fhir+xml, */*;q=0.1", None, "xml"),
+        ("application/fhir+xml;q=0, application/json;q=0.2", None, "json"),
+        (None, "application/fhir json", "json"),
+        (None, "application/fhir xml", "xml"),
+        ("application/fhir+json;q=0", None, None),
+        ("application/fhir+json; fhirVersion=5.0", None, None),
+        ("application/fhir+xml; fhirVersion=5.0", None, None),
+        ("text/turtle", None, None),
+        (None, "ttl", None),
     ],
 )
-def test_negotiation(accept, format, good):
-    if good:
-        check_accept(accept, format)
+def test_negotiation(accept, format, form):
+    if form:
+        assert form_of(accept, format) == form
     else:
         with pytest.raises(FhirError) as refused:
-            check_accept(accept, format)
+            form_of(accept, format)
         assert refused.value.status == 406
 
 
 def test_content_types():
-    check_content_type(None)
-    check_content_type('application/fhir+json; charset="utf-8"; fhirVersion=4.0')
-    for kind in ("application/fhir+xml", "application/fhir+json; fhirVersion=3.0", "text/json; charset=latin-1"):
+    assert content_form(None) == "json"
+    assert content_form('application/fhir+json; charset="utf-8"; fhirVersion=4.0') == "json"
+    assert content_form("application/fhir+xml; charset=UTF-8") == content_form("text/xml") == "xml"
+    for kind in (
+        "application/fhir+xml; fhirVersion=5.0",
+        "application/fhir+json; fhirVersion=3.0",
+        "text/json; charset=latin-1",
+        "text/turtle",
+    ):
         with pytest.raises(FhirError) as refused:
-            check_content_type(kind)
+            content_form(kind)
         assert refused.value.status == 415
 
 

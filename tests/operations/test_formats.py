@@ -17,10 +17,11 @@ PLACES = ("{0}/$everything", "{0}/$meta", "$meta", "$reindex", "Observation/$las
 def test_what_is_not_served_is_refused_as_for_reads(client, place):
     place = place.format("Patient/" + client.post("Patient", json=patient()).json()["id"])
     assert client.get(place).status_code == 200
-    for unserved in ("xml", "application/fhir+xml", "bogus"):
+    for unserved in ("ttl", "text/turtle", "bogus"):
         said = outcome(client.get(f"{place}{'&' if '?' in place else '?'}_format={unserved.replace('+', '%2B')}"), 406, "not-supported")
         assert unserved in said
-    outcome(client.get(place, headers={"accept": "application/fhir+xml"}), 406, "not-supported")
+    outcome(client.get(place, headers={"accept": "text/turtle"}), 406, "not-supported")
+    assert client.get(place, headers={"accept": "application/fhir+xml"}).headers["content-type"].startswith("application/fhir+xml")
     # _format outranks the header.
     answer = client.get(f"{place}{'&' if '?' in place else '?'}_format=json&_pretty=true", headers={"accept": "application/fhir+xml"})
     assert answer.status_code == 200 and answer.text.startswith("{\n")

@@ -25,7 +25,7 @@ def test_json_content_types_are_read(client, kind):
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/fhir+xml", "text/plain", "application/x-www-form-urlencoded", "application/fhir+json; charset=gb18030"]
+    "kind", ["application/fhir+turtle", "text/plain", "application/x-www-form-urlencoded", "application/fhir+json; charset=gb18030"]
 )
 def test_other_content_types_are_refused_by_name(client, kind):
     answer = client.post("Patient", content=b'{"resourceType":"Patient"}', headers={"Content-Type": kind})
