@@ -5,11 +5,12 @@ Specification: https://hl7.org/fhir/R4/http.html#summary
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection
 from typing import NamedTuple
 
 from fhir_server.errors import FhirError
 from fhir_server.interactions.ids import ID
+from fhir_server.search.errors import close_names, shown
 
 
 class Route(NamedTuple):
@@ -40,24 +41,29 @@ def _not_allowed(method: str, path: str, allowed: tuple[str, ...]) -> FhirError:
         405,
         "not-supported",
         f"{method} is not supported at [base]/{path}; supported: {', '.join(allowed)}",
+        zh=f"[base]/{path} 不支持 {method}；可用：{', '.join(allowed)}",
         headers=[("Allow", ", ".join((*allowed, "OPTIONS")))],
     )
 
 
 def _no_route(path: str) -> FhirError:
-    return FhirError.of(404, "not-found", f"Nothing is served at [base]/{path[:200]}")
+    return FhirError.of(404, "not-found", f"Nothing is served at [base]/{path[:200]}", zh=f"[base]/{path[:200]} 处没有可用的内容")
 
 
-def _known_type(type: str, types: Container[str]) -> None:
+def _known_type(type: str, types: Collection[str]) -> None:
     if type not in types:
-        raise FhirError.of(
-            404, "not-supported", f"Unknown resource type '{type[:80]}'; this server knows the resource types of FHIR R4 (4.0.1)"
-        )
+        near, _ = close_names(type, sorted(types))
+        hint = f"did you mean {' or '.join(near)}?" if near else "this server knows the resource types of FHIR R4 (4.0.1)"
+        hinted = f"是否应为 {' 或 '.join(near)}？" if near else "本服务器支持 FHIR R4（4.0.1）的全部资源类型"
+        said = f"Unknown resource type '{shown(type, 80)}'; {hint}"
+        raise FhirError.of(404, "not-supported", said, zh=f"未知的资源类型“{shown(type, 80)}”；{hinted}")
 
 
 def _known_id(id: str) -> None:
     if not ID.fullmatch(id):
-        raise FhirError.of(400, "value", f"'{id[:80]}' is not an id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'")
+        rule = "1 to 64 of A-Z, a-z, 0-9, '-' and '.'"
+        zh = f"“{id[:80]}”不是合法的 id：由 1 至 64 个 A-Z、a-z、0-9、- 和 . 组成"
+        raise FhirError.of(400, "value", f"'{id[:80]}' is not an id: {rule}", zh=zh)
 
 
 def _demand(method: str, path: str, allowed: tuple[str, ...]) -> None:
@@ -65,7 +71,7 @@ def _demand(method: str, path: str, allowed: tuple[str, ...]) -> None:
         raise _not_allowed(method, path, allowed)
 
 
-def _below_base(method: str, path: str, types: Container[str]) -> Route:
+def _below_base(method: str, path: str, types: Collection[str]) -> Route:
     """One segment: a resource type, or a word of the base."""
     if path in types:
         interaction = _TYPE.get(method)
@@ -87,7 +93,7 @@ def _below_base(method: str, path: str, types: Container[str]) -> Route:
     raise _no_route(path)
 
 
-def _below_type(method: str, path: str, type: str, last: str, types: Container[str]) -> Route:
+def _below_type(method: str, path: str, type: str, last: str, types: Collection[str]) -> Route:
     """Two segments: an instance, or a word of the type."""
     if last.startswith("$"):
         return Route("operation", type, operation=last[1:])
@@ -104,7 +110,7 @@ def _below_type(method: str, path: str, type: str, last: str, types: Container[s
     return Route(interaction, type, last)
 
 
-def _below_instance(method: str, path: str, type: str, id: str, rest: list[str], types: Container[str]) -> Route:
+def _below_instance(method: str, path: str, type: str, id: str, rest: list[str], types: Collection[str]) -> Route:
     """Three segments and more: history, a version, an operation, a compartment."""
     _known_id(id)
     first, more = rest[0], rest[1:]
@@ -131,7 +137,7 @@ def _below_instance(method: str, path: str, type: str, id: str, rest: list[str],
     return Route("search", type, id, target=first)
 
 
-def route(method: str, path: str, types: Container[str]) -> Route:
+def route(method: str, path: str, types: Collection[str]) -> Route:
     """The interaction for a path below the base ('Patient/1'), of the given resource types.
 
     Raises FhirError 404 (unknown type or place), 405 (with Allow), 400 (malformed id).

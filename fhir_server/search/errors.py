@@ -40,7 +40,7 @@ def _named(one: str) -> str:
     return one if unicodedata.category(one) == "Zs" else f"<U+{ord(one):04X}>"
 
 
-def _near(name: str, known: Iterable[str]) -> tuple[list[str], list[str]]:
+def close_names(name: str, known: Iterable[str]) -> tuple[list[str], list[str]]:
     """The known names that are close to one, and all of them where there are few and none is close."""
     there = {one.lower(): one for one in known}
     # Of two letters of a prefix one may be wrong.
@@ -50,7 +50,7 @@ def _near(name: str, known: Iterable[str]) -> tuple[list[str], list[str]]:
 
 def unknown(kind: str, name: str, of: str, known: Iterable[str]) -> FhirError:
     """A name that does not exist: kind 'search parameter', 'modifier' ..."""
-    near, few = _near(name, known)
+    near, few = close_names(name, known)
     what = f"The {kind} '{shown(name)}' is not known for {shown(of, _SENTENCE)}"
     zh = f"不支持{_KINDS.get(kind, kind)}“{shown(name)}”（{shown(of, _SENTENCE)}）"
     if near:

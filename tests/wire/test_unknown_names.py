@@ -184,3 +184,12 @@ def test_a_condition_with_an_unknown_name_writes_nothing(client):
         entry = {"request": {"method": "POST", "url": "Patient", "ifNoneExist": condition}, "resource": one}
         outcome(client.post("", json={"resourceType": "Bundle", "type": "transaction", "entry": [entry]}), 400)
     assert client.get("Patient?_summary=count").json()["total"] == before
+
+
+@pytest.mark.parametrize(("place", "wrong", "right"), [("Patinet", "Patinet", "Patient"), ("observation/1", "observation", "Observation")])
+def test_an_unknown_type_in_the_address_is_named_with_a_suggestion(client, place, wrong, right):
+    told = outcome(client.get(place), 404)
+    assert wrong in told and f"did you mean '{right}'" in told
+    chinese = client.get(place, headers=CHINESE).json()["issue"][0]["details"]["text"]
+    assert "未知的资源类型" in chinese and right in chinese
+    assert "did you mean" not in outcome(client.get("Nonsense"), 404)
