@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import start_server
+from tests.search.stocked import stocked
 
 SYSTEM = "urn:drugs"
 
@@ -64,15 +64,8 @@ RESOURCES = [
 
 @pytest.fixture(scope="module")
 def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    server = start_server(tmp_path_factory.mktemp("inside") / "data")
-    try:
-        with server.client() as client:
-            for one in RESOURCES:
-                answer = client.put(f"{one['resourceType']}/{one['id']}", json=one)
-                assert answer.status_code == 201, answer.text
-            yield client
-    finally:
-        server.kill()
+    with stocked(tmp_path_factory.mktemp("inside"), RESOURCES) as client:
+        yield client
 
 
 RULES = [

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import start_server
+from tests.search.stocked import stocked
 
 
 def patient(id: str, **name: Any) -> dict[str, Any]:
@@ -38,14 +38,8 @@ RESOURCES = [
 
 @pytest.fixture(scope="module")
 def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    server = start_server(tmp_path_factory.mktemp("chinese") / "data")
-    try:
-        with server.client() as client:
-            for one in RESOURCES:
-                assert client.put(f"{one['resourceType']}/{one['id']}", json=one).status_code == 201
-            yield client
-    finally:
-        server.kill()
+    with stocked(tmp_path_factory.mktemp("chinese"), RESOURCES) as client:
+        yield client
 
 
 RULES = [

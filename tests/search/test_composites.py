@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import start_server
+from tests.search.stocked import stocked
 
 LOINC, UCUM, USAGE = "http://loinc.org", "http://unitsofmeasure.org", "http://terminology.hl7.org/CodeSystem/usage-context-type"
 SYSTOLIC, DIASTOLIC, PANEL = "8480-6", "8462-4", "85354-9"
@@ -89,15 +89,8 @@ RESOURCES = [
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    server = start_server(tmp_path_factory.mktemp("composites") / "data")
-    try:
-        with server.client() as client:
-            for one in reversed(RESOURCES):
-                answer = client.put(f"{one['resourceType']}/{one['id']}", json=one)
-                assert answer.status_code == 201, answer.text
-            yield client
-    finally:
-        server.kill()
+    with stocked(tmp_path_factory.mktemp("composites"), reversed(RESOURCES)) as client:
+        yield client
 
 
 RULES = [

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import start_server
+from tests.search.stocked import stocked
 
 LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
 
@@ -44,15 +44,8 @@ RESOURCES = [
 
 @pytest.fixture(scope="module")
 def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    server = start_server(tmp_path_factory.mktemp("filter") / "data", env={"FHIR_SERVER_TIME_ZONE": "UTC"})
-    try:
-        with server.client() as client:
-            for one in RESOURCES:
-                answer = client.put(f"{one['resourceType']}/{one['id']}", json=one)
-                assert answer.status_code == 201, answer.text
-            yield client
-    finally:
-        server.kill()
+    with stocked(tmp_path_factory.mktemp("filter"), RESOURCES, env={"FHIR_SERVER_TIME_ZONE": "UTC"}) as client:
+        yield client
 
 
 RULES = [

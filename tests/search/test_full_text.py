@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import start_server
+from tests.search.stocked import stocked
 
 LOINC = "http://loinc.org"
 
@@ -47,15 +47,8 @@ RESOURCES: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    server = start_server(tmp_path_factory.mktemp("words") / "data")
-    try:
-        with server.client() as client:
-            for one in RESOURCES:
-                answer = client.put(f"{one['resourceType']}/{one['id']}", json=one)
-                assert answer.status_code == 201, answer.text
-            yield client
-    finally:
-        server.kill()
+    with stocked(tmp_path_factory.mktemp("words"), RESOURCES) as client:
+        yield client
 
 
 def found(client: httpx.Client, path: str, **params: Any) -> str:

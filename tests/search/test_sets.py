@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.conftest import start_server
+from tests.search.stocked import stocked
 
 ACT = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 LAB, OTHER = "urn:lab", "urn:other"
@@ -81,15 +81,8 @@ RESOURCES = [
 
 @pytest.fixture(scope="module")
 def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    server = start_server(tmp_path_factory.mktemp("sets") / "data")
-    try:
-        with server.client() as client:
-            for one in RESOURCES:
-                answer = client.put(f"{one['resourceType']}/{one['id']}", json=one)
-                assert answer.status_code == 201, answer.text
-            yield client
-    finally:
-        server.kill()
+    with stocked(tmp_path_factory.mktemp("sets"), RESOURCES) as client:
+        yield client
 
 
 VS = "http://example.org/ValueSet"

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import start_server
+from tests.search.stocked import stocked
 
 GENETICS = "http://hl7.org/fhir/StructureDefinition"
 LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
@@ -83,15 +83,8 @@ def resources(base: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    server = start_server(tmp_path_factory.mktemp("edge") / "data")
-    try:
-        with server.client() as client:
-            for one in resources(server.base):
-                answer = client.put(f"{one['resourceType']}/{one['id']}", json=one)
-                assert answer.status_code == 201, answer.text
-            yield client
-    finally:
-        server.kill()
+    with stocked(tmp_path_factory.mktemp("edge"), resources) as client:
+        yield client
 
 
 ABOUT = "local version group far uuid logical named inside"
