@@ -10,7 +10,7 @@ import os
 import secrets
 import sqlite3
 import struct
-import time
+import threading
 from pathlib import Path
 
 from fhir_server.storage.port import UnusableStore
@@ -154,9 +154,14 @@ def _quick_check(path: Path, how: str) -> str | None:
         wanted = {"version", "resource", "posting", "term", "text", "range", "job", "record", "state"}
         if not wanted <= names:
             return f"tables are missing: {', '.join(sorted(wanted - names))}"
-        deadline = time.monotonic() + CHECK_SECONDS
-        db.set_progress_handler(lambda: time.monotonic() > deadline, 20_000)
-        first = db.execute("PRAGMA quick_check(1)").fetchone()
+        # A progress handler is not asked while the pages themselves are walked: minutes, where they come from a disk.
+        timer = threading.Timer(CHECK_SECONDS, db.interrupt)
+        timer.start()
+        try:
+            first = db.execute("PRAGMA quick_check(1)").fetchone()
+        finally:
+            timer.cancel()
+            timer.join()
         return None if first is None or first[0] == "ok" else first[0].replace("\n", " ")
     except sqlite3.OperationalError as error:
         return None if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT else str(error)
