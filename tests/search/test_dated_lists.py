@@ -14,6 +14,7 @@ from tests.conftest import start_server
 
 DAY = dt.timedelta(days=1)
 START = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
+EVER = (dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC))
 MANY = 900
 CODES = ("a", "b")
 
@@ -22,7 +23,7 @@ def form(rnd: random.Random) -> tuple[dict[str, Any], tuple[dt.datetime, dt.date
     """A date of one of the forms of `effective[x]`, and the half-open interval that it means."""
     at = START + dt.timedelta(minutes=rnd.randrange(60 * 24 * 400))
     first = at.replace(hour=0, minute=0)
-    kind = rnd.randrange(10)
+    kind = rnd.randrange(12)
     if kind < 5:
         return {"effectiveDateTime": f"{at:%Y-%m-%dT%H:%M:%SZ}"}, (at, at + dt.timedelta(seconds=1))
     if kind < 7:
@@ -30,6 +31,10 @@ def form(rnd: random.Random) -> tuple[dict[str, Any], tuple[dt.datetime, dt.date
     if kind < 8:
         month = first.replace(day=1)
         return {"effectiveDateTime": f"{month:%Y-%m}"}, (month, (month + 31 * DAY).replace(day=1))
+    if kind == 10:
+        return {"effectivePeriod": {"start": f"{first:%Y-%m-%d}"}}, (first, EVER[1])
+    if kind == 11:
+        return {"effectivePeriod": {"end": f"{first:%Y-%m-%d}"}}, (EVER[0], first + DAY)
     if kind < 9:
         end = first + rnd.randrange(1, 5) * DAY
         return {"effectivePeriod": {"start": f"{first:%Y-%m-%d}", "end": f"{end:%Y-%m-%d}"}}, (first, end + DAY)
@@ -98,11 +103,12 @@ def test_counts_are_the_lengths_of_lists(house: tuple[httpx.Client, list[Row]]) 
     rnd = random.Random(7)
     for _ in range(150):
         criteria = [asked(rnd) for _ in range(rnd.choice((1, 1, 2)))]
-        code = rnd.choice((*CODES, ""))
+        code = rnd.choice((*CODES, "", "a,urn:c|b"))
         query = "&".join([*([f"code=urn:c|{code}"] if code else []), *(one[0] for one in criteria)])
+        codes = code.replace("urn:c|", "").split(",") if code else CODES
         wanted = {
             id for id, of, means in rows
-            if code in ("", of) and means is not None and all(meets(prefix, low, high, means) for _, prefix, low, high in criteria)
+            if of in codes and means is not None and all(meets(prefix, low, high, means) for _, prefix, low, high in criteria)
         }  # fmt: skip
         assert client.get(f"Observation?{query}&_summary=count").json()["total"] == len(wanted), query
         page = client.get(f"Observation?{query}&_count=1000&_elements=id").json()

@@ -299,15 +299,20 @@ class Search:
             yield self._rows(plan, Sql(f"{sql.text} ORDER BY {column} {way}, d.rid {way} LIMIT ?", (*sql.args, limit)))
 
     def _undated(self, plan: Plan, behind: int | None, limit: int, descending: bool) -> list[Hit]:
+        """Resources without a clinical date to be placed by, which may have a period without a start."""
         way, compare = ("DESC", "<") if descending else ("ASC", ">")
-        column = "d.sort" if isinstance(plan.best, Postings) else "v.clinical"
-        if isinstance(plan.best, Postings) and plan.best.bounds != (None, None):
-            return []
-        extra = [Sql(f"{column} = ?", (NO_DATE,))]
-        if behind is not None:
-            extra.append(Sql(f"d.rid {compare} ?", (behind,)))
-        rows = self._select(plan, plan.best, plan.probes, "d.rid AS rid", extra, f"ORDER BY d.rid {way} LIMIT ?", (limit,))
-        return [Hit((1, 0, -rid if descending else rid), rid, (None,)) for (rid,) in rows]
+        rids: set[int] = set()
+        for best, probes in self._branches(plan):
+            if isinstance(best, Postings) and best.bounds[0] is not None:
+                continue
+            column = "d.sort" if isinstance(best, Postings) else "v.clinical"
+            extra = [Sql(f"{column} = ?", (NO_DATE,))]
+            if behind is not None:
+                extra.append(Sql(f"d.rid {compare} ?", (behind,)))
+            rows = self._select(plan, best, probes, "d.rid AS rid", extra, f"ORDER BY d.rid {way} LIMIT ?", (limit,))
+            rids.update(rid for (rid,) in rows)
+        found = sorted(rids, reverse=descending)[:limit]
+        return [Hit((1, 0, -rid if descending else rid), rid, (None,)) for rid in found]
 
     # --- an order in which an index lies
     def _walked_hits(self, plan: Plan, after: Position | None, limit: int) -> list[Hit]:
