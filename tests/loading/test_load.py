@@ -181,8 +181,8 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.
     assert "does not take the data" in result.output
 
 
-def killed_and_resumed(folder: Path, data: Path, reached: int) -> None:
-    """Start a load, kill it as soon as `reached` versions are stored, then load to the end."""
+def killed_and_resumed(folder: Path, data: Path, reached: int) -> bool:
+    """Start a load, kill it as soon as `reached` versions are stored, then load to the end. False: it was over before it was killed."""
     running = subprocess.Popen(
         [*COMMAND, str(folder), "--data-dir", str(data)],
         cwd=ROOT,
@@ -196,12 +196,14 @@ def killed_and_resumed(folder: Path, data: Path, reached: int) -> None:
                 if versions(data) >= reached:
                     break
             time.sleep(0.002)
-        assert running.poll() is None, "the load was over before it was killed"
     finally:
-        os.killpg(running.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
         running.wait()
-    assert versions(data) < ALL
+    if versions(data) == ALL:
+        return False
     load(folder, "--data-dir", data, "--report", folder.parent / "report.json")
+    return True
 
 
 def big_folder(tmp_path: Path) -> Path:
@@ -225,7 +227,7 @@ ALL = 4000 + 1000 + 500
 @pytest.mark.parametrize("reached", [1, 2300, 4001, 4650, 5200])
 def test_after_kill_9_the_load_goes_on_and_doubles_nothing(tmp_path: Path, data: Path, reached: int) -> None:
     folder = big_folder(tmp_path)
-    killed_and_resumed(folder, data, reached)
+    assert killed_and_resumed(folder, data, reached), "the load was over before it was killed"
     assert versions(data) == ALL
     report = report_of(tmp_path)
     counts = {type: sum(counted.values()) for type, counted in report["counts"].items()}
@@ -234,8 +236,12 @@ def test_after_kill_9_the_load_goes_on_and_doubles_nothing(tmp_path: Path, data:
 
 @pytest.mark.soak
 def test_many_kills_at_random_moments(tmp_path: Path) -> None:
-    folder = big_folder(tmp_path)
-    for at in range(40):
+    folder, kills = big_folder(tmp_path), 0
+    for at in range(60):
         data = tmp_path / f"data{at}"
-        killed_and_resumed(folder, data, random.randrange(1, ALL - 100))
+        # The eye that watches is slower than the end of a load, at times.
+        kills += killed_and_resumed(folder, data, random.randrange(1, ALL - 100))
         assert versions(data) == ALL
+        if kills == 40:
+            return
+    raise AssertionError(f"only {kills} of 60 loads were killed in time")
