@@ -53,7 +53,7 @@ def _no_route(path: str) -> FhirError:
 def _known_type(type: str, types: Collection[str]) -> None:
     if type not in types:
         near, _ = close_names(type, sorted(types))
-        hint = f"did you mean {' or '.join(near)}?" if near else "this server knows the resource types of FHIR R4 (4.0.1)"
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "this server knows the resource types of FHIR R4 (4.0.1)"
         hinted = f"是否应为 {' 或 '.join(near)}？" if near else "本服务器支持 FHIR R4（4.0.1）的全部资源类型"
         said = f"Unknown resource type '{shown(type, 80)}'; {hint}"
         raise FhirError.of(404, "not-supported", said, zh=f"未知的资源类型“{shown(type, 80)}”；{hinted}")

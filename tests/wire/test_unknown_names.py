@@ -192,4 +192,4 @@ def test_an_unknown_type_in_the_address_is_named_with_a_suggestion(client, place
     assert wrong in told and f"did you mean '{right}'" in told
     chinese = client.get(place, headers=CHINESE).json()["issue"][0]["details"]["text"]
     assert "未知的资源类型" in chinese and right in chinese
-    assert "did you mean" not in outcome(client.get("Nonsense"), 404)
+    assert "did you mean" not in outcome(client.get("Xyzzy"), 404)
