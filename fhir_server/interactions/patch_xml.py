@@ -168,13 +168,21 @@ def _add_text(target: Any, text: str, at: int) -> None:
         target.text = text + (target.text or "") if len(target) else (target.text or "") + text
 
 
+def _attribute(holder: Any, operation: Operation) -> tuple[Any, str] | None:
+    """The element and name of the attribute that the selector leads to; None where it leads to another node."""
+    path = _LAST_ATTRIBUTE.match(operation.selector)
+    if path is None:
+        return None
+    target = _found(holder, operation, path[1])
+    if path[2] not in target.attrib:
+        _fail(operation.at, f"there is no attribute '{path[2]}'")
+    return target, path[2]
+
+
 def _replace(holder: Any, operation: Operation) -> None:
     element = operation.element
-    if attribute := _LAST_ATTRIBUTE.match(operation.selector):
-        target = _found(holder, operation, attribute[1])
-        if attribute[2] not in target.attrib:
-            _fail(operation.at, f"there is no attribute '{attribute[2]}'")
-        target.set(attribute[2], element.text or "")
+    if attribute := _attribute(holder, operation):
+        attribute[0].set(attribute[1], element.text or "")
         return
     target = _found(holder, operation)
     if isinstance(target, str):
@@ -189,11 +197,8 @@ def _replace(holder: Any, operation: Operation) -> None:
 
 
 def _remove(holder: Any, operation: Operation) -> None:
-    if attribute := _LAST_ATTRIBUTE.match(operation.selector):
-        target = _found(holder, operation, attribute[1])
-        if attribute[2] not in target.attrib:
-            _fail(operation.at, f"there is no attribute '{attribute[2]}'")
-        del target.attrib[attribute[2]]
+    if attribute := _attribute(holder, operation):
+        del attribute[0].attrib[attribute[1]]
         return
     target = _found(holder, operation)
     if isinstance(target, str):

@@ -12,18 +12,15 @@ from fhir_server.errors import FhirError
 from fhir_server.interactions.content import parsed
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request, Response
-from fhir_server.interactions.query_string import FORMATTING, pairs
 from fhir_server.interactions.registration import Operation
 from fhir_server.model import json_codec
+from fhir_server.operations.inputs import known, of_address
 from fhir_server.validation import structure
 
 
 async def convert(context: Context, request: Request, type: str | None, id: str | None) -> Response:
     """200 with the resource. Raises FhirError 400, 406, 415, 422."""
-    for name, _ in pairs(request.query):
-        if name not in FORMATTING:
-            what = f"Parameter '{name[:80]}' is not known; $convert has none"
-            raise FhirError.of(400, "not-supported", what, name, zh=f"$convert 不支持参数“{name[:80]}”")
+    known("convert", of_address(request), ())
     content: Any = parsed(request)
     if not isinstance(content, dict) or not isinstance(content.get("resourceType"), str):
         raise FhirError.of(400, "invalid", "$convert is sent a resource", "resourceType", zh="$convert 需要一个资源")

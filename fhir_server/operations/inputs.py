@@ -47,12 +47,18 @@ def _parameter(parameter: dict[str, Any], number: int) -> Input:
     raise FhirError.of(400, "required", f"The parameter '{str(name)[:80]}' needs a value", at, zh=f"参数 {str(name)[:80]} 缺少值")
 
 
-def inputs(request: Request) -> list[Input]:
-    """All parameters, those of the address first. Raises FhirError 400, 415."""
+def of_address(request: Request) -> list[Input]:
+    """The parameters of the address but for those of the format. Raises FhirError 400."""
     found = [Input(name, value, "", name) for name, value in pairs(request.query) if name not in FORMATTING] if request.query else []
     for one in found:
         if not one.value:
             raise one.refused("a parameter needs a value")
+    return found
+
+
+def inputs(request: Request) -> list[Input]:
+    """All parameters, those of the address first. Raises FhirError 400, 415."""
+    found = of_address(request)
     if request.method == "POST" and (request.body or request.resource is not None):
         content = parsed(request)
         if not isinstance(content, dict) or content.get("resourceType") != "Parameters":

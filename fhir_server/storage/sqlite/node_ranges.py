@@ -5,7 +5,7 @@ Decision: docs/decisions/0041-ranges-in-span-classes.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, floor
@@ -48,6 +48,42 @@ def condition(alternatives: Alternatives, alias: str) -> Sql:
     return joined(parts, "OR")
 
 
+class Stretch(NamedTuple):
+    """Clinical sort values from `first` to `last`, both among them; `last` None is without end."""
+
+    first: int
+    last: int | None
+
+    def holds(self, sort: str) -> Sql:
+        """That a sort value lies in it."""
+        if self.last is None:
+            return Sql(f"{sort} >= ?", (_number(self.first),))
+        return Sql(f"({sort} >= ? AND {sort} <= ?)", (_number(self.first), _number(self.last)))
+
+
+def common(stretches: Iterable[Stretch]) -> Stretch:
+    """What lies in all of them."""
+    firsts, lasts = zip(*stretches, strict=True)
+    ends = [last for last in lasts if last is not None]
+    return Stretch(max(firsts), min(ends) if ends else None)
+
+
+def stretch_of(match: RangeMatch, limit: float | None) -> Stretch | None:
+    """Where a date that is at most `limit` long (None: any length) surely meets the match; None where its beginning does not tell."""
+    if match.high_max is not None and limit is None:
+        return None
+    # A date begins at its sort value, ends there at the earliest, and `limit` later at the latest.
+    end = None if match.high_max is None or limit is None else match.high_max - limit
+    first, lasts = NO_DATE + 1, []
+    for bound, name in ((match.low_min, "low_min"), (match.high_min, "high_min")):
+        if bound is not None:
+            first = max(first, floor(bound) + 1 if name in match.strict else ceil(bound))
+    for bound, name in ((match.low_max, "low_max"), (end, "high_max")):
+        if bound is not None:
+            lasts.append(ceil(bound) - 1 if name in match.strict else floor(bound))
+    return Stretch(first, min(lasts) if lasts else None)
+
+
 def certain(alternatives: Alternatives, spans: Sequence[int], sort: str) -> Sql | None:
     """On which clinical sort values a date meets some alternative whatever its end is, so that nobody looks at the date itself.
 
@@ -56,24 +92,8 @@ def certain(alternatives: Alternatives, spans: Sequence[int], sort: str) -> Sql 
     if SEVERAL in spans:
         return None
     limit = span_limit(max(spans, default=0), 0)
-    parts: list[Sql] = []
-    for match in alternatives:
-        if match.high_max is not None and limit is None:
-            continue
-        # A date begins at its sort value, ends there at the earliest, and `limit` later at the latest.
-        end = None if match.high_max is None or limit is None else match.high_max - limit
-        tests, args = [f"{sort} > ?"], [NO_DATE]
-        for bound, name, sign in (
-            (match.low_min, "low_min", ">"),
-            (match.low_max, "low_max", "<"),
-            (match.high_min, "high_min", ">"),
-            (end, "high_max", "<"),
-        ):
-            if bound is not None:
-                tests.append(f"{sort} {sign}{'' if name in match.strict else '='} ?")
-                args.append(_number(bound))  # type: ignore[arg-type]
-        parts.append(Sql("(" + " AND ".join(tests) + ")", tuple(args)))
-    return joined(parts, "OR") if parts else None
+    found = [sure.holds(sort) for match in alternatives if (sure := stretch_of(match, limit)) is not None]
+    return joined(found, "OR") if found else None
 
 
 def told(alternatives: Alternatives, spans: Sequence[int], sort: str, exists: Sql) -> Sql:
@@ -229,24 +249,14 @@ class Ranges(Node):
             return exists
         return told(alternatives, [item.span for item in self.keys], sort, exists)
 
-    def stretch(self) -> tuple[int, int | None] | None:
-        """From which to which clinical sort value (None: without end) all tests are surely met; None where no single stretch is known."""
+    def stretch(self) -> Stretch | None:
+        """Where all tests are surely met, whatever the ends of the dates; None where no single stretch is known."""
         spans = [item.span for item in self.keys]
         if SEVERAL in spans or any(len(alternatives) != 1 for alternatives in self.tests):
             return None
         limit = span_limit(max(spans, default=0), 0)
-        first, lasts = NO_DATE + 1, []
-        for (match,) in self.tests:
-            if match.high_max is not None and limit is None:
-                return None
-            end = None if match.high_max is None or limit is None else match.high_max - limit
-            for bound, name in ((match.low_min, "low_min"), (match.high_min, "high_min")):
-                if bound is not None:
-                    first = max(first, floor(bound) + 1 if name in match.strict else ceil(bound))
-            for bound, name in ((match.low_max, "low_max"), (end, "high_max")):
-                if bound is not None:
-                    lasts.append(ceil(bound) - 1 if name in match.strict else floor(bound))
-        return first, min(lasts) if lasts else None
+        found = [stretch_of(match, limit) for (match,) in self.tests]
+        return None if None in found else common(sure for sure in found if sure is not None)
 
     def describe(self) -> str:
         return f"ranges of parameter {self.parameter}, about {self.n}"

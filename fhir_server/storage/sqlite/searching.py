@@ -13,11 +13,11 @@ from typing import Any
 
 from fhir_server.search.query import Query, SortKey
 from fhir_server.storage.port import Position
-from fhir_server.storage.sqlite.counting import PER_ROW, Stretch, sure_count, sure_dates
+from fhir_server.storage.sqlite.counting import PER_ROW, edges, sure_count, sure_dates
 from fhir_server.storage.sqlite.entries import NO_DATE
 from fhir_server.storage.sqlite.keys import Keys
 from fhir_server.storage.sqlite.node_postings import Postings
-from fhir_server.storage.sqlite.node_ranges import Ranges
+from fhir_server.storage.sqlite.node_ranges import Ranges, Stretch
 from fhir_server.storage.sqlite.nodes import EVERY, All, Everybody, Lead, Nobody, Node, Sql
 from fhir_server.storage.sqlite.planner import Planner
 from fhir_server.storage.sqlite.selects import Knowledge, Statement
@@ -102,8 +102,8 @@ class Search:
         everybody, wanted = plan.planner.type_term.n, self.query.limit
         if self._several or plan.best.cost <= GATHER or not wanted or not self.query.sort:
             return []
-        looked_at = wanted * max(1.0, everybody / max(1, plan.node.n))
-        return walks(self.db, self.query.sort, plan.planner.clinical) if looked_at < plan.best.cost // 2 else []
+        cheaper = _looked_at(plan, wanted, everybody) < plan.best.cost // 2
+        return walks(self.db, self.query.sort, plan.planner.clinical) if cheaper else []
 
     def _cost(self, plan: Plan) -> int:
         """Rows that the first page will touch, roughly."""
@@ -112,8 +112,7 @@ class Search:
         rows = plan.best.cost + (plan.beside.cost if plan.beside else 0)
         if self._streams(plan) or plan.walks:
             most = plan.planner.type_term.n if plan.walks else rows
-            share = max(1.0, most / max(1, plan.node.n))
-            return int(min(most, self.query.limit * share) * weight) + gathered
+            return min(most, _looked_at(plan, self.query.limit, most)) * weight + gathered
         return rows * weight + gathered
 
     # --- order
@@ -137,10 +136,6 @@ class Search:
         if isinstance(plan.best, Ranges):
             return plan.best.parameter == plan.planner.clinical and plan.best.cost > GATHER
         return _is_all(plan.best) or (isinstance(plan.best, Postings) and len(plan.best.keys) <= 32)
-
-    def _looked_at(self, plan: Plan, limit: int) -> int:
-        """About how many rows of a lead that comes in the wanted order are tested for `limit` hits."""
-        return int(limit * max(1.0, plan.best.n / max(1, plan.node.n)))
 
     # --- results
     def hits(self, after: Position | None, limit: int) -> list[Hit]:
@@ -201,7 +196,7 @@ class Search:
             rids = self._windows(plan, after, limit, ascending)
         else:
             rids = []
-            looked_at = self._looked_at(plan, limit) if _is_all(plan.best) else None
+            looked_at = _looked_at(plan, limit, plan.best.n) if _is_all(plan.best) else None
             for best, probes in self._branches(plan):
                 rows = self._select(plan, best, probes, "d.rid AS rid", keyset, f"ORDER BY d.rid {way} LIMIT ?", (limit,), rows=looked_at)
                 rids.extend(row[0] for row in rows)
@@ -256,7 +251,7 @@ class Search:
     def _dated(self, plan: Plan, bound: tuple[int, int] | None, limit: int, descending: bool) -> Iterable[list[tuple[int, int]]]:
         way, compare = ("DESC", "<") if descending else ("ASC", ">")
         tail = f"ORDER BY {{0}} {way}, d.rid {way} LIMIT ?"
-        looked_at = self._looked_at(plan, limit)
+        looked_at = _looked_at(plan, limit, plan.best.n)
         if _is_all(plan.best) or isinstance(plan.best, Ranges):
             yield from self._dated_by_range(plan, bound, limit, descending)
             return
@@ -294,7 +289,7 @@ class Search:
                 extra.append(Sql(f"({column}, d.rid) {compare} (?, ?)", bound))
             if self._several:
                 extra.append(Sql("v.type = ?", (planner.type_number,)))
-            cost = planner.type_term.n if several else self._looked_at(plan, limit)
+            cost = planner.type_term.n if several else _looked_at(plan, limit, plan.best.n)
             sql = planner.select(lead, probes, cost, columns=f"d.rid AS rid, {column} AS s", extra=extra)
             yield self._rows(plan, Sql(f"{sql.text} ORDER BY {column} {way}, d.rid {way} LIMIT ?", (*sql.args, limit)))
 
@@ -319,7 +314,7 @@ class Search:
         """Values are met in their order, each resource where its own is; those without one come last."""
         key = self.query.sort[0]
         way, compare = ("DESC", "<") if key.descending else ("ASC", ">")
-        own = sort_value(key, plan.planner.clinical)
+        own, everybody = sort_value(key, plan.planner.clinical), plan.planner.type_term.n
         hits: list[Hit] = []
 
         def found(rid: int, value: Any) -> Hit:
@@ -331,7 +326,7 @@ class Search:
                 if after:
                     extra.append(Sql(f"({walk.column}, d.rid) {compare} (?, ?)", (after.values[0], after.rid)))
                 columns = f"d.rid AS rid, {walk.column} AS s"
-                sql = plan.planner.select(walk.lead, _tests(plan.node), self._looked_at(plan, limit), columns=columns, extra=extra)
+                sql = plan.planner.select(walk.lead, _tests(plan.node), _looked_at(plan, limit, everybody), columns=columns, extra=extra)
                 tail = f"ORDER BY {walk.column} {way}, d.rid {way} LIMIT ?"
                 hits += [found(*row) for row in self._rows(plan, Sql(f"{sql.text} {tail}", (*sql.args, limit)))]
             hits = _unique(sorted(hits, key=lambda hit: hit.order))[:limit]
@@ -442,7 +437,12 @@ class Search:
         counted = sure_count(lambda sql: self._rows(plan, sql), best, sure)
         if counted is None:
             return None
-        return counted + sum(self._select(plan, best, plan.probes, "count(*)", [edge])[0][0] for edge in sure.edges())
+        return counted + sum(self._select(plan, best, plan.probes, "count(*)", [edge])[0][0] for edge in edges(sure))
+
+
+def _looked_at(plan: Plan, limit: int, among: int) -> int:
+    """About how many rows that come in the wanted order, of `among` that there are, are tested for `limit` hits."""
+    return int(limit * max(1.0, among / max(1, plan.node.n)))
 
 
 def _tests(node: Node) -> list[Node]:
