@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from fhir_server.search.near import distance
 from fhir_server.storage.sqlite.entries import unpack_references
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 REFS_COST = 8
 """Cost of following one reference forward, in rows."""
+FEW_ROWS = 100
+"""Rows up to which the patient-code key is asked for each, whatever else there is."""
 DEEP = 3
 """From this many chained steps on the inner set is made first, so that tests do not nest without limit."""
 
@@ -108,17 +111,40 @@ class Chained(Node):
         return f"reference {self.parameter} to {self.target.type} with [{self.inner.describe()}]"
 
 
-@dataclass(slots=True)
+class Composite(NamedTuple):
+    """One key that answers reference and code of `_has` together."""
+
+    parameter: int
+    """Number of the patient-code parameter."""
+    code: str
+    """`system|code`"""
+    rest: Node
+    """What else the referring resource must match."""
+
+
 class Referred(Node):
     """Some resource of `source` (its own planner) that matches `inner` refers to this one by `parameter` (`_has`)."""
 
-    parameter: int
-    source: Selects
-    inner: Node
-    composite: tuple[int, str, Node] | None = None
-    """(patient-code parameter, 'system|code', the rest of `inner`): one key answers reference and code together."""
-    n: int = 0
-    cost: int = 0
+    def __init__(self, parameter: int, source: Selects, inner: Callable[[], Node], composite: Composite | None = None) -> None:
+        """`inner` is planned when it is needed, which it is not where a composite answers for a few rows."""
+        self.parameter, self.source, self.composite = parameter, source, composite
+        self._plan = inner
+
+    @cached_property
+    def inner(self) -> Node:
+        return self._plan()
+
+    @property
+    def n(self) -> int:  # type: ignore[override]
+        return self.inner.n
+
+    @cached_property
+    def cost(self) -> int:  # type: ignore[override]
+        return self.inner.cost + self.inner.n * REFS_COST
+
+    def _asks_each(self, lead: int) -> bool:
+        """Whether looking from each of `lead` rows is cheaper than making the whole set."""
+        return (self.composite is not None and lead <= FEW_ROWS) or lead * 4 <= self.cost
 
     def lead(self, planner: Selects) -> Lead | None:
         rids = self.source.select_rids(self.inner)
@@ -132,7 +158,7 @@ class Referred(Node):
         return Lead(Sql(text, (*rid.args, *rids.args, self.parameter, planner.type_number, planner.type)), where)
 
     def probe(self, planner: Selects, row: Row) -> Sql:
-        if planner.lead_cost * 4 > self.cost or planner.depth >= DEEP:
+        if planner.depth >= DEEP or not self._asks_each(planner.lead_cost):
             lead = self.lead(planner)
             assert lead is not None
             return Sql(f"{row.rid} IN (SELECT d.rid FROM {lead.source.text})", lead.source.args)
@@ -157,7 +183,7 @@ class Referred(Node):
         return Sql(text, (*terms.args, *tests.args))
 
     def gathered(self, lead: int) -> int:
-        return min(self.cost, lead * 4)
+        return lead * 4 if self._asks_each(lead) else self.cost
 
     def describe(self) -> str:
         how = "patient-code key" if self.composite else f"reference {self.parameter}"

@@ -173,7 +173,7 @@ class Beginnings(Node):
     @cached_property
     def _sample(self) -> list[int]:
         """The first rows, all of them where they are few."""
-        union = joined_union([Sql(f"SELECT rid FROM text WHERE {_BEGINS}", wanted) for wanted in self._wanted])
+        union = joined_union([Sql(f"SELECT rid FROM text WHERE {BEGINS}", wanted) for wanted in self._wanted])
         return _rids(self._planner, Sql(f"{union.text} LIMIT {SAMPLE}", union.args))
 
     @cached_property
@@ -188,7 +188,7 @@ class Beginnings(Node):
     def lead(self, planner: Selects) -> Lead | None:
         if len(self._sample) < SAMPLE:
             return _listed(self._sample)
-        union = joined_union([Sql(f"SELECT rid FROM text WHERE {_BEGINS}", wanted) for wanted in self._wanted], "UNION")
+        union = joined_union([Sql(f"SELECT rid FROM text WHERE {BEGINS}", wanted) for wanted in self._wanted], "UNION")
         return Lead(Sql(f"({union.text}) d", union.args))
 
     def probe(self, planner: Selects, row: Row) -> Sql:
@@ -208,4 +208,4 @@ def _listed(rids: Sequence[int]) -> Lead:
     return Lead(Sql("(SELECT value AS rid FROM json_each(?)) d", (json.dumps(list(dict.fromkeys(rids))),)))
 
 
-_BEGINS = "parameter = ? AND folded >= ? AND folded < ?"
+BEGINS = "parameter = ? AND folded >= ? AND folded < ?"

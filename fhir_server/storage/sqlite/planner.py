@@ -30,7 +30,7 @@ from fhir_server.search.query import (
     Worded,
 )
 from fhir_server.storage.sqlite.algebra import flattened, key_values, range_alternatives, storable
-from fhir_server.storage.sqlite.joins import REFS_COST, Chained, Referred
+from fhir_server.storage.sqlite.joins import Chained, Composite, Referred
 from fhir_server.storage.sqlite.keys import UNCOUNTED
 from fhir_server.storage.sqlite.lookups import Lookups
 from fhir_server.storage.sqlite.node_inside import Inside, InsideNode
@@ -229,23 +229,20 @@ class Planner(Lookups):
 
     def _has(self, has: Has) -> Node:
         source = self.other(has.type)
-        inner = source.node(has.part)
-        if isinstance(inner, Nobody):
-            return inner
-        size = inner.n
-        composite = None
         known = self.knowledge.patient_code.get(has.type)
+        composite = None
         if known is not None and self.type == "Patient" and has.parameter == known.subject:
             composite = self._has_composite(source, has.part, known)
-        return Referred(has.parameter, source, inner, composite, size, inner.cost + inner.n * REFS_COST)
+        referred = Referred(has.parameter, source, lambda: source.node(has.part), composite)
+        return Nobody() if composite is None and isinstance(referred.inner, Nobody) else referred
 
-    def _has_composite(self, source: Planner, part: Criterion, known: PatientCode) -> tuple[int, str, Node] | None:
+    def _has_composite(self, source: Planner, part: Criterion, known: PatientCode) -> Composite | None:
         parts = list(flattened(And, [part]))
         for at, criterion in enumerate(parts):
             values = key_values(criterion, known.code, None)
             if values and len(values) == 1:
                 rest = source.node(And(tuple(parts[:at] + parts[at + 1 :])))
-                return known.both, f"{values[0][0]}|{values[0][1]}", rest
+                return Composite(known.both, f"{values[0][0]}|{values[0][1]}", rest)
         return None
 
 

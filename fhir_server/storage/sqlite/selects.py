@@ -158,6 +158,9 @@ class Selects:
         postings = min((part for part in parts if isinstance(part, Postings | WithIds)), key=lambda part: part.n, default=None)
         if postings is not None and postings.n <= FEW:
             return postings
+        begins = next((part for part in parts if isinstance(part, Beginnings) and part.n <= FEW), None)
+        if begins is not None:
+            return begins
         leads = [part for part in parts if not isinstance(part, Without | Everybody)]
         if postings is not None and self.bounded(postings, parts):
             # Within the dates these are fewer than the dates are.

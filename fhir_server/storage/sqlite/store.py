@@ -38,6 +38,7 @@ from fhir_server.storage.sqlite.schema import FILE_NAME, METHODS
 from fhir_server.storage.sqlite.searching import HEAVY, Search, snapshot_of
 from fhir_server.storage.sqlite.selects import Knowledge, PatientCode
 from fhir_server.storage.sqlite.sweeper import Sweeper
+from fhir_server.storage.sqlite.text_searches import TextSearches
 from fhir_server.storage.sqlite.tools import Part, Tools
 from fhir_server.storage.sqlite.versions import last_version
 from fhir_server.storage.sqlite.waking import Waker
@@ -135,6 +136,7 @@ class SqliteStore(Queues):
         self._readers = Readers(path, self._durability, self._keys, self._search_seconds, READ_CACHE_KIB, MMAP_BYTES, insides.register)
         self._db = self._readers.near
         self._by_keys = KeySearches(self._db, self._keys, self._knowledge, self._names, self._codec)
+        self._by_texts = TextSearches(self._db, self._keys, self._knowledge, self._codec)
         register_functions(writing, self._keys)
         insides.register(writing)
         self._writing = writing
@@ -379,7 +381,7 @@ class SqliteStore(Queues):
         past = after.snapshot if after else snapshot
         quick = None
         if len(query.types) == 1 and query.limit:
-            quick = partial(self._by_keys.page, query, after, bound=past is not None)
+            quick = partial(self._quick_page, query, after, bound=past is not None)
         page: Page = await self._searched(
             query,
             past,
@@ -388,6 +390,11 @@ class SqliteStore(Queues):
             quick=quick,
         )
         return page
+
+    def _quick_page(self, query: Query, after: Position | None, snapshot: int, *, bound: bool) -> Page | None:
+        """A page of the searches that need no planning, None for others."""
+        found = self._by_keys.page(query, after, snapshot, bound=bound)
+        return found or self._by_texts.page(query, after, snapshot, bound=bound, most=HEAVY)
 
     async def count(self, query: Query, snapshot: int | None = None) -> int:
         def work(search: Search, codec: BodyCodec) -> int:

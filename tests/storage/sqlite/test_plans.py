@@ -9,7 +9,7 @@ import pytest
 
 from fhir_server.search import query as q
 from fhir_server.storage.port import Position, Store, Unit
-from fhir_server.storage.sqlite import joins, planner, searching, selects, store
+from fhir_server.storage.sqlite import joins, planner, searching, selects, store, text_searches
 from tests.contract import support as s
 from tests.contract.test_search_differential import World, populate, random_criterion
 from tests.contract.test_search_order import KEYS, down
@@ -17,8 +17,10 @@ from tests.storage.sqlite.invariants import faults
 
 WAYS = {
     "chains in the statement, forward": {(planner, "SMALL_CHAIN"): -1, (joins, "REFS_COST"): 0},
-    "chains in the statement, as a set": {(planner, "SMALL_CHAIN"): -1, (joins, "REFS_COST"): 10**9},
+    "chains in the statement, as a set": {(planner, "SMALL_CHAIN"): -1, (joins, "REFS_COST"): 10**9, (joins, "FEW_ROWS"): -1},
     "windows of rid": {(searching, "GATHER"): -1, (searching, "WINDOW"): 3, (selects, "FEW"): -1},
+    "texts planned": {(text_searches, "MOST"): 0},
+    "texts in threads": {(store, "HEAVY"): 3, (text_searches, "FEW"): 5},
     "in threads": {(store, "HEAVY"): -1, (searching, "HEAVY"): -1},
     "dates bound keys": {(selects, "FEW"): -1},
     "without patient-code keys": {(planner, "COMPOSITES"): 0},
