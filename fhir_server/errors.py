@@ -20,6 +20,7 @@ class Issue:
     `code` is from http://hl7.org/fhir/issue-type; `expression` holds FHIRPath expressions of the elements at fault;
     `diagnostics` names the element, the value and the rule in English, `zh` (optional) the same in Chinese.
     `syntax` says that the content cannot be read as R4 at all (HTTP 400); other errors break a rule (HTTP 422).
+    `rule` is the key of that rule ('pat-1', 'cardinality'), `profile` the canonical of the profile that states it.
     """
 
     code: str
@@ -28,6 +29,8 @@ class Issue:
     severity: str = "error"
     zh: str | None = None
     syntax: bool = False
+    rule: str = ""
+    profile: str = ""
 
     def as_json(self, *, chinese: bool = False) -> dict[str, Any]:
         """The issue as an element of `OperationOutcome.issue`."""

@@ -90,13 +90,16 @@ class Report:
         self.conditional = conditional
         self.pieces = pieces
 
-    def add(self, code: str, path: Path, english: str, chinese: str, *, syntax: bool = False, severity: str = "error") -> None:
-        """One issue; both texts get the element's expression in front."""
+    def add(
+        self, code: str, path: Path, english: str, chinese: str, *,
+        syntax: bool = False, severity: str = "error", rule: str = "", profile: str = "",
+    ) -> None:  # fmt: skip
+        """One issue; both texts get the element's expression in front. `rule` and `profile`: see `Issue`."""
         refusing = severity == "error"
         if not refusing and len(self.issues) - self._errors >= MAX_ISSUES:
             return
         where = expression(path)
-        self.issues.append(Issue(code, f"{where}: {english}", (where,), severity, f"{where}：{chinese}", syntax))
+        self.issues.append(Issue(code, f"{where}: {english}", (where,), severity, f"{where}：{chinese}", syntax, rule, profile))
         self._errors += refusing
         if self._errors >= MAX_ISSUES:
             raise Enough
@@ -162,4 +165,4 @@ class Report:
 
     def broken(self, path: Path, key: str, english: str, chinese: str, *, severity: str = "error") -> None:
         """A rule of the specification, named by its key, is broken."""
-        self.add("invariant", path, f"{english} ({key})", f"{chinese}（{key}）", severity=severity)
+        self.add("invariant", path, f"{english} ({key})", f"{chinese}（{key}）", severity=severity, rule=key)
