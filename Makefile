@@ -44,7 +44,7 @@ bench-growth:
 
 conformance:
 	@scripts/setup dev
-	@$(PY) scripts/conformance.py
+	@$(PY) scripts/conformance.py $(CONFORMANCE)
 
 docs:
 	@scripts/setup dev

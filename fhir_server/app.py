@@ -21,6 +21,7 @@ from fhir_server.interactions.asgi import PREFIX, FhirApplication
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.origin import Origins
 from fhir_server.interactions.registration import Operation, Registry
+from fhir_server.interactions.validating import Validating
 from fhir_server.model.definitions import definitions
 from fhir_server.observability.logs import AccessLog, log
 from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots
@@ -30,6 +31,7 @@ from fhir_server.search.parameters import Registry as SearchRegistry
 from fhir_server.search.values import IndexValues
 from fhir_server.search.words import Wording
 from fhir_server.settings import Settings
+from fhir_server.storage.conformance import StoredConformance
 from fhir_server.storage.opening import Openings
 from fhir_server.storage.port import Store
 from fhir_server.storage.sqlite.store import SqliteStore
@@ -145,13 +147,16 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
         words=Wording(search),
     )
     await store.open()
-    gate = Gate(store, openings=Openings(store, known.resource, search.numbers_of("url", ("ValueSet", "CodeSystem"))))
+    conformance = StoredConformance(store)
+    openings = Openings(store, known.resource, search.numbers_of("url", ("ValueSet", "CodeSystem")))
+    gate = Gate(store, openings=openings, written=conformance.noticed)
     context = Context(gate, known, search, collect_operations(), settings, await store.secret("cursor"), zone)
     context.own_bases = origins.own
     context.parts["origins"] = origins
     context.parts["store"] = store
     context.parts["indexer"] = indexer
     context.parts.setdefault("admission", {})["SearchParameter"] = customs.issues
+    context.parts["validating"] = Validating(context, conformance)
     metrics = RequestMetrics()
     context.parts["metrics"] = metrics
     access = AccessLog(settings.access_log)

@@ -21,6 +21,7 @@ COMMANDS = {
     "reindex": ("fhir_server.commands.reindex", "Index what is stored once more, with progress."),
     "export": ("fhir_server.commands.export", "Write all resources as NDJSON."),
     "validate": ("fhir_server.commands.validate", "Check resources in files."),
+    "package": ("fhir_server.commands.package", "Install FHIR packages (implementation guides)."),
     "hl7v2": ("integrations.hl7v2.commands", "HL7 v2 tools: try messages without storing anything."),
     "jobs": ("subscriptions.commands", "Background jobs: dead letters and their revival."),
     "doctor": ("fhir_server.commands.doctor", "Check the set-up and say what is wrong."),

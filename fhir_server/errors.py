@@ -34,13 +34,29 @@ class Issue:
 
     def as_json(self, *, chinese: bool = False) -> dict[str, Any]:
         """The issue as an element of `OperationOutcome.issue`."""
-        issue: dict[str, Any] = {"severity": self.severity, "code": self.code}
+        issue: dict[str, Any] = {}
+        if self.profile:
+            issue["extension"] = [{"url": SOURCE, "valueString": self.profile}]
+        issue |= {"severity": self.severity, "code": self.code}
+        details: dict[str, Any] = {}
+        if self.rule:
+            details["coding"] = [{"system": RULES, "code": self.rule}]
         if chinese and self.zh:
-            issue["details"] = {"text": self.zh.translate(_CONTROLS)}
+            details["text"] = self.zh.translate(_CONTROLS)
+        if details:
+            issue["details"] = details
         issue["diagnostics"] = self.diagnostics.translate(_CONTROLS)
         if self.expression:
+            if self.rule:
+                issue["location"] = list(self.expression)
             issue["expression"] = list(self.expression)
         return issue
+
+
+SOURCE = "http://hl7.org/fhir/StructureDefinition/operationoutcome-issue-source"
+"""Extension that names the profile whose rule an issue is about."""
+RULES = "urn:fhir-server:validation-rules"
+"""Code system of the keys of rules: those of invariants ('pat-1'), and the validator's own ('cardinality')."""
 
 
 @dataclass(slots=True)

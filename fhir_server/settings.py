@@ -50,7 +50,20 @@ class Settings(BaseSettings):
         "", description="Comma-separated origins of web applications (`https://app.example.org`) that browsers may let in; `*` = all."
     )
     cursor_seconds: int = Field(3600, ge=60, description="How long a paging link stays good.")
-    validation: Literal["off", "structure"] = Field("structure", description="What is checked on write.")
+    validation: Literal["off", "structure", "profiles"] = Field(
+        "structure",
+        description="What is checked on write: nothing, the structure of R4, or also its invariants, the profiles that a resource "
+        "declares, and answers against their questionnaire.",
+    )
+    validation_enforce: str = Field(
+        "", description="With `validation=profiles`: comma-separated profiles whose rules refuse a write; empty: all that are known here."
+    )
+    validation_require: str = Field(
+        "", description="With `validation=profiles`: comma-separated profiles that each resource of their type must meet."
+    )
+    unknown_extensions: Literal["allow", "refuse"] = Field(
+        "allow", description="Whether validation against profiles takes extensions of which no definition is known here."
+    )
     endpoint_allow: str = Field(
         "", description="Comma-separated hosts or networks that outgoing calls may reach although they are private."
     )

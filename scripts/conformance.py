@@ -194,12 +194,64 @@ def invariant_cases(corpora: Path) -> Iterator[Case]:
         yield Case(key, lambda expression=expression: run(expression))  # type: ignore[misc]
 
 
+def snapshot_cases(corpora: Path) -> Iterator[Case]:
+    """Snapshots as the official cases have them, in all that constrains."""
+    from tests.validation import snapshots
+    from tests.validation.test_snapshots import DEVIATIONS
+
+    others = snapshots.packaged(corpora / "igs")
+
+    def run(case: snapshots.Case) -> str:
+        found = snapshots.outcome(case, others)
+        return DEVIATIONS.get(case.name, found) if found else ""
+
+    for case in snapshots.cases(corpora / "tests" / "snapshot-r4b.tar.gz", corpora / "igs"):
+        yield Case(case.name, lambda case=case: run(case))  # type: ignore[misc]
+
+
+def reference_validator_cases(corpora: Path) -> Iterator[Case]:
+    """Errors are found where the reference validator finds some, and only there."""
+    os.environ["FHIR_TEST_DATA"] = str(corpora)
+    from tests.validation.reference_validator import Suite as Reference
+    from tests.validation.reference_validator import Verdict
+    from tests.validation.test_reference_validator import DEVIATIONS
+
+    suite = Reference(corpora / "tests" / "validator-r4.tar.gz")
+
+    def run(verdict: Verdict) -> str:
+        here = bool(suite.errors(verdict))
+        if here == verdict.error:
+            return ""
+        return f"{'an error' if here else 'no error'} here: {DEVIATIONS.get((verdict.name, verdict.run), 'for no known reason')}"
+
+    for verdict in suite.verdicts():
+        yield Case(f"{verdict.name} ({verdict.run})", lambda verdict=verdict: run(verdict))  # type: ignore[misc]
+
+
+def profile_example_cases(corpora: Path) -> Iterator[Case]:
+    """Each valid example meets R4's invariants, extensions' definitions, and the codes of R4's own systems."""
+    from fhir_server.model import json_codec
+    from fhir_server.validation.profiles import ProfileRoom
+
+    room = ProfileRoom()
+
+    def run(content: bytes) -> str:
+        errors = [issue for issue in room.validate(json_codec.loads(content)) if issue.severity == "error"]
+        return errors[0].diagnostics if errors else ""
+
+    for name, content in examples(corpora, {"yes", "?"}):
+        yield Case(name, lambda content=content: run(content))  # type: ignore[misc]
+
+
 SUITES = [
     Suite("FHIRPath suite R4", 598, "HL7 fhir-test-cases, tests-fhir-r4.xml", fhirpath_cases),
     Suite("FHIRPath Patch", 20, "HL7 fhir-test-cases, fhir-patch-tests.xml", fhirpath_patch_cases),
     Suite("JSON Patch", 10, "HL7 fhir-test-cases, json-patch-tests.json", json_patch_cases),
     Suite("Examples stored and read back unchanged", 430, "FHIR R4 4.0.1 examples, over HTTP", round_trip_cases),
     Suite("Flawed examples refused", 119, "FHIR R4 4.0.1 examples", flawed_cases),
+    Suite("Examples true to R4's invariants", 428, "FHIR R4 4.0.1 examples", profile_example_cases),
+    Suite("Snapshots", 44, "HL7 fhir-test-cases, snapshot-generation (R4B)", snapshot_cases),
+    Suite("Verdicts of the reference validator", 350, "HL7 fhir-test-cases, validator (R4)", reference_validator_cases),
     Suite("Search parameters compiled", 1400, "hl7.fhir.r4.core 4.0.1", search_parameter_cases),
     Suite("Invariants compiled", 203, "hl7.fhir.r4.core 4.0.1", invariant_cases),
 ]
@@ -243,10 +295,28 @@ def show(scores: list[Score], console: Console) -> None:
             console.print(f"{score.suite.title}: {len(score.misses) - SHOWN_MISSES} more", markup=False)
 
 
+def _cell(text: str) -> str:
+    return text[:200].replace("|", "&#124;").replace("\n", " ")
+
+
+def written(scores: list[Score]) -> str:
+    """The scores with all misses as a page."""
+    command = 'make conformance CONFORMANCE="--write docs/conformance.md"'
+    about = f"Scores of the official suites, written by `{command}`. A score below the recorded one fails the command."
+    lines = ["# Conformance", "", about, "", "| Suite | Passed | Of | Source |", "|---|---|---|---|"]
+    lines += [f"| {score.suite.title} | {score.passed} | {score.total} | {score.suite.source} |" for score in scores]
+    for score in scores:
+        if score.misses:
+            lines += ["", f"## {score.suite.title}: {len(score.misses)} misses", "", "| Case | Why |", "|---|---|"]
+            lines += [f"| {name} | {_cell(fault)} |" for name, fault in score.misses]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--corpora", type=Path, default=Path(os.environ.get("FHIR_TEST_DATA", ROOT.parent / "shared" / "data")))
     parser.add_argument("--json", type=Path, help="write the scores to this file too")
+    parser.add_argument("--write", type=Path, help="write the scores with all misses to this page (Markdown)")
     options = parser.parse_args()
     console = Console()
     if not (options.corpora / "r4").is_dir():
@@ -259,6 +329,8 @@ def main() -> int:
     if options.json:
         plain = {score.suite.title: {"passed": score.passed, "of": score.total, "misses": score.misses} for score in scores}
         options.json.write_text(json.dumps(plain, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    if options.write:
+        options.write.write_text(written(scores), encoding="utf-8")
     return 0 if all(score.ok for score in scores) else 1
 
 

@@ -7,7 +7,7 @@ Until the authorization server exists there is one principal, which may do all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,15 +37,25 @@ ALL_SEEING = Principal("system")
 class Gate:
     """Every read and write of resources, in the name of a principal."""
 
-    def __init__(self, store: Store, snapshot: int | None = None, openings: Openings | None = None) -> None:
-        """`openings` answers what queries ask about value sets and hierarchies; without it such a query is refused."""
+    def __init__(
+        self,
+        store: Store,
+        snapshot: int | None = None,
+        openings: Openings | None = None,
+        written: Callable[[Commit], None] | None = None,
+    ) -> None:
+        """`openings` answers what queries ask about value sets and hierarchies; without it such a query is refused.
+
+        `written` is told of each commit that went through.
+        """
+        self._written = written
         self._store = store
         self._snapshot = snapshot
         self._openings = openings
 
     def at(self, snapshot: int) -> Gate:
         """This gate onto the state as of a sequence number, for searches, counts and histories (the reads of one transaction)."""
-        return type(self)(self._store, snapshot, self._openings)
+        return type(self)(self._store, snapshot, self._openings, self._written)
 
     def criterion(self, principal: Principal, type: str) -> Criterion:
         """What of `type` the principal may see, as part of the query algebra."""
@@ -119,7 +129,10 @@ class Gate:
     async def transact(self, principal: Principal, unit: Unit) -> Commit:
         criteria = [self._fenced(principal, await self.closed(query)) for query in unit.criteria]
         fenced = Unit(unit.decide, tuple(criteria), unit.targets)
-        return await self._store.transact(fenced)
+        commit = await self._store.transact(fenced)
+        if self._written is not None:
+            self._written(commit)
+        return commit
 
 
 def refuse(principal: Principal, what: str) -> FhirError:

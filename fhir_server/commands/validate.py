@@ -1,4 +1,4 @@
-"""`fhir-server validate`: is the content of files R4, and which rules of structure does it break? Nothing is stored.
+"""`fhir-server validate`: is the content of files R4, which rules does it break, and does it meet its profiles? Nothing is stored.
 
 Specification: https://hl7.org/fhir/R4/validation.html
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +22,10 @@ from rich.table import Table
 from fhir_server.errors import FhirError, Issue, operation_outcome
 from fhir_server.loading.sources import Item, LoadError, Source, find_sources, open_items
 from fhir_server.model import json_codec
+from fhir_server.model.library import Library
+from fhir_server.model.packages import PackageError, read_package
 from fhir_server.validation import structure
+from fhir_server.validation.profiles import ProfileRoom
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -87,6 +90,7 @@ class Result:
         """Count one resource."""
         self.resources += 1
         self.types[type] += 1
+        issues = [issue for issue in issues if issue.severity != "information"]
         self.issues += len(issues)
         if any(issue.severity in _REFUSING for issue in issues):
             self.wrong += 1
@@ -102,9 +106,11 @@ def validate(
     report: Annotated[
         Path | None, typer.Option(help="Write an OperationOutcome for each resource with issues to this file (NDJSON).")
     ] = None,
+    profile: Annotated[list[str] | None, typer.Option(help="Canonical of a profile that each resource must meet (again for more).")] = None,
+    package: Annotated[list[Path] | None, typer.Option(help="Package (.tgz or folder) whose profiles and value sets are known.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Check files against the structure of FHIR R4, as every write to the server is.
+    """Check files as the operation $validate does: structure, the rules of R4, the profiles that a resource declares, and those named here.
 
     Exit status: 0 all is valid (there may be warnings), 1 something would be refused, 2 a file cannot be read.
     """
@@ -112,8 +118,9 @@ def validate(
     started = time.monotonic()
     try:
         sources, ignored = find_sources(paths)
-        result = _all(sources, report, language, quiet)
-    except (LoadError, OSError) as problem:
+        judge = Judge(package or (), profile or ())
+        result = _all(sources, judge, report, language, quiet)
+    except (LoadError, PackageError, OSError) as problem:
         Console(stderr=True).print(f"{words.stopped} {problem}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(STOPPED) from None
     show(result, time.monotonic() - started, language, console)
@@ -122,16 +129,30 @@ def validate(
     raise typer.Exit(WRONG if result.wrong else 0)
 
 
-def judged(item: Item) -> tuple[dict[str, Any], list[Issue]]:
-    """The resource of an item ({} where it cannot be read) and its issues."""
-    try:
-        resource = json_codec.loads(item.body)
-    except FhirError as fault:
-        return {}, fault.issues
-    return resource, structure.validate(resource)
+class Judge:
+    """Looks at resources with the profiles of some packages. Raises PackageError (no package), LoadError (an unknown profile)."""
+
+    def __init__(self, packages: Iterable[Path], profiles: Iterable[str]) -> None:
+        self._room = ProfileRoom(Library(one for path in packages for one in read_package(path).resources).find)
+        self._profiles = tuple(profiles)
+        for canonical in self._profiles:
+            if self._room.profile(canonical) is None:
+                why = self._room.fault_of(canonical) or "it is not known here; name the package that has it with --package"
+                raise LoadError(f"--profile {canonical}: {why}")
+
+    def judged(self, item: Item) -> tuple[dict[str, Any], list[Issue]]:
+        """The resource of an item ({} where it cannot be read) and its issues."""
+        try:
+            resource = json_codec.loads(item.body)
+        except FhirError as fault:
+            return {}, fault.issues
+        issues = structure.validate(resource)
+        if not any(issue.syntax for issue in issues):
+            issues += self._room.validate(resource, self._profiles)
+        return resource, issues
 
 
-def _all(sources: list[Source], report: Path | None, language: Language, quiet: bool) -> Result:
+def _all(sources: list[Source], judge: Judge, report: Path | None, language: Language, quiet: bool) -> Result:
     result, out = Result(), report.open("w", encoding="utf-8") if report else None
     try:
         with _progress(quiet) as progress:
@@ -139,10 +160,10 @@ def _all(sources: list[Source], report: Path | None, language: Language, quiet: 
             before = 0
             for source in sources:
                 for item, read in _items(source):
-                    resource, issues = judged(item)
+                    resource, issues = judge.judged(item)
                     place = f"{item.source}:{item.line}" if item.line else item.source
                     result.add(place, str(resource.get("resourceType", "")), issues)
-                    if out and issues:
+                    if out and any(issue.severity != "information" for issue in issues):
                         _write(out, item, resource, issues, language)
                     progress.update(task, completed=before + read(), items=result.resources, description=source.name[-40:])
                 before += source.size
@@ -192,7 +213,7 @@ def show(result: Result, seconds: float, language: Language, console: Console) -
             table.add_column(name, overflow="fold")
         for place, issue in result.listed:
             severity = SEVERITIES_ZH[issue.severity] if chinese else issue.severity
-            table.add_row(place, severity, issue.code, _plain(issue.zh if chinese and issue.zh else issue.diagnostics))
+            table.add_row(place, severity, issue.rule or issue.code, _plain(issue.zh if chinese and issue.zh else issue.diagnostics))
         console.print(table)
     if result.issues > len(result.listed):
         console.print(words.more.format(result.issues - len(result.listed)), highlight=False)

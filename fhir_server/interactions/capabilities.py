@@ -91,6 +91,10 @@ def _resource(context: Context, type: str, reverse: list[str]) -> dict[str, Any]
         "conditionalDelete": context.settings.conditional_delete,
         "referencePolicy": ["literal", "logical", *(["enforced"] if context.settings.referential_integrity else [])],
     }
+    validating = context.parts.get("validating")
+    profiles = validating.library.profiles.get(type) if validating else None
+    if profiles:
+        entry["supportedProfile"] = sorted(profiles)
     includes = [f"{type}:{parameter.code}" for parameter in parameters if parameter.type == "reference"]
     if includes:
         entry["searchInclude"] = ["*", *includes]
@@ -143,12 +147,18 @@ class Statements:
         self._context = context
         self._started = context.clock()
         self._bodies: dict[tuple[str, str], bytes] = {}
-        self._generation = context.search.generation
+        self._generation = self._now()
+
+    def _now(self) -> tuple[int, int]:
+        """What the statements are made of changes with search parameters and profiles."""
+        validating = self._context.parts.get("validating")
+        return self._context.search.generation, validating.library.generation if validating else 0
 
     def body(self, base: str, mode: str) -> bytes:
         """The statement as bytes."""
-        if self._generation != self._context.search.generation:
-            self._generation = self._context.search.generation
+        now = self._now()
+        if self._generation != now:
+            self._generation = now
             self._bodies.clear()
         body = self._bodies.get((base, mode))
         if body is None:
@@ -159,8 +169,9 @@ class Statements:
 
     @property
     def tag(self) -> str:
-        """An entity tag that changes when the server is started anew, and with the search parameters of the site."""
-        return f'W/"{__version__}-{self._started}-{self._context.search.generation}"'
+        """An entity tag that changes when the server is started anew, and with the search parameters and profiles of the site."""
+        parameters, profiles = self._now()
+        return f'W/"{__version__}-{self._started}-{parameters}-{profiles}"'
 
 
 async def capabilities(context: Context, request: Request) -> Response:
@@ -180,6 +191,8 @@ async def capabilities(context: Context, request: Request) -> Response:
         raise FhirError.of(400, "value", f"mode={mode[:80]} is not one of {', '.join(_MODES)}")
     if mode == "terminology":
         raise FhirError.of(501, "not-supported", "mode=terminology (TerminologyCapabilities) is not supported yet")
+    if validating := context.parts.get("validating"):
+        await validating.fresh()
     statements: Statements = context.parts.get("statements") or context.parts.setdefault("statements", Statements(context))
     headers = [("ETag", statements.tag)]
     known = request.headers.get("if-none-match")

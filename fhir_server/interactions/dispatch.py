@@ -25,6 +25,7 @@ from fhir_server.interactions.route import Route, route
 from fhir_server.interactions.search import search
 from fhir_server.interactions.update import plan_update, update
 
+_WRITES = frozenset({"create", "update", "patch", "batch", "operation"})
 _FRESH = frozenset({"batch", "capabilities"})
 """Interactions that ask first which search parameters there are: Bundles are taken apart as they are read, and cannot be done again.
 
@@ -59,6 +60,8 @@ async def interact(context: Context, request: Request, to: Route) -> Response:
 async def _interact(context: Context, request: Request, to: Route) -> Response:
     interaction = to.interaction
     preferences(request)  # refuses what no interaction serves yet
+    if interaction in _WRITES and context.settings.validation == "profiles":
+        await context.parts["validating"].fresh()
     context.gate.require(request.principal, interaction)
     if interaction == "read":
         if to.type == "Binary" and not request.entry and binary.wants_raw(request):

@@ -100,6 +100,12 @@ def admitted(single: Single, admission: Mapping[str, Callable[[dict[str, Any]], 
     return refusal(single.item.source, single.item.line, single.resource, FhirError(422, issues), single.entry) if issues else None
 
 
+def met(single: Single, errors: Callable[[dict[str, Any]], list[Issue]] | None) -> Refusal | None:
+    """The reason to refuse what breaks R4's invariants or a profile, where the site asks for that (`errors` finds them)."""
+    issues = errors(single.resource) if errors else []
+    return refusal(single.item.source, single.item.line, single.resource, FhirError(422, issues), single.entry) if issues else None
+
+
 def _from_bundle(item: Item, bundle: dict[str, Any]) -> Iterator[Single | Refusal]:
     """The resources of a collection, searchset, document, message or history; links between them become `Type/id`."""
     entries = bundle.get("entry")

@@ -18,7 +18,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.transaction import transaction
 from fhir_server.loading.chunks import Chunk, chunked
-from fhir_server.loading.content import Executed, Single, admitted, checked, read, repeatable
+from fhir_server.loading.content import Executed, Single, admitted, checked, met, read, repeatable
 from fhir_server.loading.journal import BUNDLES, Journal, bundle_done
 from fhir_server.loading.report import Refusal, Report, refusal
 from fhir_server.loading.sources import Source, open_items
@@ -65,6 +65,11 @@ class DirectLoader:
         """Write a chunk: its single resources in one unit that also holds its line of the journal."""
         report = Report()
         singles: list[Single] = []
+        errors = None
+        if self._context.settings.validation == "profiles":
+            validating = self._context.parts["validating"]
+            await validating.fresh()
+            errors = validating.written
         for item in chunk.items:
             for found in read(item):
                 if isinstance(found, Refusal):
@@ -73,7 +78,7 @@ class DirectLoader:
                     singles = await self._flush(singles, report)
                     await self._execute(found, report)
                 else:
-                    reason = checked(found) or admitted(found, self._context.parts.get("admission"))
+                    reason = checked(found) or admitted(found, self._context.parts.get("admission")) or met(found, errors)
                     if reason is None:
                         singles.append(found)
                     else:

@@ -5,6 +5,7 @@ Specification: https://confluence.hl7.org/display/FHIR/NPM+Package+Specification
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fhir_server.errors import FhirError
-from fhir_server.model.json_codec import loads
+from fhir_server.model.json_codec import dumps, loads
 
 MAX_FILE = 64 * 1024 * 1024
 """Largest file of a package, in bytes."""
@@ -114,13 +115,9 @@ def packed(package: Package) -> bytes:
         "name": package.name, "version": package.version, "canonical": package.canonical, "title": package.title,
         "fhirVersions": list(package.fhir_versions), "dependencies": package.dependencies, "type": "IG",
     }  # fmt: skip
-    from fhir_server.model.json_codec import dumps
-
     files = {"package/package.json": dumps(manifest)}
     files |= {f"package/{one['resourceType']}-{one['id']}.json": dumps(one) for one in package.resources}
     files |= {f"package/example/{one['resourceType']}-{one['id']}.json": dumps(one) for one in package.examples}
-    import gzip
-
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, content in sorted(files.items()):

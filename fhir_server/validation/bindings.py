@@ -81,6 +81,7 @@ def report_code(rule: CodeRule, value: str, path: Path, report: Report) -> None:
         path,
         f"{shown(value)} is not a code of the required value set {rule.value_set}{known}",
         f"{shown(value)} 不在必需值集 {rule.value_set} 中{known_zh}",
+        rule="binding",
     )
 
 
@@ -139,4 +140,5 @@ def _report_concept(given: Any, codings: frozenset[tuple[str, str]], value_set: 
         path,
         f"none of the codings ({have}) is in the required value set {value_set}{known}",
         f"没有任何编码（{have}）属于必需值集 {value_set}{known_zh}",
+        rule="binding",
     )

@@ -5,12 +5,10 @@ Specification: https://hl7.org/fhir/R4/bundle.html#invs (bdl-1 to bdl-12)
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from fhir_server.validation.report import Path, Report, shown
 
-_RESTFUL = re.compile(r"https?://.*/([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})\Z")
 _REQUESTS = frozenset({"batch", "transaction", "history"})
 _RESPONSES = frozenset({"batch-response", "transaction-response", "history"})
 
@@ -52,18 +50,6 @@ def _check_entry(entry: dict[str, Any], kind: str | None, path: Path, report: Re
     if "/_history/" in full:
         report.broken(
             (path, "fullUrl", -1), "bdl-8", f"fullUrl {shown(full)} must not name a version", f"fullUrl {shown(full)} 不得指向某个版本"
-        )
-    resource = entry.get("resource")
-    found = _RESTFUL.match(full)
-    if found and isinstance(resource, dict) and found[1] == resource.get("resourceType") and resource.get("id", found[2]) != found[2]:
-        # a warning, for the specification's own examples message-request-link and diagnosticreport-example-lri disagree
-        id = shown(resource.get("id"))
-        report.add(
-            "value",
-            (path, "fullUrl", -1),
-            f"fullUrl {shown(full)} disagrees with the resource's id {id}",
-            f"fullUrl {shown(full)} 与资源 id {id} 不一致",
-            severity="warning",
         )
 
 

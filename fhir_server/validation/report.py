@@ -114,6 +114,7 @@ class Report:
             f"unknown element {shown_name}{hint}",
             f"未知元素 {shown_name}{hint_zh}",
             syntax=True,
+            rule="element",
         )
 
     def wrong_kind(self, path: Path, value: Any, due: str) -> None:
@@ -125,6 +126,7 @@ class Report:
                 f"the element may repeat, so it must be an array, not {shown(value)}",
                 "该元素可重复，必须是数组",
                 syntax=True,
+                rule="json",
             )
         elif isinstance(value, list):
             self.add(
@@ -133,11 +135,21 @@ class Report:
                 f"the element may not repeat, so it must be {due}, not an array",
                 f"该元素不可重复，必须是{_KIND_ZH[due]}而不是数组",
                 syntax=True,
+                rule="json",
             )
         elif value is None:
-            self.add("structure", path, f"null is not allowed here; it must be {due} or absent", "此处不允许 null", syntax=True)
+            self.add(
+                "structure", path, f"null is not allowed here; it must be {due} or absent", "此处不允许 null", syntax=True, rule="json"
+            )
         else:
-            self.add("structure", path, f"must be {due}, not {shown(value)}", f"必须是{_KIND_ZH[due]}，而不是 {shown(value)}", syntax=True)
+            self.add(
+                "structure",
+                path,
+                f"must be {due}, not {shown(value)}",
+                f"必须是{_KIND_ZH[due]}，而不是 {shown(value)}",
+                syntax=True,
+                rule="json",
+            )
 
     def no_array(self, path: Path, value: Any) -> None:
         """An element that may repeat is no array, or one without items."""
@@ -149,7 +161,7 @@ class Report:
     def malformed(self, path: Path, value: Any, type_name: str, why: tuple[str, str]) -> None:
         """A primitive whose text is not one of its type."""
         english = f"{shown(value)} is not a valid {type_name}: it {why[0]}"
-        self.add("value", path, english, f"{shown(value)} 不是有效的 {type_name}：{why[1]}", syntax=True)
+        self.add("value", path, english, f"{shown(value)} 不是有效的 {type_name}：{why[1]}", syntax=True, rule="format")
 
     def empty(self, path: Path, what: str, what_zh: str) -> None:
         self.add(
@@ -158,10 +170,11 @@ class Report:
             f"{what} is empty; an element must have a value or children (ele-1)",
             f"{what_zh}为空，元素必须有值或子元素",
             syntax=True,
+            rule="ele-1",
         )
 
     def missing(self, path: Path, name: str) -> None:
-        self.add("required", (path, name, -1), "the element is required (minimum 1), but it is missing", "必填元素缺失")
+        self.add("required", (path, name, -1), "the element is required (minimum 1), but it is missing", "必填元素缺失", rule="cardinality")
 
     def broken(self, path: Path, key: str, english: str, chinese: str, *, severity: str = "error") -> None:
         """A rule of the specification, named by its key, is broken."""

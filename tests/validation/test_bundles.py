@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.validation.judge import errors_of, issues_of, patient, verdict
+from tests.validation.judge import errors_of, patient, verdict
 
 PATIENT = patient(id="p")
 REQUEST = {"method": "POST", "url": "Patient"}
@@ -156,12 +156,6 @@ def test_resources_of_entries_are_validated_with_their_place() -> None:
         ("structure", "Bundle.entry[2].resource"),
         ("structure", "Bundle.entry[3].resource"),
     ]
-
-
-def test_a_full_url_that_disagrees_with_the_id_is_a_warning() -> None:
-    """https://hl7.org/fhir/R4/bundle.html#fullUrl, but two official examples do so (docs/decisions/0011-flawed-examples.md)."""
-    (issue,) = issues_of(bundle("collection", {"fullUrl": "http://x/Patient/other", "resource": PATIENT}))
-    assert issue.severity == "warning" and issue.expression == ("Bundle.entry[0].fullUrl",)
 
 
 @pytest.mark.parametrize("kind", ["set", "Transaction", "subscription-notification"])

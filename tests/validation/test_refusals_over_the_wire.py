@@ -49,7 +49,7 @@ def test_a_wrong_gender_is_422_naming_element_value_and_rule(client):
     assert "Patient.gender" in text and "'maleX'" in text and "http://hl7.org/fhir/ValueSet/administrative-gender" in text
     (issue,) = answer.json()["issue"]
     assert (issue["severity"], issue["expression"]) == ("error", ["Patient.gender"])
-    assert "details" not in issue
+    assert issue["details"] == {"coding": [{"system": "urn:fhir-server:validation-rules", "code": "binding"}]}
 
 
 @pytest.mark.parametrize(("language", "chinese"), [("zh-CN,zh;q=0.9,en;q=0.8", True), ("zh", True), ("en-US,en", False), ("", False)])

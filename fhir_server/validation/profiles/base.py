@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from fhir_server.fhirpath import Expression, FhirPathError, compile_expression
 from fhir_server.fhirpath.items import Item
 from fhir_server.fhirpath.kinds import Kind, kind_of
-from fhir_server.model.definitions import Binding, Constraint
+from fhir_server.model.definitions import FOLDER, Binding, Constraint
 from fhir_server.validation.profiles.bundles import check_bundle
 from fhir_server.validation.profiles.conformance import check_search_parameter, check_structure
 from fhir_server.validation.profiles.extensions import Extensions
@@ -25,10 +26,22 @@ if TYPE_CHECKING:
     from fhir_server.validation.profiles.context import Context
     from fhir_server.validation.profiles.room import ProfileRoom
 
-IN_STRUCTURE = frozenset(("ele-1", "ext-1", "ref-1", "txt-1", "txt-2", "inv-1", "dom-2", "dom-3", "dom-4", "dom-5")) | {
-    f"bdl-{number}" for number in (1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12)
-}
-"""Invariants that the structural validation looks at."""
+IN_STRUCTURE = frozenset(
+    ("ele-1", "ext-1", "ref-1", "txt-1", "txt-2", "inv-1@Parameters.parameter", "dom-2", "dom-3", "dom-4", "dom-5")
+) | {f"bdl-{number}" for number in (1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12)}
+"""Invariants that the structural validation looks at, by `keyed`."""
+
+
+def keyed(constraint: Constraint, type_name: str) -> str:
+    """The key of an invariant, with its type where R4 uses the key for several rules."""
+    return f"{constraint.key}@{type_name}" if constraint.key == "inv-1" else constraint.key
+
+
+@lru_cache(maxsize=1)
+def in_chinese() -> dict[str, str]:
+    """What the invariants of R4 demand, in Chinese, by `keyed`."""
+    rows = (FOLDER / "invariants.zh.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    return dict(row.split("\t", 1) for row in rows)
 
 
 CORRECTED = {
@@ -41,6 +54,8 @@ CORRECTED = {
 """Expressions of R4 that do not say what their text does."""
 
 
+BEST_PRACTICE = frozenset({"dom-6"})
+"""Constraints that the definitions mark as good practice only."""
 _GROWING = ("http://terminology.hl7.org/CodeSystem/v2-", "http://terminology.hl7.org/CodeSystem/v3-")
 
 
@@ -51,6 +66,7 @@ class Test:
     key: str
     error: bool
     human: str
+    chinese: str
     expression: Expression
 
 
@@ -190,9 +206,9 @@ class BaseRules:
             context.report.add("processing", spot.path, english, f"规则 {test.key} 无法判定：{fault}", severity="warning", rule=test.key)
             return
         if holds is not True:
-            severity = "error" if test.error else "warning"
+            severity = "error" if test.error else "information" if test.key in BEST_PRACTICE else "warning"
             context.report.add(
-                "invariant", spot.path, f"{test.human} ({test.key})", f"违反规则 {test.key}：{test.human}", severity=severity, rule=test.key
+                "invariant", spot.path, f"{test.human} ({test.key})", f"{test.chinese}（{test.key}）", severity=severity, rule=test.key
             )
 
     def _coding(self, value: dict[str, Any], path: Path, context: Context) -> None:
@@ -245,9 +261,16 @@ class BaseRules:
                 constraints = self._constraints_of(element.constraints, element.content)
                 where = element.content or element.path
                 steps[json] = Step(
-                    element.name, code, kind, element.max != 1, primitive, _tests(constraints), None if primitive else binding, where
+                    element.name,
+                    code,
+                    kind,
+                    element.max != 1,
+                    primitive,
+                    _tests(constraints, definition.by_json[json][1]),
+                    None if primitive else binding,
+                    where,
                 )
-        return Plan(_tests(definition.constraints), steps)
+        return Plan(_tests(definition.constraints, name), steps)
 
     def _constraints_of(self, own: tuple[Constraint, ...], content: str | None) -> tuple[Constraint, ...]:
         """The constraints of an element: of one that is like another, those of that one."""
@@ -259,12 +282,15 @@ class BaseRules:
         return (*own, *(like.constraints if like else ()))
 
 
-def _tests(constraints: tuple[Constraint, ...]) -> list[Test]:
-    return [
-        Test(one.key, one.severity == "error", one.human, compile_expression(CORRECTED.get(one.key, one.expression)))
-        for one in constraints
-        if one.key not in IN_STRUCTURE and one.expression
-    ]
+def _tests(constraints: tuple[Constraint, ...], type_name: str) -> list[Test]:
+    made: list[Test] = []
+    for one in constraints:
+        name = keyed(one, type_name)
+        if name in IN_STRUCTURE or not one.expression:
+            continue
+        expression = compile_expression(CORRECTED.get(one.key, one.expression))
+        made.append(Test(one.key, one.severity == "error", one.human, in_chinese().get(name, one.human), expression))
+    return made
 
 
 def _latin(text: str) -> bool:

@@ -148,9 +148,9 @@ class Checker:
             self._slices(group.slicing, found, (spot.path, group.element.name, -1), context, group)
 
     def _count(self, have: int, low: int, high: int | None, path: Path, slice: str = "") -> None:
-        what, what_zh = (f"the slice '{slice}' of it ", f"其切片“{slice}”") if slice else ("it ", "该元素")
+        what, what_zh = (f"the slice '{slice}' ", f"切片“{slice}”") if slice else ("the element ", "该元素")
         if have < low:
-            due = "is required, but missing" if low == 1 and not have else f"must occur at least {low} times, not {have}"
+            due = "is required (minimum 1), but it is missing" if low == 1 and not have else f"must occur at least {low} times, not {have}"
             self._add("required", path, f"{what}{due}", f"{what_zh}至少出现 {low} 次，实际 {have} 次", "cardinality")
         elif high is not None and have > high:
             due = "must not be there" if not high else f"may occur at most {high} times, not {have}"

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from fhir_server.fhirpath.errors import FhirPathError
+from fhir_server.fhirpath.functions.regex import pattern
 from fhir_server.fhirpath.items import Item
 from fhir_server.fhirpath.kinds import kind_of
 from fhir_server.model.references import parse_reference
@@ -132,9 +134,9 @@ def _text(question: Mapping[str, Any], value: str) -> Iterator[Fault]:
         )
     if isinstance(form, str):
         try:
-            fits = re.fullmatch(form, value) is not None
-        except re.error:
-            return
+            fits = pattern(form).fullmatch(value) is not None
+        except FhirPathError:
+            return  # no regular expression, or one that could run for ever
         if not fits:
             format = extension(question, "entryFormat")
             hint = f" such as {format}" if isinstance(format, str) else ""

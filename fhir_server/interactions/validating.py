@@ -1,0 +1,99 @@
+"""Validation with all that this server knows: structure, R4's own rules, profiles that are stored, and the settings of the site.
+
+Specification: https://hl7.org/fhir/R4/validation.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from fhir_server.auth.gate import Principal
+from fhir_server.errors import Issue
+from fhir_server.interactions.context import Context
+from fhir_server.model import json_codec
+from fhir_server.model.references import parse_reference
+from fhir_server.storage.conformance import StoredConformance
+from fhir_server.validation import structure
+from fhir_server.validation.profiles import ProfileRoom
+
+LARGE = 50
+"""Entries from which on a Bundle is validated in a thread."""
+REFERENCES = 500
+"""Most references of a resource that are followed."""
+
+
+class Validating:
+    """One process's validation. Its place among the parts of the context is 'validating'."""
+
+    def __init__(self, context: Context, library: StoredConformance) -> None:
+        settings = context.settings
+        self._context, self.library = context, library
+        self._generation = 0
+        self._enforced = _canonicals(settings.validation_enforce)
+        self._required = _canonicals(settings.validation_require)
+        self.room = ProfileRoom(library.find, refuses_unknown=settings.unknown_extensions == "refuse")
+
+    async def fresh(self) -> None:
+        """Take up profiles and value sets that were written since."""
+        generation = await self.library.fresh()
+        if generation != self._generation:
+            self._generation = generation
+            self.room.forget()
+            by_type = {type: list(profiles) for type, profiles in self.library.by_type.items()}
+            for canonical in self._required:
+                profile = self.room.profile(canonical)
+                if profile is not None:
+                    by_type.setdefault(profile.type, []).append(canonical)
+            self.room.by_type = by_type
+
+    def written(self, resource: dict[str, Any]) -> list[Issue]:
+        """The errors for which a write is refused where the setting `validation` is `profiles`; what was looked up is that of `fresh`."""
+        return [issue for issue in self.room.validate(resource) if issue.severity == "error" and self._counts(issue)]
+
+    def _counts(self, issue: Issue) -> bool:
+        """Whether an error refuses: of profiles only those that the site enforces, if it names some."""
+        url = issue.profile.partition("|")[0]
+        return not issue.profile or not self._enforced or issue.profile in self._enforced or url in self._enforced
+
+    async def issues(self, principal: Principal, resource: Any, profiles: Sequence[str] = ()) -> list[Issue]:
+        """All that is to be said of a resource, with what its references lead to."""
+        found = structure.validate(resource)
+        if not isinstance(resource, dict) or any(issue.syntax for issue in found):
+            return found
+        await self.fresh()
+        others = await self._referred(principal, resource)
+        entries = resource.get("entry")
+        if isinstance(entries, list) and len(entries) > LARGE:
+            return found + await asyncio.to_thread(self.room.validate, resource, list(profiles), resolve=others.get)
+        return found + self.room.validate(resource, profiles, resolve=others.get)
+
+    async def _referred(self, principal: Principal, resource: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Reference -> resource, of those that this server holds."""
+        texts: dict[str, tuple[str, str]] = {}
+        stack: list[Any] = [resource]
+        while stack and len(texts) < REFERENCES:
+            value = stack.pop()
+            if isinstance(value, list):
+                stack += value
+            elif isinstance(value, dict):
+                stack += value.values()
+                text = value.get("reference")
+                if isinstance(text, str) and (place := self._own(text)):
+                    texts[text] = place
+        stored = await self._context.gate.read_many(principal, list(dict.fromkeys(texts.values())))
+        held = {(one.type, one.id): json_codec.loads(one.body) for one in stored}
+        return {text: held[place] for text, place in texts.items() if place in held}
+
+    def _own(self, reference: str) -> tuple[str, str] | None:
+        """Type and id of a reference to a resource of this server."""
+        for base in self._context.own_bases:
+            if reference.startswith(base + "/"):
+                reference = reference[len(base) + 1 :]
+        parsed = parse_reference(reference)
+        return (parsed.type, parsed.id) if parsed.form == "relative" and parsed.type in self._context.types else None
+
+
+def _canonicals(setting: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in setting.split(",") if one.strip())

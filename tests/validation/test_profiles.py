@@ -1,0 +1,364 @@
+"""What a profile demands of a resource, rule by rule.
+
+Specification: https://hl7.org/fhir/R4/profiling.html, https://hl7.org/fhir/R4/elementdefinition.html, https://hl7.org/fhir/R4/extensibility.html
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.validation.profiled import BASE, OWN, broken, extension, found, profile, room
+
+PATIENT = {"resourceType": "Patient"}
+LOINC = "http://loinc.org"
+
+
+def observation(**more):
+    return {"resourceType": "Observation", "status": "final", "code": {"text": "x"}, **more}
+
+
+# --- cardinality, types, values
+
+
+def test_an_element_that_the_profile_requires_is_missing() -> None:
+    (issue,) = found(PATIENT, profile("p", "Patient", {"path": "birthDate", "min": 1}))
+    assert (issue.rule, issue.expression, issue.profile) == ("cardinality", ("Patient.birthDate",), OWN + "p")
+    assert issue.diagnostics.startswith("Patient.birthDate: ") and issue.zh and issue.zh.startswith("Patient.birthDate：")
+
+
+def test_an_element_that_the_profile_forbids_or_limits() -> None:
+    demands = profile("p", "Patient", {"path": "photo", "max": "0"}, {"path": "name", "max": "1"})
+    resource = PATIENT | {"photo": [{"title": "x"}], "name": [{"text": "a"}, {"text": "b"}]}
+    assert broken(resource, demands) == [("cardinality", "Patient.name"), ("cardinality", "Patient.photo")]
+
+
+def test_children_count_for_each_parent() -> None:
+    demands = profile("p", "Patient", {"path": "name"}, {"path": "name.family", "min": 1})
+    assert broken(PATIENT | {"name": [{"family": "a"}, {"text": "b"}]}, demands) == [("cardinality", "Patient.name[1].family")]
+    assert broken(PATIENT, demands) == []
+
+
+def test_a_choice_takes_only_the_types_that_are_left() -> None:
+    demands = profile("p", "Observation", {"path": "value[x]", "type": [{"code": "Quantity"}, {"code": "string"}]})
+    assert broken(observation(valueString="x"), demands) == []
+    assert broken(observation(valueBoolean=True), demands) == [("type", "Observation.value")]
+
+
+def test_fixed_is_exact_and_pattern_is_at_least() -> None:
+    coding = {"coding": [{"system": LOINC, "code": "1-8"}]}
+    fixed, pattern = (profile(kind, "Observation", {"path": "code", f"{kind}CodeableConcept": coding}) for kind in ("fixed", "pattern"))
+    more = observation(code={"coding": [{"system": "urn:y", "code": "z"}, {"system": LOINC, "code": "1-8", "display": "one"}]})
+    assert broken(more, pattern) == [] and broken(more, fixed) == [("fixed", "Observation.code")]
+    assert broken(observation(code=coding), fixed) == []
+    (issue,) = found(observation(code={"coding": [{"system": LOINC, "code": "2-6"}]}), pattern)
+    assert (issue.rule, issue.expression) == ("pattern", ("Observation.code",)) and "1-8" in issue.diagnostics
+
+
+@pytest.mark.parametrize(("value", "rules"), [(5, []), (0, ["min-value"]), (11, ["max-value"])])
+def test_lowest_and_highest_values(value, rules) -> None:
+    demands = profile("p", "Observation", {"path": "value[x]", "type": [{"code": "integer"}], "minValueInteger": 1, "maxValueInteger": 10})
+    assert [rule for rule, _ in broken(observation(valueInteger=value), demands)] == rules
+
+
+def test_the_greatest_length() -> None:
+    demands = profile("p", "Patient", {"path": "name"}, {"path": "name.text", "maxLength": 3})
+    assert broken(PATIENT | {"name": [{"text": "李小龙"}]}, demands) == []
+    assert broken(PATIENT | {"name": [{"text": "abcd"}]}, demands) == [("max-length", "Patient.name[0].text")]
+
+
+def test_an_invariant_of_the_profile() -> None:
+    constraint = {"key": "own-1", "severity": "error", "human": "A family name is due", "expression": "name.family.exists()"}
+    demands = profile("p", "Patient")
+    demands["differential"]["element"][0]["constraint"] = [constraint]
+    assert broken(PATIENT, demands) == [("own-1", "Patient")]
+    assert broken(PATIENT | {"name": [{"family": "x"}]}, demands) == []
+
+
+# --- bindings
+
+SET = {
+    "resourceType": "ValueSet", "url": "http://example.org/ValueSet/v", "status": "active",
+    "compose": {"include": [{"system": "urn:s", "concept": [{"code": "a"}, {"code": "b"}]}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("strength", "severity"), [("required", "error"), ("extensible", "warning"), ("preferred", None)])
+def test_a_binding_is_as_strong_as_it_says(strength, severity) -> None:
+    demands = profile("p", "Observation", {"path": "code", "binding": {"strength": strength, "valueSet": SET["url"]}})
+    inside, outside = (observation(code={"coding": [{"system": "urn:s", "code": code}]}) for code in ("a", "c"))
+    known = room(demands, SET)
+    assert [one for one in known.validate(inside, [demands["url"]]) if one.rule == "binding"] == []
+    assert [one.severity for one in known.validate(outside, [demands["url"]]) if one.rule == "binding"] == ([severity] if severity else [])
+
+
+def test_a_value_set_that_is_not_here_is_told_and_refuses_nothing() -> None:
+    demands = profile("p", "Observation", {"path": "code", "binding": {"strength": "required", "valueSet": "http://elsewhere/vs"}})
+    issues = room(demands).validate(observation(code={"coding": [{"system": "urn:s", "code": "a"}]}), [demands["url"]])
+    assert [(one.severity, one.rule) for one in issues if one.profile] == [("warning", "binding-unknown")]
+
+
+def test_a_code_that_its_system_does_not_have() -> None:
+    resource = PATIENT | {"maritalStatus": {"coding": [{"system": "http://hl7.org/fhir/administrative-gender", "code": "purple"}]}}
+    assert broken(resource) == [("code", "Patient.maritalStatus.coding[0].code")]
+
+
+# --- slicing
+
+
+def sliced(discriminator, *slices, rules="open", ordered=False, path="identifier", type="Patient"):
+    kind, where = discriminator
+    slicing = {"discriminator": [{"type": kind, "path": where}], "rules": rules, "ordered": ordered}
+    rows = [{"path": path, "slicing": slicing}]
+    for name, more, *below in slices:
+        rows.append({"path": path, "sliceName": name, **more})
+        rows += [{**one, "path": f"{path}.{one['path']}"} for one in below]
+    return profile("s", type, *rows)
+
+
+MRN, CARD = ({"path": "system", "min": 1, "fixedUri": uri} for uri in ("urn:mrn", "urn:card"))
+
+
+def ids(*systems):
+    return PATIENT | {"identifier": [{"system": system, "value": "1"} for system in systems]}
+
+
+def test_a_slice_counts_its_own_elements() -> None:
+    demands = sliced(("value", "system"), ("mrn", {"min": 1, "max": "1"}, MRN), ("card", {"max": "1"}, CARD))
+    assert broken(ids("urn:mrn", "urn:other"), demands) == []
+    assert broken(ids("urn:card"), demands) == [("cardinality", "Patient.identifier")]
+    assert broken(ids("urn:mrn", "urn:mrn"), demands) == [("cardinality", "Patient.identifier")]
+
+
+def test_the_rules_of_a_slice_hold_for_its_elements_only() -> None:
+    demands = sliced(("value", "system"), ("mrn", {}, MRN, {"path": "use", "min": 1}))
+    assert broken(ids("urn:other", "urn:mrn"), demands) == [("cardinality", "Patient.identifier[1].use")]
+
+
+def test_a_closed_slicing_takes_nothing_else() -> None:
+    demands = sliced(("value", "system"), ("mrn", {}, MRN), rules="closed")
+    assert broken(ids("urn:mrn", "urn:other"), demands) == [("slicing-closed", "Patient.identifier[1]")]
+
+
+def test_an_ordered_slicing_keeps_its_order() -> None:
+    demands = sliced(("value", "system"), ("mrn", {}, MRN), ("card", {}, CARD), ordered=True)
+    assert broken(ids("urn:mrn", "urn:card"), demands) == []
+    assert broken(ids("urn:card", "urn:mrn"), demands) == [("slicing-order", "Patient.identifier[1]")]
+
+
+def test_open_at_end_has_its_slices_first() -> None:
+    demands = sliced(("value", "system"), ("mrn", {}, MRN), rules="openAtEnd")
+    assert broken(ids("urn:mrn", "urn:other"), demands) == []
+    assert broken(ids("urn:other", "urn:mrn"), demands) == [("slicing-order", "Patient.identifier[1]")]
+
+
+def test_slices_by_pattern() -> None:
+    vital = {"path": "", "patternCodeableConcept": {"coding": [{"system": "urn:c", "code": "vital"}]}}
+    demands = sliced(
+        ("pattern", "$this"),
+        ("vital", {"min": 1, "patternCodeableConcept": vital["patternCodeableConcept"]}),
+        path="category",
+        type="Observation",
+    )
+    assert broken(observation(category=[{"coding": [{"system": "urn:c", "code": "vital", "display": "x"}]}]), demands) == []
+    assert broken(observation(category=[{"text": "vital"}]), demands) == [("cardinality", "Observation.category")]
+
+
+def test_slices_by_existence() -> None:
+    ended, running = {"path": "period", "max": "0"}, {"path": "period", "min": 1}
+    demands = sliced(("exists", "period"), ("for ever", {"max": "1"}, ended), ("for a time", {}, running))
+    one = {"value": "1"}
+    assert broken(PATIENT | {"identifier": [one, one | {"period": {"start": "2020"}}]}, demands) == []
+    assert broken(PATIENT | {"identifier": [one, one]}, demands) == [("cardinality", "Patient.identifier")]
+
+
+def test_slices_by_type() -> None:
+    demands = profile(
+        "p", "Observation", {"path": "value[x]", "slicing": {"discriminator": [{"type": "type", "path": "$this"}], "rules": "open"}},
+        {"path": "value[x]", "sliceName": "valueQuantity", "type": [{"code": "Quantity"}]}, {"path": "value[x].unit", "min": 1},
+    )  # fmt: skip
+    assert broken(observation(valueString="x"), demands) == []
+    assert broken(observation(valueQuantity={"value": 1}), demands) == [("cardinality", "Observation.value.unit")]
+
+
+def test_slices_of_entries_by_profile() -> None:
+    inner = profile("inner", "Patient", {"path": "birthDate", "min": 1})
+    demands = profile(
+        "b", "Bundle", {"path": "entry", "slicing": {"discriminator": [{"type": "profile", "path": "resource"}], "rules": "open"}},
+        {"path": "entry", "sliceName": "who", "min": 1},
+        {"path": "entry.resource", "min": 1, "type": [{"code": "Patient", "profile": [inner["url"]]}]},
+    )  # fmt: skip
+
+    def bundle(**patient):
+        return {"resourceType": "Bundle", "type": "collection", "entry": [{"fullUrl": "urn:uuid:1", "resource": PATIENT | patient}]}
+
+    assert broken(bundle(birthDate="2000"), demands, inner) == []
+    assert broken(bundle(), demands, inner) == [("cardinality", "Bundle.entry")]
+
+
+def test_a_slice_is_sliced_again() -> None:
+    slicing = {"discriminator": [{"type": "value", "path": "use"}], "rules": "open"}
+    demands = sliced(
+        ("value", "system"),
+        ("mrn", {"slicing": slicing}, MRN),
+        ("mrn/old", {"max": "1"}, MRN, {"path": "use", "min": 1, "fixedCode": "old"}),
+    )
+    old = {"system": "urn:mrn", "value": "1", "use": "old"}
+    assert broken(PATIENT | {"identifier": [old, {**old, "use": "usual"}]}, demands) == []
+    assert broken(PATIENT | {"identifier": [old, old]}, demands) == [("cardinality", "Patient.identifier")]
+
+
+# --- extensions
+
+
+def test_an_extension_meets_its_definition() -> None:
+    known = extension("e", "string", ("element", "Patient"))
+    assert broken(PATIENT | {"extension": [{"url": OWN + "e", "valueString": "x"}]}, beside=(known,)) == []
+    wrong = PATIENT | {"extension": [{"url": OWN + "e", "valueBoolean": True}]}
+    assert broken(wrong, beside=(known,)) == [("type", "Patient.extension[0].value")]
+
+
+def test_an_extension_stands_where_its_definition_allows() -> None:
+    known = extension("e", "string", ("element", "HumanName.family"))
+    value = {"url": OWN + "e", "valueString": "x"}
+    assert broken(PATIENT | {"name": [{"family": "a", "_family": {"extension": [value]}}]}, beside=(known,)) == []
+    assert broken(PATIENT | {"extension": [value]}, beside=(known,)) == [("extension-context", "Patient.extension[0]")]
+
+
+def test_a_modifier_stands_among_the_modifiers() -> None:
+    known = extension("m", "boolean", ("element", "Patient"), modifier=True)
+    value = {"url": OWN + "m", "valueBoolean": True}
+    assert broken(PATIENT | {"modifierExtension": [value]}, beside=(known,)) == []
+    assert broken(PATIENT | {"extension": [value]}, beside=(known,)) == [("extension-modifier", "Patient.extension[0]")]
+
+
+def test_an_unknown_modifier_is_an_error_and_another_extension_is_not() -> None:
+    value = {"url": "http://elsewhere.org/e", "valueBoolean": True}
+    assert broken(PATIENT | {"modifierExtension": [value]}) == [("extension-unknown", "Patient.modifierExtension[0]")]
+    assert broken(PATIENT | {"extension": [value]}) == []
+    strict = room(refuses_unknown=True).validate(PATIENT | {"extension": [value]})
+    assert [one.rule for one in strict if one.severity == "error"] == ["extension-unknown"]
+
+
+def test_a_part_that_a_complex_extension_does_not_have() -> None:
+    animal = BASE + "patient-animal"
+    good, bad = ({"url": url, "valueCodeableConcept": {"text": "x"}} for url in ("species", "colour"))
+    assert broken(PATIENT | {"extension": [{"url": animal, "extension": [good]}]}) == []
+    assert broken(PATIENT | {"extension": [{"url": animal, "extension": [good, bad]}]}) == [
+        ("extension-part", "Patient.extension[0].extension[1]")
+    ]
+
+
+# --- references, contained resources, profiles of profiles
+
+
+def test_the_target_of_a_reference_meets_one_of_the_profiles() -> None:
+    target = profile("who", "Patient", {"path": "birthDate", "min": 1})
+    demands = profile("p", "Observation", {"path": "subject", "type": [{"code": "Reference", "targetProfile": [target["url"]]}]})
+
+    def about(**patient):
+        return observation(contained=[PATIENT | {"id": "p"} | patient], subject={"reference": "#p"})
+
+    assert broken(about(birthDate="2000"), demands, target) == []
+    assert broken(about(), demands, target) == [("target-profile", "Observation.subject")]
+    assert broken(observation(subject={"reference": "Group/1"}), demands, target) == [("target-type", "Observation.subject")]
+
+
+def test_a_reference_is_contained_where_the_profile_says_so() -> None:
+    types = [{"code": "Reference", "targetProfile": [BASE + "Patient"], "aggregation": ["contained"]}]
+    demands = profile("p", "Observation", {"path": "subject", "type": types})
+    assert broken(observation(contained=[PATIENT | {"id": "p"}], subject={"reference": "#p"}), demands) == []
+    assert broken(observation(subject={"reference": "Patient/1"}), demands) == [("aggregation", "Observation.subject")]
+
+
+def test_declared_profiles_count_and_unknown_ones_are_told() -> None:
+    demands = profile("p", "Patient", {"path": "birthDate", "min": 1}, version="2.0")
+    known = room(demands)
+    named = PATIENT | {"meta": {"profile": [demands["url"], "http://elsewhere.org/p"]}}
+    issues = [one for one in known.validate(named) if one.rule in ("cardinality", "profile-unknown")]
+    assert [(one.severity, one.expression[0]) for one in issues] == [("error", "Patient.birthDate"), ("warning", "Patient.meta.profile[1]")]
+
+
+def test_a_version_that_is_named_is_the_one_that_counts() -> None:
+    old, new = (
+        profile("p", "Patient", {"path": name, "min": 1}, version=version)
+        for name, version in (("gender", "1.0.1"), ("birthDate", "1.10.0"))
+    )
+    for named, missing in (("", "birthDate"), ("|1.0.1", "gender"), ("|1.0", "gender"), ("|1", "birthDate")):
+        resource = PATIENT | {"meta": {"profile": [old["url"] + named]}}
+        assert broken(resource, beside=(old, new)) == [("cardinality", f"Patient.{missing}")], named
+
+
+def test_a_profile_upon_a_profile() -> None:
+    base = profile("base", "Patient", {"path": "name", "min": 1})
+    demands = profile("p", "Patient", {"path": "birthDate", "min": 1}, base=base["url"])
+    assert broken(PATIENT, demands, base) == [("cardinality", "Patient.name"), ("cardinality", "Patient.birthDate")]
+
+
+def test_a_profile_for_another_type_is_told() -> None:
+    demands = profile("p", "Observation")
+    assert broken(PATIENT, demands) == [("profile-type", "Patient")]
+
+
+def test_a_profile_that_cannot_be_used_is_an_error_where_it_is_named() -> None:
+    demands = profile("p", "Patient", {"path": "colour", "min": 1})
+    (issue,) = found(PATIENT, demands)
+    assert issue.rule == "profile-unknown" and "Patient.colour" in issue.diagnostics
+
+
+def test_profiles_that_lean_on_each_other_end() -> None:
+    one = profile(
+        "one", "Patient", {"path": "link"}, {"path": "link.other", "type": [{"code": "Reference", "targetProfile": [OWN + "one"]}]}
+    )
+    linked = PATIENT | {"id": "a", "link": [{"other": {"reference": "Patient/a"}, "type": "seealso"}]}
+    assert broken(linked, one, resolve={"Patient/a": linked}.get) == []
+    base = profile("x", "Patient", base=OWN + "x")
+    assert [rule for rule, _ in broken(PATIENT, base)] == ["profile-unknown"]
+
+
+# --- R4's own rules
+
+
+def test_invariants_of_r4_are_told_with_their_key_in_both_languages() -> None:
+    (issue,) = found(PATIENT | {"contact": [{"gender": "male"}]})
+    assert (issue.rule, issue.code, issue.expression) == ("pat-1", "invariant", ("Patient.contact[0]",))
+    assert "contact" in issue.diagnostics and issue.zh and "（pat-1）" in issue.zh and "必须" in issue.zh
+
+
+def test_a_key_that_r4_uses_twice_is_looked_at_in_each_place() -> None:
+    task = {"resourceType": "Task", "status": "requested", "intent": "order", "authoredOn": "2024-02-01", "lastModified": "2024-01-01"}
+    assert broken(task) == [("inv-1", "Task")]
+
+
+def test_what_is_contained_is_looked_at_too() -> None:
+    inner = {"resourceType": "Patient", "id": "p", "contact": [{"gender": "male"}]}
+    resource = observation(contained=[inner], subject={"reference": "#p"})
+    assert broken(resource) == [("pat-1", "Observation.contained[0].contact[0]")]
+
+
+@pytest.mark.parametrize(
+    ("entry", "rule"),
+    [
+        ({"fullUrl": "http://x/Patient/other", "resource": PATIENT | {"id": "1"}}, "bundle-fullurl"),
+        ({"fullUrl": "Patient/1", "resource": PATIENT | {"id": "1"}}, "bundle-fullurl"),
+        ({"resource": PATIENT | {"id": "1"}}, "bundle-fullurl"),
+    ],
+)
+def test_entries_have_the_identity_that_they_say(entry, rule) -> None:
+    """https://hl7.org/fhir/R4/bundle.html#bundle-unique"""
+    assert [one for one, _ in broken({"resourceType": "Bundle", "type": "collection", "entry": [entry]})] == [rule]
+
+
+def test_what_a_document_refers_to_is_in_it() -> None:
+    """https://hl7.org/fhir/R4/documents.html#content"""
+    composition = {
+        "resourceType": "Composition", "id": "c", "status": "final", "type": {"text": "x"}, "date": "2024-01-01", "title": "t",
+        "author": [{"reference": "Practitioner/1"}],
+    }  # fmt: skip
+    entries = [{"fullUrl": "http://x/Composition/c", "resource": composition}]
+    document = {
+        "resourceType": "Bundle", "type": "document", "identifier": {"system": "urn:s", "value": "1"}, "timestamp": "2024-01-01T00:00:00Z",
+        "entry": entries,
+    }  # fmt: skip
+    assert broken(document) == [("document-reference", "Bundle.entry[0].resource.author[0]")]
+    entries.append({"fullUrl": "http://x/Practitioner/1", "resource": {"resourceType": "Practitioner", "id": "1"}})
+    assert broken(document) == []
