@@ -5,7 +5,7 @@ export PORT DATA_DIR
 PY := .venv/bin/python
 JOBS ?= 2
 
-.PHONY: run test test-quick soak lint bench bench-peer bench-growth conformance docs definitions clean
+.PHONY: run test test-quick soak lint bench bench-peer bench-growth bench-validation conformance docs definitions clean
 
 run:
 	@scripts/setup run
@@ -41,6 +41,10 @@ bench-peer:
 bench-growth:
 	@scripts/setup dev
 	@$(PY) -m benchmarks.growth $(if $(SIZES),--sizes $(SIZES)) $(GROWTH)
+
+bench-validation:
+	@scripts/setup dev
+	@$(PY) -m benchmarks.validation_speed $(BENCH)
 
 conformance:
 	@scripts/setup dev
