@@ -33,7 +33,8 @@ class Validating:
         self._generation = 0
         self._enforced = _canonicals(settings.validation_enforce)
         self._required = _canonicals(settings.validation_require)
-        self.room = ProfileRoom(library.find, refuses_unknown=settings.unknown_extensions == "refuse")
+        refuses = settings.unknown_extensions == "refuse"
+        self.room = ProfileRoom(library.find, refuses_unknown=refuses, supplements=library.supplements)
 
     async def fresh(self) -> None:
         """Take up profiles and value sets that were written since."""

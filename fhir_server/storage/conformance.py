@@ -41,6 +41,7 @@ class StoredConformance:
         """Type -> canonicals of the profiles on it, with versions."""
         self.by_type: dict[str, list[str]] = {}
         """Type -> profiles that an implementation guide demands of each resource of it (`global`)."""
+        self._supplements: dict[str, list[str]] = {}
         self._unpack = zstandard.ZstdDecompressor().decompress
         self._pack = zstandard.ZstdCompressor(level=3).compress
 
@@ -68,7 +69,7 @@ class StoredConformance:
         return (page.items[0].rid if page.items else 0), page.total
 
     async def _load(self) -> None:
-        self._bodies, self._kinds, self.profiles, self.by_type = {}, {}, {}, {}
+        self._bodies, self._kinds, self.profiles, self.by_type, self._supplements = {}, {}, {}, {}, {}
         self._parsed.clear()
         for type in TYPES:
             query = Query((type,), Everything(), limit=1000)
@@ -93,6 +94,8 @@ class StoredConformance:
         self._kinds.setdefault(url, stored.type)
         if stored.type == "StructureDefinition" and resource.get("derivation") == "constraint" and resource.get("kind") == "resource":
             self.profiles.setdefault(str(resource.get("type")), []).append(f"{url}|{version}" if version else url)
+        if stored.type == "CodeSystem" and isinstance(resource.get("supplements"), str):
+            self._supplements.setdefault(resource["supplements"].partition("|")[0], []).append(f"{url}|{version}" if version else url)
         if stored.type == "ImplementationGuide":
             for row in resource.get("global") or ():
                 self.by_type.setdefault(str(row.get("type")), []).append(str(row.get("profile")))
@@ -113,6 +116,10 @@ class StoredConformance:
             if len(self._parsed) > _PARSED:
                 self._parsed.popitem(last=False)
         return held
+
+    def supplements(self, url: str) -> list[Mapping[str, Any]]:
+        """The CodeSystems that add texts and properties to the one of that URL."""
+        return [found for canonical in self._supplements.get(url, ()) if (found := self.find(canonical))]
 
     def urls(self, type: str) -> list[str]:
         """The canonicals of one type."""

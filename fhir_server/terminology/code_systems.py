@@ -6,7 +6,7 @@ Specification: https://hl7.org/fhir/R4/codesystem.html, properties: https://hl7.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Subsumption = Literal["equivalent", "subsumes", "subsumed-by", "not-subsumed"]
@@ -49,6 +49,12 @@ class CodeSystem:
     version: str = ""
     case_sensitive: bool = True
     whole: bool = True
+    name: str = ""
+    language: str = ""
+    content: str = "complete"
+    """complete, fragment, example, not-present or supplement."""
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """Code of each property that the system defines -> its type (code, Coding, string, boolean, dateTime, integer, decimal)."""
     concepts: dict[str, Concept] = field(default_factory=dict)
     parents: dict[str, tuple[str, ...]] = field(default_factory=dict)
     children: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -62,6 +68,10 @@ class CodeSystem:
             resource.get("version", ""),
             resource.get("caseSensitive", True) is not False,
             resource.get("content") == "complete",
+            str(resource.get("title") or resource.get("name") or ""),
+            str(resource.get("language", "")),
+            str(resource.get("content", "")),
+            {str(row.get("code")): str(row.get("type", "")) for row in resource.get("property") or ()},
         )
         edges: list[tuple[str, str]] = []
         made._take(resource.get("concept") or (), None, edges)
@@ -92,6 +102,22 @@ class CodeSystem:
                 elif name == "child":
                     edges.append((code, str(value)))
             self._take(row.get("concept") or (), code, edges)
+
+    def supplemented(self, others: Iterable[Mapping[str, Any]]) -> CodeSystem:
+        """This system with the designations and properties that supplements (CodeSystem resources) add to its concepts."""
+        added: dict[str, Concept] = {}
+        for other in others:
+            rows = CodeSystem.of(other)
+            for code, more in rows.concepts.items():
+                mine = added.get(code) or self.concepts.get(code)
+                if mine is None:
+                    continue
+                texts = more.designations
+                if more.display and more.display != mine.display:
+                    texts = ({"language": rows.language, "value": more.display} if rows.language else {"value": more.display}, *texts)
+                new = tuple(one for one in texts if one not in mine.designations)
+                added[code] = replace(mine, designations=(*mine.designations, *new), properties=(*mine.properties, *more.properties))
+        return replace(self, concepts={**self.concepts, **added}) if added else self
 
     def find(self, code: str) -> Concept | None:
         """The concept of a code; upper and lower case are one where the system says so."""

@@ -6,7 +6,7 @@ Specification: https://hl7.org/fhir/R4/terminology-service.html
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fhir_server.terminology.code_systems import CodeSystem
@@ -16,13 +16,15 @@ KEPT = 200
 """Code systems, and value sets, that stay worked out."""
 Source = Callable[[str], Mapping[str, Any] | None]
 """Canonical (perhaps with |version) -> the resource, or None."""
+Supplements = Callable[[str], Iterable[Mapping[str, Any]]]
 
 
 class Terminology:
     """Answers from the resources that `source` finds."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, supplements: Supplements | None = None) -> None:
+        """`supplements`: URL of a code system -> the CodeSystem resources that supplement it."""
+        self._source, self._supplements = source, supplements
         self._systems: OrderedDict[str, CodeSystem | None] = OrderedDict()
         self._sets: OrderedDict[str, Content] = OrderedDict()
 
@@ -34,12 +36,29 @@ class Terminology:
             return self._systems[canonical]
         resource = self._source(canonical)
         made = CodeSystem.of(resource) if resource is not None and resource.get("resourceType") == "CodeSystem" else None
+        if made is not None and self._supplements is not None:
+            made = made.supplemented(self._supplements(url))
         _keep(self._systems, canonical, made)
         return made
 
     def value_set(self, canonical: str) -> Content | None:
         """The content of a value set, or None where it is not here. Raises NotEnumerable where its content cannot be told."""
         return self._content(canonical, ())
+
+    def find(self, canonical: str) -> Mapping[str, Any] | None:
+        """The resource of a canonical, or None."""
+        return self._source(canonical)
+
+    def content(self, resource: Mapping[str, Any]) -> Content:
+        """The content of a value set that is given as a resource. Raises NotEnumerable."""
+
+        def imported(other: str) -> Content:
+            found = self._content(other, ())
+            if found is None:
+                raise NotEnumerable(f"the imported value set {other} is not here")
+            return found
+
+        return content_of(resource, self.code_system, imported)
 
     def _content(self, canonical: str, within: tuple[str, ...]) -> Content | None:
         if canonical in self._sets:

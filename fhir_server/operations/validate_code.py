@@ -1,0 +1,159 @@
+"""`$validate-code` of CodeSystem and ValueSet: is this a code of the system, or of the set, and is its text right?
+
+Specification: https://hl7.org/fhir/R4/codesystem-operation-validate-code.html, https://hl7.org/fhir/R4/valueset-operation-validate-code.html
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fhir_server.errors import FhirError
+from fhir_server.interactions.context import Context
+from fhir_server.interactions.http import Request, Response
+from fhir_server.interactions.registration import Operation
+from fhir_server.model import json_codec
+from fhir_server.operations.asked import Asked, Coding, missing, of_instance, parameters, terminology
+from fhir_server.terminology.code_systems import CodeSystem, Concept
+from fhir_server.terminology.displays import display, texts
+from fhir_server.terminology.room import Terminology
+from fhir_server.terminology.value_sets import Content, NotEnumerable
+
+OF_SYSTEM = ("url", "codeSystem", "code", "version", "display", "coding", "codeableConcept", "date", "abstract", "displayLanguage")
+OF_SET = (
+    "url", "context", "valueSet", "valueSetVersion", "code", "system", "systemVersion", "display", "coding", "codeableConcept", "date",
+    "abstract", "displayLanguage",
+)  # fmt: skip
+
+
+async def validate_code(context: Context, request: Request, type: str | None, id: str | None) -> Response:
+    """200 with `result`, and where it is false or doubtful `message`. Raises FhirError 400, 404, 422."""
+    room = await terminology(context)
+    work = _of_system if type == "CodeSystem" else _of_set
+    return Response(200, json_codec.dumps(await work(context, request, room, id)))
+
+
+def _answer(result: bool, concept: Concept | None, shown: str, message: str = "") -> dict[str, Any]:
+    return parameters(
+        {"name": "result", "valueBoolean": result},
+        {"name": "message", "valueString": message} if message else None,
+        {"name": "display", "valueString": shown} if shown else None,
+    )
+
+
+# --- code systems
+
+
+async def _of_system(context: Context, request: Request, room: Terminology, id: str | None) -> dict[str, Any]:
+    asked = Asked("validate-code", request, OF_SYSTEM)
+    given = asked.object("codeSystem")
+    if id is not None:
+        given = await of_instance(context, request, "CodeSystem", id)
+    codings = asked.codings("url")
+    url = asked.text("url") or next((system for system, *_ in codings if system), "")
+    if given is None and not url:
+        raise FhirError.of(400, "required", "$validate-code needs the url of the code system", "url", zh="$validate-code 需要参数 url")
+    held = CodeSystem.of(given) if given is not None else room.code_system(url, asked.text("version") or "")
+    if held is None:
+        raise missing("CodeSystem", url)
+    failures: list[str] = []
+    for system, _, code, text in codings:
+        if system and system != held.url:
+            failures.append(f"the coding is of {system}, not of {held.url}")
+            continue
+        result, concept, shown, message = judged(held, code, text, asked)
+        if result:
+            return _answer(True, concept, shown, message)
+        failures.append(message)
+    return _answer(False, None, "", "; ".join(failures))
+
+
+def judged(held: CodeSystem, code: str, text: str | None, asked: Asked) -> tuple[bool, Concept | None, str, str]:
+    """(result, concept, its text, message) of a code of a system."""
+    concept = held.find(code)
+    if concept is None:
+        if not held.whole:
+            return False, None, "", f"'{code}' is not among the codes of {held.url} that are here, which are not all of them"
+        return False, None, "", f"'{code}' is no code of {held.url}"
+    shown = display(concept, asked.languages(), held.language)
+    if concept.abstract and asked.text("abstract") == "false":
+        return False, concept, shown, f"'{code}' is only there to group others"
+    if text is not None and not _is_text(text, concept):
+        listed = ", ".join(f"'{one}'" for one in list(texts(concept))[:5]) or "none"
+        return False, concept, shown, f"'{text}' is no text of '{code}'; {held.url} has {listed}"
+    return True, concept, shown, f"'{code}' is not used any more" if concept.inactive else ""
+
+
+def _is_text(text: str, concept: Concept) -> bool:
+    plain = " ".join(text.split()).casefold()
+    return any(" ".join(one.split()).casefold() == plain for one in texts(concept))
+
+
+# --- value sets
+
+
+async def _of_set(context: Context, request: Request, room: Terminology, id: str | None) -> dict[str, Any]:
+    asked = Asked("validate-code", request, OF_SET)
+    name, content = await content_asked(context, request, room, asked, id)
+    failures: list[str] = []
+    for coding in asked.codings():
+        result, shown, message = _in_set(room, name, content, coding, asked)
+        if result:
+            return _answer(True, None, shown, message)
+        failures.append(message)
+    return _answer(False, None, "", "; ".join(failures))
+
+
+async def content_asked(context: Context, request: Request, room: Terminology, asked: Asked, id: str | None) -> tuple[str, Content]:
+    """Name and content of the value set that is asked about. Raises FhirError 400, 404, 422 (its content cannot be told)."""
+    given = await of_instance(context, request, "ValueSet", id) if id is not None else asked.object("valueSet")
+    canonical = asked.text("url")
+    if given is None and not canonical:
+        raise FhirError.of(
+            400, "required", "Which value set? url, valueSet, or the address names it", "url", zh="需要用 url、valueSet 或地址指明值集"
+        )
+    if canonical and (version := asked.text("valueSetVersion")):
+        canonical = f"{canonical}|{version}"
+    try:
+        content = room.content(given) if given is not None else room.value_set(str(canonical))
+    except NotEnumerable as fault:
+        name = str(canonical or (given or {}).get("url", "it"))
+        raise FhirError.of(
+            422, "not-supported", f"The value set {name} cannot be worked out: {fault}", zh=f"无法计算值集 {name}：{fault}"
+        ) from None
+    if content is None:
+        raise missing("ValueSet", str(canonical))
+    return str((given or {}).get("url") or canonical or "the value set"), content
+
+
+def _in_set(room: Terminology, name: str, content: Content, coding: Coding, asked: Asked) -> tuple[bool, str, str]:
+    system, version, code, text = coding
+    if not system:
+        systems = [its for its, one in content.codes if one == code]
+        if not systems:
+            return False, "", f"'{code}' is not in {name}"
+        if len(set(systems)) > 1 and asked.text("system") is None:
+            return False, "", f"'{code}' is in {name} more than once ({', '.join(systems[:5])}): name its system"
+        system = systems[0]
+    if not content.has(system, code):
+        return False, "", f"'{code}' of {system} is not in {name}"
+    own = content.codes.get((system, code), "")
+    held = room.code_system(system, version) or room.code_system(system)
+    if held is None or held.find(code) is None:
+        if text is not None and own and " ".join(text.split()).casefold() != " ".join(own.split()).casefold():
+            return False, own, f"'{text}' is no text of '{code}'; {name} has '{own}'"
+        return True, own, ""
+    if text is not None and own and " ".join(text.split()).casefold() == " ".join(own.split()).casefold():
+        text = None
+    result, _, shown, message = judged(held, code, text, asked)
+    return result, own if own and not asked.languages() else shown or own, message
+
+
+OPERATION = Operation(
+    "validate-code",
+    validate_code,
+    "validate-code",
+    frozenset({"type", "instance"}),
+    types=("CodeSystem", "ValueSet"),
+    definition="http://hl7.org/fhir/OperationDefinition/{type}-validate-code",
+    title="Is this a code of the system, or of the set?",
+)
