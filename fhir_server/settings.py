@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     unknown_extensions: Literal["allow", "refuse"] = Field(
         "allow", description="Whether validation against profiles takes extensions of which no definition is known here."
     )
+    followup_canonical: str = Field(
+        "http://example.org/followup",
+        description="Base of the canonicals of this product's own profiles, code systems and operations.",
+        validation_alias=AliasChoices("FHIR_SERVER_FOLLOWUP_CANONICAL", "FOLLOWUP_CANONICAL", "followup_canonical"),
+    )
     endpoint_allow: str = Field(
         "", description="Comma-separated hosts or networks that outgoing calls may reach although they are private."
     )

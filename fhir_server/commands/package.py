@@ -17,7 +17,8 @@ from rich.table import Table
 from fhir_server.errors import FhirError
 from fhir_server.loading.installing import Installed, install, installed
 from fhir_server.loading.sources import LoadError
-from fhir_server.model.packages import Package, PackageError, read_package
+from fhir_server.model.guide import guide
+from fhir_server.model.packages import Package, PackageError, packed, read_package
 from fhir_server.settings import Settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help="FHIR packages: implementation guides.")
@@ -94,6 +95,17 @@ def list_command(data_dir: Folder = None) -> None:
     for name in found:
         table.add_row(*name.split("#", 1))
     Console().print(table if found else "no packages 没有安装任何包")
+
+
+@app.command("export")
+def export_command(
+    path: Annotated[Path, typer.Argument(help="File to write (.tgz).")],
+    canonical: Annotated[str, typer.Option(help="Base of the canonicals (default: the setting FOLLOWUP_CANONICAL).")] = "",
+) -> None:
+    """Write this product's own implementation guide as a package: the same bytes each time."""
+    made = guide(canonical or Settings().followup_canonical)  # type: ignore[call-arg]
+    path.write_bytes(packed(made))
+    print(f"{path}: {made.id}, {len(made.resources)} resources, {len(made.examples)} examples")
 
 
 async def _installed(data_dir: Path | None) -> list[str]:

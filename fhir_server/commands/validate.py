@@ -22,8 +22,10 @@ from rich.table import Table
 from fhir_server.errors import FhirError, Issue, operation_outcome
 from fhir_server.loading.sources import Item, LoadError, Source, find_sources, open_items
 from fhir_server.model import json_codec
+from fhir_server.model.guide import guide
 from fhir_server.model.library import Library
 from fhir_server.model.packages import PackageError, read_package
+from fhir_server.settings import Settings
 from fhir_server.validation import structure
 from fhir_server.validation.profiles import ProfileRoom
 
@@ -133,7 +135,8 @@ class Judge:
     """Looks at resources with the profiles of some packages. Raises PackageError (no package), LoadError (an unknown profile)."""
 
     def __init__(self, packages: Iterable[Path], profiles: Iterable[str]) -> None:
-        self._room = ProfileRoom(Library(one for path in packages for one in read_package(path).resources).find)
+        named = [one for path in packages for one in read_package(path).resources]
+        self._room = ProfileRoom(Library([*guide(Settings().followup_canonical).resources, *named]).find)  # type: ignore[call-arg]
         self._profiles = tuple(profiles)
         for canonical in self._profiles:
             if self._room.profile(canonical) is None:

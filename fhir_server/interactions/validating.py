@@ -13,6 +13,8 @@ from fhir_server.auth.gate import Principal
 from fhir_server.errors import Issue
 from fhir_server.interactions.context import Context
 from fhir_server.model import json_codec
+from fhir_server.model.guide import guide
+from fhir_server.model.library import Library
 from fhir_server.model.references import parse_reference
 from fhir_server.storage.conformance import StoredConformance
 from fhir_server.validation import structure
@@ -34,7 +36,10 @@ class Validating:
         self._enforced = _canonicals(settings.validation_enforce)
         self._required = _canonicals(settings.validation_require)
         refuses = settings.unknown_extensions == "refuse"
-        self.room = ProfileRoom(library.find, refuses_unknown=refuses, supplements=library.supplements)
+        own = Library(guide(settings.followup_canonical).resources)
+        self.room = ProfileRoom(
+            lambda canonical: library.find(canonical) or own.find(canonical), refuses_unknown=refuses, supplements=library.supplements
+        )
 
     async def fresh(self) -> None:
         """Take up profiles and value sets that were written since."""

@@ -72,7 +72,7 @@ def read_package(path: Path) -> Package:
     if made.fhir_versions and not any(version.startswith("4.0") for version in made.fhir_versions):
         raise PackageError(f"{path}: {made.id} is for FHIR {', '.join(made.fhir_versions)}, this server is for 4.0")
     for name, resource in held:
-        is_example = "/example" in name or not isinstance(resource.get("url"), str)
+        is_example = "/example" in name or not (isinstance(resource.get("url"), str) or resource["resourceType"] == "NamingSystem")
         (made.examples if is_example else made.resources).append(resource)
     return made
 
