@@ -123,6 +123,7 @@ def _implementation_guide(about: dict[str, Any], canonical: str, resources: list
     ]  # fmt: skip
     return {
         "resourceType": "ImplementationGuide", "id": about["id"], "name": "FollowupGuide",
-        "url": f"{canonical}/ImplementationGuide/{about['id']}", "title": about["title"], "status": "active", "description": about["description"], "packageId": about["name"], "license": "CC0-1.0",
-        "fhirVersion": ["4.0.1"], "definition": {"resource": listed},
+        "url": f"{canonical}/ImplementationGuide/{about['id']}", "title": about["title"], "status": "active",
+        "description": about["description"],
+        "packageId": about["name"], "license": "CC0-1.0", "fhirVersion": ["4.0.1"], "definition": {"resource": listed},
     }  # fmt: skip

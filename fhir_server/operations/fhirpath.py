@@ -16,6 +16,7 @@ from fhir_server.interactions.content import parsed
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.registration import Operation
+from fhir_server.interactions.validating import Validating
 from fhir_server.model import json_codec
 from fhir_server.model.definitions import definitions
 from fhir_server.model.references import parse_reference
@@ -148,6 +149,21 @@ class _Store:
         self._context, self._request = context, request
         self._known: dict[str, dict[str, Any] | None] = {}
         self._missing: dict[str, tuple[str, str]] = {}
+        self._validating: Validating = context.parts["validating"]
+
+    async def fresh(self) -> None:
+        """Take up the value sets and profiles that were written since."""
+        await self._validating.fresh()
+
+    @property
+    def ports(self) -> dict[str, Any]:
+        """What an evaluation may ask: references, value sets and code systems, profiles."""
+        room = self._validating.room
+        return {"resolve": self.resolve, "terminology": room.terms.member, "conforms": self._conforms}
+
+    def _conforms(self, value: Any, profile: str) -> bool | None:
+        room = self._validating.room
+        return None if room.profile(profile) is None else room.conforms(value, profile, self.resolve)
 
     def resolve(self, reference: str) -> dict[str, Any] | None:
         """The resource if it is loaded, else None; a reference into this server is noted for `load`."""
@@ -174,15 +190,15 @@ def _results(asked: Question, expression: Expression, context: Expression | None
     """The `result` parameters: one for each context. Raises FhirPathError."""
     if context is None:
         traces: list[tuple[str, list[Item]]] = []
-        found = expression.evaluate(asked.resource, variables=asked.variables, resolve=store.resolve, traces=traces)
+        found = expression.evaluate(asked.resource, variables=asked.variables, **store.ports, traces=traces)
         return [result_part(None, found, traces)]
-    starts = context.evaluate(asked.resource, variables=asked.variables, resolve=store.resolve)
+    starts = context.evaluate(asked.resource, variables=asked.variables, **store.ports)
     if len(starts) > _LIMIT_CONTEXTS:
         raise FhirPathError(f"the context gives {len(starts)} items; at most {_LIMIT_CONTEXTS} are evaluated")
     parts = []
     for number, start in enumerate(starts):
         traces = []
-        found = expression.evaluate(asked.resource, context=start, variables=asked.variables, resolve=store.resolve, traces=traces)
+        found = expression.evaluate(asked.resource, context=start, variables=asked.variables, **store.ports, traces=traces)
         parts.append(result_part(f"{asked.context}[{number}]", found, traces))
     return parts
 
@@ -213,7 +229,9 @@ async def fhirpath(context: Context, request: Request, type: str | None, id: str
     expression = _compiled(asked.expression, "expression")
     start = _compiled(asked.context, "context") if asked.context else None
     types = _types(asked, expression, start) if asked.strict else None
-    results = await _evaluated(asked, expression, start, _Store(context, request))
+    store = _Store(context, request)
+    await store.fresh()
+    results = await _evaluated(asked, expression, start, store)
     about: list[dict[str, Any]] = [{"name": "evaluator", "valueString": f"fhir-server {__version__} (R4)"}]
     if types:
         about.append({"name": "expectedReturnType", "valueString": " | ".join(sorted(types))})

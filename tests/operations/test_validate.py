@@ -122,3 +122,18 @@ def test_a_changed_profile_counts_at_once(client) -> None:
     assert client.delete(f"StructureDefinition/{made['id']}").status_code in (200, 204)
     answer = client.post("$validate", **asked)
     assert any("is not known here" in issue["diagnostics"] for issue in answer.json()["issue"])
+
+
+def test_fhirpath_asks_value_sets_and_profiles(client, stored) -> None:
+    """memberOf, subsumes and conformsTo of https://hl7.org/fhir/R4/fhirpath.html#functions"""
+
+    def asked(expression):
+        parameter = [{"name": "expression", "valueString": expression}, {"name": "resource", "resource": GOOD | {"gender": "male"}}]
+        answer = client.post("$fhirpath", json={"resourceType": "Parameters", "parameter": parameter})
+        assert answer.status_code == 200, answer.text
+        return [part["valueBoolean"] for row in answer.json()["parameter"] if row["name"] == "result" for part in row.get("part", ())]
+
+    assert asked("gender.memberOf('http://hl7.org/fhir/ValueSet/administrative-gender')") == [True]
+    assert asked("gender.memberOf('http://hl7.org/fhir/ValueSet/address-use')") == [False]
+    assert asked("gender.memberOf('http://nowhere.org/ValueSet/x')") == []
+    assert asked(f"conformsTo('{NAMED['url']}')") == [False]

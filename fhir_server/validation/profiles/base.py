@@ -5,6 +5,7 @@ One walk over all elements. Specification: https://hl7.org/fhir/R4/conformance-r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from fhir_server.validation.profiles.spots import Spot, of_resource
 from fhir_server.validation.profiles.terms import same_display
 from fhir_server.validation.questionnaires import ResponseCheck
 from fhir_server.validation.report import Path, shown
+from fhir_server.validation.values import listed
 
 if TYPE_CHECKING:
     from fhir_server.validation.profiles.context import Context
@@ -56,6 +58,7 @@ CORRECTED = {
 
 BEST_PRACTICE = frozenset({"dom-6"})
 """Constraints that the definitions mark as good practice only."""
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _GROWING = ("http://terminology.hl7.org/CodeSystem/v2-", "http://terminology.hl7.org/CodeSystem/v3-")
 
 
@@ -131,8 +134,11 @@ class BaseRules:
         for test in plan.tests:
             if not (contained and test.key == "dom-6"):  # what is contained is told by the narrative around it
                 self._test(test, spot, context)
-        if spot.item.kind.name == "Coding":
+        kind = spot.item.kind.name
+        if kind == "Coding":
             self._coding(value, spot.path, context)
+        elif kind == "Narrative":
+            _links(value.get("div"), spot.path, context)
         steps = plan.steps
         for json, inner in value.items():
             step = steps.get(json)
@@ -216,6 +222,8 @@ class BaseRules:
         system, code = value.get("system"), value.get("code")
         if not isinstance(system, str) or not isinstance(code, str):
             return
+        if self._no_system(system, path, context):
+            return
         version = value.get("version")
         version = version if isinstance(version, str) else ""
         terms = self._room.terms
@@ -233,6 +241,19 @@ class BaseRules:
             # A text in other letters is a translation.
             severity = "error" if _latin(display) and all(map(_latin, texts)) else "warning"
             context.report.add("invalid", (path, "display", -1), english, chinese, severity=severity, rule="display")
+
+    def _no_system(self, system: str, path: Path, context: Context) -> bool:
+        """Tell where a system is no name of a code system: relative, or that of a value set."""
+        if not _ABSOLUTE.match(system):
+            english = f"the system {shown(system)} must be absolute"
+            context.report.add("value", (path, "system", -1), english, f"system {shown(system)} 必须是绝对地址", rule="coding-system")
+            return True
+        found = self._room.find(system) if "ValueSet" in system else None
+        if found is not None and found.get("resourceType") == "ValueSet":
+            english = f"{shown(system)} is a value set, not a code system"
+            context.report.add("value", (path, "system", -1), english, f"{shown(system)} 是值集，不是代码系统", rule="coding-system")
+            return True
+        return False
 
     def _bound(self, binding: Binding, spot: Spot, context: Context) -> None:
         if self._room.terms.has_any(binding.value_set, spot.item) is False and (spot.value.get("coding") or spot.code == "Coding"):
@@ -291,6 +312,21 @@ def _tests(constraints: tuple[Constraint, ...], type_name: str) -> list[Test]:
         expression = compile_expression(CORRECTED.get(one.key, one.expression))
         made.append(Test(one.key, one.severity == "error", one.human, in_chinese().get(name, one.human), expression))
     return made
+
+
+_LINK = re.compile(r"""\shref=["']#([^"']+)["']""")
+_MARK = re.compile(r"""\s(?:id|name)=["']([^"']+)["']""")
+
+
+def _links(div: Any, path: Path, context: Context) -> None:
+    """A link inside of a narrative leads to a place of it, or to a contained resource."""
+    if not isinstance(div, str) or "#" not in div:
+        return
+    marks = set(_MARK.findall(div))
+    for name in dict.fromkeys(_LINK.findall(div)):
+        if name not in marks and name not in {one.get("id") for one in listed(context.root.value, "contained")}:
+            english = f"the link {shown('#' + name)} leads nowhere in the narrative"
+            context.report.add("not-found", (path, "div", -1), english, f"叙述中的链接 {shown('#' + name)} 没有目标", rule="narrative-link")
 
 
 def _latin(text: str) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fhir_server.fhirpath.kinds import kind_of
+from fhir_server.validation.profiles.discriminators import leads_to
 from fhir_server.validation.profiles.spots import Spot
-from fhir_server.validation.report import shown
+from fhir_server.validation.report import Path, shown
 from fhir_server.validation.snapshot import SnapshotError
 from fhir_server.validation.values import listed
 
@@ -45,6 +46,7 @@ def check_structure(spot: Spot, context: Context) -> None:
         if root != tail:
             english = f"the path {shown(element.get('path'))} must begin with {tail}"
             add("value", (place, "path", -1), english, f"路径 {shown(element.get('path'))} 必须以 {tail} 开头", rule="structure-path")
+        _check_discriminators(element, type_name, place, context)
         for row in listed(element, "type"):
             for canonical in row.get("profile") or ():
                 profile = room.profile(canonical) if isinstance(canonical, str) else None
@@ -58,6 +60,26 @@ def check_structure(spot: Spot, context: Context) -> None:
         except SnapshotError as fault:
             place = (spot.path, "differential", -1)
             add("value", place, f"no snapshot can be made of it: {fault}", f"无法生成快照：{fault}", rule="structure-snapshot")
+
+
+def _check_discriminators(element: dict[str, Any], type_name: str, place: Path, context: Context) -> None:
+    """The path of a discriminator leads somewhere from the element that is sliced."""
+    slicing = element.get("slicing")
+    rows = listed(slicing, "discriminator") if isinstance(slicing, dict) else []
+    base = context.room.root(f"http://hl7.org/fhir/StructureDefinition/{type_name}") if rows else None
+    names = str(element.get("path", "")).split(".")[1:]
+    if base is None or not names:
+        return
+    sliced = leads_to([base], ".".join(names), context.room)
+    if not sliced:
+        return
+    for at, row in enumerate(rows):
+        path = row.get("path")
+        if isinstance(path, str) and path != "$this" and not leads_to(sliced, path, context.room):
+            where = ((place, "slicing", -1), "discriminator", at)
+            english = f"the path {shown(path)} of the discriminator leads nowhere from {element.get('path')}"
+            chinese = f"鉴别路径 {shown(path)} 在 {element.get('path')} 下不存在"
+            context.report.add("value", where, english, chinese, rule="structure-slicing")
 
 
 def check_search_parameter(spot: Spot, context: Context) -> None:

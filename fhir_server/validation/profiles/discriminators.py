@@ -167,6 +167,19 @@ def _walk(nodes: list[Node], steps: list[tuple[str, str]], room: ProfileRoom) ->
     return nodes
 
 
+def leads_to(nodes: list[Node], path: str, room: ProfileRoom) -> list[Node]:
+    """Where a simple path leads from some definitions; where it cannot be told (extensions, what references lead to), the start itself."""
+    try:
+        steps = _steps(path)
+    except ValueError:
+        return []
+    for kind, text in steps:
+        if kind in ("extension", "resolve"):
+            return nodes
+        nodes = _walk(nodes, [(kind, text)], room)
+    return nodes
+
+
 def _named(node: Node, name: str, room: ProfileRoom) -> list[Node]:
     """The definitions of the children of a name: that of all, and of the slices that must be there."""
     groups = room.opened(node) if not node.groups or _profiled(node) else node.groups

@@ -240,6 +240,11 @@ class ProfileRoom:
         local = Terms(Terminology(lambda url: inner if url == canonical else self.find(url)))
         return local.has_any(canonical, item)
 
+    def conforms(self, resource: dict[str, Any], canonical: str, resolve: Resolve | None = None) -> bool:
+        """Whether a resource meets a known profile, nothing else asked of it."""
+        spot = of_resource(resource)
+        return self.meets(spot, canonical, Context(self, Probe(), spot.item, spot.item, None, resolve))
+
     # --- what cannot be told
     def unknown(self, canonical: str, path: Path, context: Context, *, named: bool = False) -> None:
         """Tell that a profile is not known here, or cannot be read."""
