@@ -22,6 +22,7 @@ COMMANDS = {
     "export": ("fhir_server.commands.export", "Write all resources as NDJSON."),
     "validate": ("fhir_server.commands.validate", "Check resources in files."),
     "package": ("fhir_server.commands.package", "Install FHIR packages (implementation guides)."),
+    "terminology": ("fhir_server.commands.terminology", "Take in LOINC, SNOMED CT, ICD-10 files."),
     "hl7v2": ("integrations.hl7v2.commands", "HL7 v2 tools: try messages without storing anything."),
     "jobs": ("subscriptions.commands", "Background jobs: dead letters and their revival."),
     "doctor": ("fhir_server.commands.doctor", "Check the set-up and say what is wrong."),

@@ -6,6 +6,7 @@ Specification: https://hl7.org/fhir/R4/validation.html
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ from fhir_server.model import json_codec
 from fhir_server.model.guide import guide
 from fhir_server.model.library import Library
 from fhir_server.model.references import parse_reference
-from fhir_server.storage.conformance import StoredConformance
+from fhir_server.storage.conformance import SECONDS, StoredConformance
+from fhir_server.terminology.large import LargeSystems
 from fhir_server.validation import structure
 from fhir_server.validation.profiles import ProfileRoom
 
@@ -37,12 +39,25 @@ class Validating:
         self._required = _canonicals(settings.validation_require)
         refuses = settings.unknown_extensions == "refuse"
         own = Library(guide(settings.followup_canonical).resources)
+        self.large = LargeSystems(settings.data_dir)
+        self._files: tuple[tuple[str, int], ...] = ()
+        self._looked = float("-inf")
         self.room = ProfileRoom(
-            lambda canonical: library.find(canonical) or own.find(canonical), refuses_unknown=refuses, supplements=library.supplements
+            lambda canonical: library.find(canonical) or own.find(canonical),
+            refuses_unknown=refuses,
+            supplements=library.supplements,
+            large=self.large.find,
         )
 
     async def fresh(self) -> None:
         """Take up profiles and value sets that were written since."""
+        now = time.monotonic()
+        if now - self._looked > SECONDS:
+            self._looked = now
+            files = self.large.refresh()
+            if files != self._files:
+                self._files = files
+                self.room.forget()
         generation = await self.library.fresh()
         if generation != self._generation:
             self._generation = generation

@@ -103,6 +103,11 @@ class CodeSystem:
                     edges.append((code, str(value)))
             self._take(row.get("concept") or (), code, edges)
 
+    @property
+    def listed(self) -> bool:
+        """Whether all concepts are at hand; of a large system they are looked up."""
+        return isinstance(self.concepts, dict)
+
     def supplemented(self, others: Iterable[Mapping[str, Any]]) -> CodeSystem:
         """This system with the designations and properties that supplements (CodeSystem resources) add to its concepts."""
         added: dict[str, Concept] = {}

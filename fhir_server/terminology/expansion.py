@@ -12,11 +12,15 @@ from typing import Any
 
 from fhir_server.terminology.code_systems import CodeSystem, Concept
 from fhir_server.terminology.displays import designation, display, texts
+from fhir_server.terminology.large import LargeCodeSystem
 from fhir_server.terminology.room import Terminology
 from fhir_server.terminology.value_sets import Content
 
 MOST = 50_000
 """Most codes of an expansion that is not paged."""
+
+FOUND = 1000
+"""Most codes that a filter finds in a large code system; more words find fewer."""
 
 
 class TooCostly(Exception):
@@ -60,7 +64,16 @@ def expansion(room: Terminology, content: Content, wishes: Wishes, parameters: S
 def _chosen(room: Terminology, content: Content, wishes: Wishes) -> Iterator[tuple[str, str, str]]:
     """(system, code, own text) of the codes that are wanted, in order."""
     words = wishes.filter.casefold().split()
-    for (system, code), text in content.enumerated().items():
+    whole = {url: held for url in content.systems if isinstance(held := room.code_system(url), LargeCodeSystem)}
+    if whole and words and len(whole) == len(content.systems):
+        for url, held in whole.items():
+            for one in held.search(words, FOUND):
+                if one.code not in content.systems[url] and not (wishes.active_only and one.inactive):
+                    yield url, one.code, one.display
+        listed: Mapping[tuple[str, str], str] = content.codes
+    else:
+        listed = content.enumerated()
+    for (system, code), text in listed.items():
         concept = _concept(room, system, code)
         if concept is not None:
             if wishes.active_only and concept.inactive:

@@ -16,15 +16,19 @@ KEPT = 200
 """Code systems, and value sets, that stay worked out."""
 Source = Callable[[str], Mapping[str, Any] | None]
 """Canonical (perhaps with |version) -> the resource, or None."""
+Large = Callable[[str, str], CodeSystem | None]
 Supplements = Callable[[str], Iterable[Mapping[str, Any]]]
 
 
 class Terminology:
     """Answers from the resources that `source` finds."""
 
-    def __init__(self, source: Source, supplements: Supplements | None = None) -> None:
-        """`supplements`: URL of a code system -> the CodeSystem resources that supplement it."""
-        self._source, self._supplements = source, supplements
+    def __init__(self, source: Source, supplements: Supplements | None = None, large: Large | None = None) -> None:
+        """`supplements`: URL of a code system -> the CodeSystem resources that supplement it.
+
+        `large`: (url, version) -> a code system that is no resource, which comes before those that are.
+        """
+        self._source, self._supplements, self._large = source, supplements, large
         self._systems: OrderedDict[str, CodeSystem | None] = OrderedDict()
         self._sets: OrderedDict[str, Content] = OrderedDict()
 
@@ -34,8 +38,9 @@ class Terminology:
         if canonical in self._systems:
             self._systems.move_to_end(canonical)
             return self._systems[canonical]
-        resource = self._source(canonical)
-        made = CodeSystem.of(resource) if resource is not None and resource.get("resourceType") == "CodeSystem" else None
+        made: CodeSystem | None = self._large(url, version) if self._large else None
+        resource = self._source(canonical) if made is None else None
+        made = made or (CodeSystem.of(resource) if resource is not None and resource.get("resourceType") == "CodeSystem" else None)
         if made is not None and self._supplements is not None:
             made = made.supplemented(self._supplements(url))
         _keep(self._systems, canonical, made)

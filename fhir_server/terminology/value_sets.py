@@ -107,12 +107,17 @@ def _of_system(row: Mapping[str, Any], url: str, system: CodeSystem | None) -> C
         known = system.concepts if system else {}
         return Content({(url, code): display or (known[code].display if code in known else "") for code, display in displays.items()})
     filters = row.get("filter", ())
+    if system is not None and not system.listed and not filters:
+        return Content({}, {url: frozenset()})
     if system is None or not system.whole:
         if filters:
             tests = ", ".join(f"{one.get('property')} {one.get('op')} {one.get('value')}" for one in filters)
             raise NotEnumerable(f"the filter {tests} needs the code system {url}, which is not here")
         return Content({}, {url: frozenset()})
     chosen: Iterable[Concept] = system.concepts.values()
+    first = filters[0] if filters and not system.listed else {}
+    if first.get("op") in ("is-a", "descendent-of"):  # of a large system only what is below is read
+        chosen = (system.concepts[code] for code in system.below(str(first.get("value", ""))))
     for one in filters:
         test = _filter(system, one.get("property", ""), one.get("op", ""), str(one.get("value", "")))
         chosen = [concept for concept in chosen if test(concept)]

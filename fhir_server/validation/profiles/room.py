@@ -13,7 +13,7 @@ from typing import Any
 from fhir_server.errors import Issue
 from fhir_server.fhirpath.items import Item
 from fhir_server.model.definitions import Binding, Definitions, definitions
-from fhir_server.terminology.room import Supplements, Terminology
+from fhir_server.terminology.room import Large, Supplements, Terminology
 from fhir_server.validation.profiles.base import BaseRules
 from fhir_server.validation.profiles.check import Checker
 from fhir_server.validation.profiles.compile import Compiler, profiles_of
@@ -47,6 +47,7 @@ class ProfileRoom:
         allowed: tuple[str, ...] = (),
         by_type: Mapping[str, Sequence[str]] | None = None,
         supplements: Supplements | None = None,
+        large: Large | None = None,
     ) -> None:
         """`refuses_unknown`: extensions without a known definition are errors, but for those whose url begins as one of `allowed`.
 
@@ -56,8 +57,8 @@ class ProfileRoom:
         self.by_type = by_type or {}
         self.known = known or definitions()
         self._source = source
-        self._supplements = supplements
-        self.terminology = terminology or Terminology(self.find, supplements)
+        self._supplements, self._large = supplements, large
+        self.terminology = terminology or Terminology(self.find, supplements, large)
         self.terms = Terms(self.terminology)
         self._generator = Generator(self._structure)
         self._compiler = Compiler(self.known)
@@ -114,7 +115,7 @@ class ProfileRoom:
         self._matchers.clear()
         self._opened.clear()
         self._generator = Generator(self._structure)
-        self.terminology = Terminology(self.find, self._supplements)
+        self.terminology = Terminology(self.find, self._supplements, self._large)
         self.terms = Terms(self.terminology)
 
     def laid_over(self, definition: Mapping[str, Any]) -> None:

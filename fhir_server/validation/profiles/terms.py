@@ -33,7 +33,9 @@ class Terms:
         if content is None:
             return self._official(value_set, system, code)
         if system is not None:
-            return content.has(system, code) or None if system in content.systems else content.has(system, code)
+            if system in content.systems and self.known(system, "", code) is False:
+                return False
+            return content.has(system, code)
         if any(its_code == code for _, its_code in content.codes):
             return True
         return None if content.systems else False
