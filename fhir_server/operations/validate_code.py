@@ -138,6 +138,8 @@ def _in_set(room: Terminology, name: str, content: Content, coding: Coding, aske
         return False, "", f"'{code}' of {system} is not in {name}"
     own = content.codes.get((system, code), "")
     held = room.code_system(system, version) or room.code_system(system)
+    if held is not None and held.whole and held.find(code) is None and (system, code) not in content.codes:
+        return False, "", f"'{code}' is no code of {system}"
     if held is None or held.find(code) is None:
         if text is not None and own and " ".join(text.split()).casefold() != " ".join(own.split()).casefold():
             return False, own, f"'{text}' is no text of '{code}'; {name} has '{own}'"
