@@ -76,7 +76,8 @@ class Validating:
     def _counts(self, issue: Issue) -> bool:
         """Whether an error refuses: of profiles only those that the site enforces, if it names some."""
         url = issue.profile.partition("|")[0]
-        return not issue.profile or not self._enforced or issue.profile in self._enforced or url in self._enforced
+        wanted = (*self._enforced, *self._required)
+        return not issue.profile or not self._enforced or issue.profile in wanted or url in {one.partition("|")[0] for one in wanted}
 
     async def issues(self, principal: Principal, resource: Any, profiles: Sequence[str] = ()) -> list[Issue]:
         """All that is to be said of a resource, with what its references lead to."""

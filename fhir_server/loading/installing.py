@@ -42,11 +42,18 @@ class Installed:
 
 def id_of(resource: dict[str, Any], package: Package) -> str:
     """The id under which a resource of a package is stored: its own with the version, or a digest where that is too long."""
-    plain = _NO_ID.sub("-", f"{resource.get('id') or resource.get('name') or 'resource'}-{package.version}")
-    if len(plain) <= 64:
-        return plain
+    plain = _plain(resource, package)
+    return plain if len(plain) <= 64 else distinct(resource, package)
+
+
+def distinct(resource: dict[str, Any], package: Package) -> str:
+    """An id that tells resources of one package apart by their canonicals."""
     digest = hashlib.sha256(f"{resource.get('url')}|{resource.get('version')}|{package.id}".encode()).hexdigest()[:16]
-    return f"{plain[:47]}-{digest}"
+    return f"{_plain(resource, package)[:47]}-{digest}"
+
+
+def _plain(resource: dict[str, Any], package: Package) -> str:
+    return _NO_ID.sub("-", f"{resource.get('id') or resource.get('name') or 'resource'}-{package.version}")
 
 
 def prepared(package: Package, *, search_parameters: bool = False) -> tuple[list[dict[str, Any]], Installed]:
@@ -64,20 +71,27 @@ def prepared(package: Package, *, search_parameters: bool = False) -> tuple[list
             continue
         resource = {**_linked(one, ids), "id": id_of(one, package)}
         resource.setdefault("version", package.version)
-        meta = dict(resource.get("meta") or {})
-        for name in ("versionId", "lastUpdated"):
-            meta.pop(name, None)
+        meta = resource.get("meta") or {}
+        if isinstance(meta, dict):  # else the structure refuses it below
+            meta = {key: value for key, value in meta.items() if key not in ("versionId", "lastUpdated")}
+            tags = meta.get("tag") or []
+            own = [tag for tag in tags if not (isinstance(tag, dict) and tag.get("system") == PACKAGE)] if isinstance(tags, list) else []
+            resource["meta"] = {**meta, "tag": [*own, {"system": PACKAGE, "code": package.id}]}
         text = resource.get("text")
         if isinstance(text, dict) and "div" not in text:
             del resource["text"]  # what compilers leave of a narrative that was not made
-        tags = [tag for tag in meta.get("tag") or () if tag.get("system") != PACKAGE]
-        resource["meta"] = {**meta, "tag": [*tags, {"system": PACKAGE, "code": package.id}]}
         issues = [issue for issue in structure.validate(resource) if issue.severity in ("error", "fatal")]
         if issues:
             report.refused.append((f"{kind} {one.get('url') or one.get('id')}", issues))
             continue
-        if ready.setdefault(f"{kind}/{resource['id']}", resource) is resource:
+        place = f"{kind}/{resource['id']}"
+        if place in ready and ready[place].get("url") != resource.get("url"):  # two of one id, or none: told apart by their canonical
+            resource["id"] = distinct(resource, package)
+            place = f"{kind}/{resource['id']}"
+        if ready.setdefault(place, resource) is resource:
             report.types[kind] += 1
+        else:
+            report.passed_over[f"{kind} that stands in it twice"] += 1
     return list(ready.values()), report
 
 

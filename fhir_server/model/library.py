@@ -57,4 +57,4 @@ def order(version: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _part(text: str) -> tuple[int, int, str]:
-    return (1, int(text), "") if text.isdigit() else (0, 0, text)
+    return (1, int(text), "") if text.isascii() and text.isdigit() and len(text) < 20 else (0, 0, text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,10 +63,12 @@ def read_package(path: Path) -> Package:
                 held.append((name, content))
     if manifest is None:
         raise PackageError(f"{path}: no package.json in it; a FHIR package has one in its folder 'package'")
+    versions, needed = manifest.get("fhirVersions") or manifest.get("fhir-version-list") or [], manifest.get("dependencies") or {}
+    if not isinstance(versions, list) or not isinstance(needed, dict):
+        raise PackageError(f"{path}: package.json: fhirVersions must be an array and dependencies an object")
     made = Package(
         str(manifest.get("name", "")), str(manifest.get("version", "")), str(manifest.get("canonical", "")), str(manifest.get("title", "")),
-        tuple(map(str, manifest.get("fhirVersions") or manifest.get("fhir-version-list") or ())),
-        {str(name): str(version) for name, version in (manifest.get("dependencies") or {}).items()},
+        tuple(map(str, versions)), {str(name): str(version) for name, version in needed.items()},
     )  # fmt: skip
     if not made.name or not made.version:
         raise PackageError(f"{path}: package.json names no package and version")
@@ -78,20 +81,22 @@ def read_package(path: Path) -> Package:
 
 
 def _archive(path: Path) -> Iterator[tuple[str, bytes]]:
-    total = 0
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        with gzip.open(path) as packed_file:  # read to its end, where the check sum stands
+            plain = packed_file.read(MAX_TOTAL + 1)
+        if len(plain) > MAX_TOTAL:
+            raise PackageError(f"{path}: larger than {MAX_TOTAL} bytes, too large for a package")
+        with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
             for member in archive:
                 if not member.isfile() or not member.name.endswith(".json"):
                     continue
-                total += member.size
-                if member.size > MAX_FILE or total > MAX_TOTAL:
+                if member.size > MAX_FILE:
                     raise PackageError(f"{path}: {member.name} is too large for a package")
                 opened = archive.extractfile(member)
                 yield member.name.removeprefix("./"), opened.read() if opened else b""
     except FileNotFoundError:
         raise PackageError(f"{path}: there is no such file") from None
-    except (tarfile.TarError, EOFError, OSError) as fault:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as fault:
         raise PackageError(f"{path}: not a gzipped archive: {fault}") from None
 
 

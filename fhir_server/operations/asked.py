@@ -17,6 +17,7 @@ from fhir_server.model import json_codec
 from fhir_server.operations.inputs import of_address
 from fhir_server.terminology.displays import wanted
 from fhir_server.terminology.room import Terminology
+from fhir_server.validation import structure
 
 Coding = tuple[str, str, str, str | None]
 """system, version, code, display"""
@@ -59,6 +60,14 @@ class Asked:
         if isinstance(value, dict | list):
             raise FhirError.of(400, "value", f"{name} must be a primitive value", name, zh=f"参数 {name} 必须是简单值")
         return str(value)
+
+    def resource(self, name: str, type: str) -> dict[str, Any] | None:
+        """A resource of a type. Raises FhirError 400 for another one."""
+        found = self.object(name)
+        if found is not None and found.get("resourceType") != type:
+            what = f"{name} must be a {type}, not a {found.get('resourceType')}"
+            raise FhirError.of(400, "invalid", what, name, zh=f"参数 {name} 必须是 {type}")
+        return found
 
     def flag(self, name: str) -> bool:
         """A boolean. Raises FhirError 400 for anything else."""
@@ -127,6 +136,7 @@ def _given(request: Request) -> Iterable[tuple[str, Any, str]]:
         raise FhirError.of(
             400, "invalid", "An operation is sent a Parameters resource", "Parameters.resourceType", zh="操作需要 Parameters 资源"
         )
+    structure.check(content)
     for number, row in enumerate(content.get("parameter") or ()):
         at = f"Parameters.parameter[{number}]"
         if not isinstance(row, dict) or not isinstance(row.get("name"), str):

@@ -34,7 +34,11 @@ async def expand(context: Context, request: Request, type: str | None, id: str |
     asked = Asked("expand", request, NAMES, ("designation",))
     room = await terminology(context)
     name, content = await content_asked(context, request, room, asked, id)
-    resource = await of_instance(context, request, "ValueSet", id) if id is not None else asked.object("valueSet") or room.find(name) or {}
+    resource = (
+        await of_instance(context, request, "ValueSet", id)
+        if id is not None
+        else asked.resource("valueSet", "ValueSet") or room.find(name) or {}
+    )
     wishes = Wishes(
         asked.text("filter") or "",
         asked.number("offset") or 0,

@@ -33,11 +33,19 @@ async def lookup(context: Context, request: Request, type: str | None, id: str |
     room = await terminology(context)
     (system, version, code, _), *_rest = asked.codings()
     version = version or asked.text("version") or ""
-    held = CodeSystem.of(await of_instance(context, request, "CodeSystem", id)) if id else room.code_system(system, version)
+    held = room.of_resource(await of_instance(context, request, "CodeSystem", id)) if id else room.code_system(system, version)
     if held is None and not system:
         raise FhirError.of(400, "required", "$lookup needs the system of the code", "system", zh="$lookup 需要参数 system")
     if held is None or not (held.concepts or held.whole):
         raise missing("CodeSystem", f"{system}|{version}" if version else system)
+    if system and system != held.url:
+        raise FhirError.of(
+            400,
+            "invalid",
+            f"the code is of {system}, but the address names {held.url}",
+            "system",
+            zh=f"编码属于 {system}，但地址中是 {held.url}",
+        )
     concept = held.find(code)
     if concept is None:
         raise FhirError.of(404, "not-found", f"'{code[:80]}' is no code of {held.url}", "code", zh=f"“{code[:80]}”不是 {held.url} 的编码")
@@ -77,11 +85,22 @@ def _properties(system: CodeSystem, concept: Concept, wished: set[str]) -> list[
     for code, value in concept.properties:
         if code in ("parent", "child", "inactive"):
             continue
-        if isinstance(value, bool):
-            add(code, "valueBoolean", value)
-        else:
-            add(code, PRIMITIVES.get(system.properties.get(code, ""), "valueString"), value if isinstance(value, int) else str(value))
+        add(code, _key(system, code, value), value)
     return rows
+
+
+def _key(system: CodeSystem, code: str, value: Any) -> str:
+    """In which value[x] a property is told: as its JSON is, and of texts as the system says."""
+    if isinstance(value, bool):
+        return "valueBoolean"
+    if isinstance(value, dict):
+        return "valueCoding"
+    if isinstance(value, int):
+        return "valueInteger"
+    if not isinstance(value, str):
+        return "valueDecimal"
+    said = PRIMITIVES.get(system.properties.get(code, ""), "valueString")
+    return said if said in ("valueCode", "valueString", "valueDateTime") else "valueString"
 
 
 OPERATION = Operation(

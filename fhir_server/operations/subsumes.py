@@ -11,7 +11,6 @@ from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.registration import Operation
 from fhir_server.model import json_codec
 from fhir_server.operations.asked import Asked, missing, of_instance, parameters, terminology
-from fhir_server.terminology.code_systems import CodeSystem
 
 NAMES = ("codeA", "codeB", "system", "version", "codingA", "codingB")
 
@@ -27,10 +26,20 @@ async def subsumes(context: Context, request: Request, type: str | None, id: str
             400, "required", "$subsumes needs one system, that of both codes", "system", zh="$subsumes 需要两个编码共同的 system"
         )
     system = str(next(iter(systems))) if systems else ""
-    version = asked.text("version") or ""
-    held = CodeSystem.of(await of_instance(context, request, "CodeSystem", id)) if id else room.code_system(system, version)
+    codings = [asked.object(f"coding{letter}") or {} for letter in "AB"]
+    version = asked.text("version") or next((str(one["version"]) for one in codings if one.get("version")), "")
+    held = room.of_resource(await of_instance(context, request, "CodeSystem", id)) if id else room.code_system(system, version)
     if held is None or not held.concepts:
         raise missing("CodeSystem", system)
+    if systems - {held.url}:
+        said = ", ".join(sorted(map(str, systems - {held.url})))
+        raise FhirError.of(
+            400,
+            "invalid",
+            f"the codes are of {said}, but the address names {held.url}",
+            "system",
+            zh=f"编码属于 {said}，但地址中是 {held.url}",
+        )
     outcome = held.subsumes(first[1], second[1])
     if outcome is None:
         unknown = first[1] if held.find(first[1]) is None else second[1]

@@ -53,7 +53,7 @@ async def translate(context: Context, request: Request, type: str | None, id: st
 async def _maps(context: Context, request: Request, room: Terminology, asked: Asked, id: str | None) -> list[Mapping[str, Any]]:
     if id is not None:
         return [await of_instance(context, request, "ConceptMap", id)]
-    given, url = asked.object("conceptMap"), asked.text("url")
+    given, url = asked.resource("conceptMap", "ConceptMap"), asked.text("url")
     if given is not None:
         return [given]
     if url:

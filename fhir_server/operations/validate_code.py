@@ -17,6 +17,7 @@ from fhir_server.terminology.code_systems import CodeSystem, Concept
 from fhir_server.terminology.displays import display, texts
 from fhir_server.terminology.room import Terminology
 from fhir_server.terminology.value_sets import Content, NotEnumerable
+from fhir_server.validation.profiles.terms import UCUM, is_unit
 
 OF_SYSTEM = ("url", "codeSystem", "code", "version", "display", "coding", "codeableConcept", "date", "abstract", "displayLanguage")
 OF_SET = (
@@ -45,14 +46,14 @@ def _answer(result: bool, concept: Concept | None, shown: str, message: str = ""
 
 async def _of_system(context: Context, request: Request, room: Terminology, id: str | None) -> dict[str, Any]:
     asked = Asked("validate-code", request, OF_SYSTEM)
-    given = asked.object("codeSystem")
+    given = asked.resource("codeSystem", "CodeSystem")
     if id is not None:
         given = await of_instance(context, request, "CodeSystem", id)
     codings = asked.codings("url")
     url = asked.text("url") or next((system for system, *_ in codings if system), "")
     if given is None and not url:
         raise FhirError.of(400, "required", "$validate-code needs the url of the code system", "url", zh="$validate-code 需要参数 url")
-    held = CodeSystem.of(given) if given is not None else room.code_system(url, asked.text("version") or "")
+    held = room.of_resource(given) if given is not None else room.code_system(url, asked.text("version") or "")
     if held is None:
         raise missing("CodeSystem", url)
     failures: list[str] = []
@@ -105,7 +106,7 @@ async def _of_set(context: Context, request: Request, room: Terminology, id: str
 
 async def content_asked(context: Context, request: Request, room: Terminology, asked: Asked, id: str | None) -> tuple[str, Content]:
     """Name and content of the value set that is asked about. Raises FhirError 400, 404, 422 (its content cannot be told)."""
-    given = await of_instance(context, request, "ValueSet", id) if id is not None else asked.object("valueSet")
+    given = await of_instance(context, request, "ValueSet", id) if id is not None else asked.resource("valueSet", "ValueSet")
     canonical = asked.text("url")
     if given is None and not canonical:
         raise FhirError.of(
@@ -135,9 +136,23 @@ def _in_set(room: Terminology, name: str, content: Content, coding: Coding, aske
             return False, "", f"'{code}' is in {name} more than once ({', '.join(systems[:5])}): name its system"
         system = systems[0]
     if not content.has(system, code):
-        return False, "", f"'{code}' of {system} is not in {name}"
+        same = room.code_system(system)
+        concept = same.find(code) if same is not None and not same.case_sensitive else None
+        if concept is None or not content.has(system, concept.code):
+            return False, "", f"'{code}' of {system} is not in {name}"
+        code = concept.code
     own = content.codes.get((system, code), "")
-    held = room.code_system(system, version) or room.code_system(system)
+    held = room.code_system(system, version)
+    if held is None and version and room.code_system(system) is not None:
+        return False, "", f"the version {version} of {system} is not here, so that the code cannot be looked up in it"
+    if held is None and system in content.systems and (system, code) not in content.codes:
+        known = is_unit(code) if system == UCUM else None
+        why = (
+            f"'{code}' is no code of {system}"
+            if known is False
+            else f"the code system {system} is not here, so that '{code}' cannot be looked up"
+        )
+        return bool(known), "", "" if known else why
     if held is not None and held.whole and held.find(code) is None and (system, code) not in content.codes:
         return False, "", f"'{code}' is no code of {system}"
     if held is None or held.find(code) is None:

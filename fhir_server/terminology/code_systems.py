@@ -26,7 +26,7 @@ class Concept:
 
     def values_of(self, name: str) -> list[Any]:
         """All values of one property."""
-        return [value for code, value in self.properties if code == name]
+        return [value.get("code") if isinstance(value, dict) else value for code, value in self.properties if code == name]
 
     @property
     def abstract(self) -> bool:
@@ -97,10 +97,11 @@ class CodeSystem:
             if parent is not None:
                 edges.append((parent, code))
             for name, value in properties:
+                other = str(value.get("code")) if isinstance(value, dict) else str(value)
                 if name in _UPWARDS:
-                    edges.append((str(value), code))
+                    edges.append((other, code))
                 elif name == "child":
-                    edges.append((code, str(value)))
+                    edges.append((code, other))
             self._take(row.get("concept") or (), code, edges)
 
     @property
@@ -164,5 +165,4 @@ class CodeSystem:
 
 
 def _value(row: Mapping[str, Any]) -> Any:
-    value = next((value for name, value in row.items() if name.startswith("value")), None)
-    return value.get("code") if isinstance(value, dict) else value
+    return next((value for name, value in row.items() if name.startswith("value")), None)

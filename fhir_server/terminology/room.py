@@ -14,6 +14,8 @@ from fhir_server.terminology.value_sets import Content, NotEnumerable, content_o
 
 KEPT = 200
 """Code systems, and value sets, that stay worked out."""
+DEEPEST = 30
+"""Value sets that may import each other in a row."""
 Source = Callable[[str], Mapping[str, Any] | None]
 """Canonical (perhaps with |version) -> the resource, or None."""
 Large = Callable[[str, str], CodeSystem | None]
@@ -50,6 +52,11 @@ class Terminology:
         """The content of a value set, or None where it is not here. Raises NotEnumerable where its content cannot be told."""
         return self._content(canonical, ())
 
+    def of_resource(self, resource: Mapping[str, Any]) -> CodeSystem:
+        """A CodeSystem resource as a table, with what supplements add."""
+        made = CodeSystem.of(resource)
+        return made.supplemented(self._supplements(made.url)) if self._supplements is not None else made
+
     def find(self, canonical: str) -> Mapping[str, Any] | None:
         """The resource of a canonical, or None."""
         return self._source(canonical)
@@ -74,6 +81,8 @@ class Terminology:
             return None
 
         def imported(other: str) -> Content:
+            if len(within) >= DEEPEST:
+                raise NotEnumerable(f"value sets import each other more than {DEEPEST} deep")
             if other in (*within, canonical):
                 raise NotEnumerable(f"the value set {other} imports itself")
             found = self._content(other, (*within, canonical))

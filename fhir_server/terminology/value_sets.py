@@ -5,11 +5,12 @@ Specification: https://hl7.org/fhir/R4/valueset.html#compositions, filters: http
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fhir_server.fhirpath.errors import FhirPathError
+from fhir_server.fhirpath.functions.regex import pattern
 from fhir_server.terminology.code_systems import CodeSystem, Concept
 
 Coding = tuple[str, str]
@@ -128,8 +129,8 @@ def _filter(system: CodeSystem, property: str, operator: str, value: str) -> Cal
     """Raises NotEnumerable for an operator that FHIR does not define."""
     if operator in ("is-a", "descendent-of", "is-not-a"):
         below = set(system.below(value))
-        if operator == "descendent-of":
-            below.discard(value)
+        if operator == "descendent-of" and (found := system.find(value)):
+            below.discard(found.code)
         return (lambda concept: concept.code not in below) if operator == "is-not-a" else (lambda concept: concept.code in below)
     if operator == "generalizes":
         above = set(system.above(value))
@@ -143,10 +144,10 @@ def _filter(system: CodeSystem, property: str, operator: str, value: str) -> Cal
         return lambda concept: wanted.isdisjoint(_values(system, concept, property)) == (operator == "not-in")
     if operator == "regex":
         try:
-            pattern = re.compile(value)
-        except re.error as fault:
-            raise NotEnumerable(f"the regular expression '{value[:80]}' cannot be read: {fault}") from None
-        return lambda concept: any(pattern.fullmatch(one) for one in _values(system, concept, property))
+            compiled = pattern(value)
+        except FhirPathError as fault:
+            raise NotEnumerable(f"the regular expression '{value[:80]}' cannot be used: {fault}") from None
+        return lambda concept: any(compiled.fullmatch(one) for one in _values(system, concept, property))
     raise NotEnumerable(f"the filter operator '{operator}' is not one of FHIR R4")
 
 

@@ -340,3 +340,51 @@ def test_a_changed_system_counts_at_once(client) -> None:
 def test_messages_in_chinese(client) -> None:
     answer = client.get("ValueSet/$expand", params={"url": "http://nowhere.org/vs"}, headers={"Accept-Language": "zh"})
     assert "没有值集" in answer.json()["issue"][0]["details"]["text"]
+
+
+# --- wrong and hostile input
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"compose": "x"}, {"compose": {"include": [{"system": 5}]}}, {"compose": {"include": [{"system": "urn:x", "concept": [{}]}]}}],
+)
+def test_value_sets_that_are_none_are_refused(client, broken) -> None:
+    answer = client.post("ValueSet/$expand", json=parameters(valueSet={"resourceType": "ValueSet", "status": "active", **broken}))
+    assert answer.status_code in (400, 422), answer.text
+
+
+def test_resources_of_another_type_are_refused(client) -> None:
+    refused(client.post("ValueSet/$expand", json=parameters(valueSet={"resourceType": "Patient"})), 400, "valueSet")
+
+
+def test_a_long_row_of_imports_ends(client) -> None:
+    for number in range(60):
+        compose = {"include": [{"valueSet": [f"{OWN}ValueSet/n{number - 1}"]} if number else {"system": SYSTEM["url"]}]}
+        client.put(f"ValueSet/n{number}", json=value_set(f"n{number}", compose))
+    assert client.get("ValueSet/n10/$expand").status_code == 200
+    refused(client.get("ValueSet/n59/$expand"), 422, "deep")
+
+
+def test_codes_of_a_system_that_is_not_here_are_not_said_to_be_valid(client) -> None:
+    told = values(client.get("ValueSet/$validate-code", params={"url": LOINC["url"], "system": "http://loinc.org", "code": "bogus"}))
+    assert told["result"] is False and "not here" in told["message"]
+    units = "http://hl7.org/fhir/ValueSet/ucum-units"
+    for code, result in (("mg/dL", True), ("bogus", False)):
+        asked = {"url": units, "system": "http://unitsofmeasure.org", "code": code}
+        assert values(client.get("ValueSet/$validate-code", params=asked))["result"] is result
+
+
+def test_versions_that_are_not_here(client) -> None:
+    asked = {"system": GENDER, "code": "male", "version": "99"}
+    refused(client.get("CodeSystem/$lookup", params=asked), 404, GENDER)
+    refused(client.get("ValueSet/$expand", params={"url": GENDERS, "valueSetVersion": "99"}), 404, GENDERS)
+    assert values(client.get("CodeSystem/$lookup", params={**asked, "version": "4.0.1"}))["display"] == "Male"
+
+
+def test_an_instance_answers_for_its_own_system_only(client) -> None:
+    refused(client.get("CodeSystem/animals/$lookup", params={"system": "http://other.org", "code": "dog"}), 400, "http://other.org")
+    codings = {f"coding{letter}": {"system": "http://other.org", "code": "dog"} for letter in "AB"}
+    refused(client.post("CodeSystem/animals/$subsumes", json=parameters(**codings)), 400, "http://other.org")
+    told = values(client.get("CodeSystem/animals/$lookup", params={"code": "poodle", "displayLanguage": "zh"}))
+    assert told["display"] == "贵宾犬"

@@ -52,7 +52,8 @@ class Suite:
             if case["module"] in ASIDE or case.get("packages") or case.get("use-test") is False:
                 continue
             yield Verdict(case["name"], "base", self._found(case["java"]), case)
-            if case.get("profile", {}).get("java"):
+            profile = case.get("profile", {})
+            if profile.get("java") and not profile.get("packages"):
                 yield Verdict(case["name"], "profile", self._found(case["profile"]["java"]), case)
 
     def _found(self, outcome: Any) -> bool:

@@ -362,3 +362,122 @@ def test_what_a_document_refers_to_is_in_it() -> None:
     assert broken(document) == [("document-reference", "Bundle.entry[0].resource.author[0]")]
     entries.append({"fullUrl": "http://x/Practitioner/1", "resource": {"resourceType": "Practitioner", "id": "1"}})
     assert broken(document) == []
+
+
+# --- hostile and broken definitions
+
+
+def test_expressions_that_could_run_for_ever_end(monkeypatch) -> None:
+    for pattern in ("^(a|aa)+$", "^(a|a)*$", "^(a?){30}a{30}$", "^(a+)+$"):
+        constraint = {"key": "own-1", "severity": "error", "human": "x", "expression": f"name.all(family.matches('{pattern}'))"}
+        demands = profile("p", "Patient")
+        demands["differential"]["element"][0]["constraint"] = [constraint]
+        issues = room(demands).validate(PATIENT | {"name": [{"family": "a" * 40 + "!"}]}, [demands["url"]])
+        assert [(one.severity, one.rule) for one in issues if one.rule == "own-1"] == [("warning", "own-1")], pattern
+    demands["differential"]["element"][0]["constraint"][0]["expression"] = "('a').repeat($this & 'a').count() > 0"
+    issues = room(demands).validate(PATIENT, [demands["url"]])
+    assert [one.severity for one in issues if one.rule == "own-1"] == ["warning"]
+
+
+@pytest.mark.parametrize("pattern", [r"^(\\.[a-z]+)*$", "^[1-9][0-9]{5}(19|20)[0-9]{2}[0-9X]$", r"^\\d{1,3}(\\.\\d{1,3}){3}$"])
+def test_expressions_that_are_harmless_are_evaluated(pattern) -> None:
+    constraint = {"key": "own-1", "severity": "error", "human": "x", "expression": f"id.matches('{pattern}')"}
+    demands = profile("p", "Patient")
+    demands["differential"]["element"][0]["constraint"] = [constraint]
+    assert broken(PATIENT | {"id": "!"}, demands) == [("own-1", "Patient")]
+
+
+def test_nobody_redefines_r4() -> None:
+    other = {"resourceType": "Questionnaire", "url": BASE + "Patient", "status": "draft"}
+    narrow = profile("Patient", "Patient", {"path": "birthDate", "min": 1}) | {"url": BASE + "Patient"}
+    demands = profile("p", "Patient", {"path": "gender", "min": 1})
+    for stored in (other, narrow):
+        assert broken(PATIENT, demands, beside=(stored,)) == [("cardinality", "Patient.gender")]
+
+
+def test_versions_of_any_form_are_compared() -> None:
+    old, new = (
+        profile("p", "Patient", {"path": path, "min": 1}, version=version) for path, version in (("gender", "1"), ("birthDate", "²"))
+    )
+    assert len(broken(PATIENT, old, beside=(new,))) == 1
+
+
+def test_a_differential_that_is_no_elementdefinition_is_told() -> None:
+    wrong = profile("p", "Patient", {"path": "name", "max": "abc"})
+    assert "structure-snapshot" in [rule for rule, _ in broken(wrong)]
+    (issue,) = found(PATIENT, wrong)
+    assert issue.rule == "profile-unknown" and "ValueError(" not in issue.diagnostics
+
+
+def test_a_profile_that_is_asked_for_and_not_here_is_an_error() -> None:
+    """https://hl7.org/fhir/R4/resource-operation-validate.html: "if the server cannot validate against the nominated profile, it SHALL
+    return an error"."""
+    issues = room().validate(PATIENT, ["http://nowhere.org/p"])
+    assert [(one.severity, one.rule) for one in issues if one.rule == "profile-unknown"] == [("error", "profile-unknown")]
+
+
+def test_a_constraint_that_cannot_be_read_is_told_in_the_profile_and_where_it_is_used() -> None:
+    demands = profile("p", "Patient")
+    constraint = {"key": "own-1", "severity": "error", "human": "x", "expression": "name.where("}
+    demands["differential"]["element"][0]["constraint"] = [constraint]
+    assert ("structure-constraint", "StructureDefinition.differential.element[0]") in broken(demands)
+    issues = room(demands).validate(PATIENT, [demands["url"]])
+    assert [(one.severity, one.rule) for one in issues if one.rule == "own-1"] == [("warning", "own-1")]
+
+
+def test_codes_of_systems_that_are_not_here_are_undecided_and_units_are_looked_up() -> None:
+    whole = {**SET, "compose": {"include": [{"system": LOINC}]}}
+    units = {**SET, "url": SET["url"] + "u", "compose": {"include": [{"system": "http://unitsofmeasure.org"}]}}
+    rows = []
+    for one, coding in ((whole, {"system": LOINC, "code": "x"}), (units, {"system": "http://unitsofmeasure.org", "code": "kg"}),
+                        (units, {"system": "http://unitsofmeasure.org", "code": "bogus"})):  # fmt: skip
+        demands = profile("p", "Observation", {"path": "code", "binding": {"strength": "required", "valueSet": one["url"]}})
+        issues = room(demands, one).validate(observation(code={"coding": [coding]}), [demands["url"]])
+        rows.append([(issue.severity, issue.rule) for issue in issues if issue.rule.startswith("binding")])
+    assert rows == [[("warning", "binding-unknown")], [], [("error", "binding")]]
+
+
+def test_upper_and_lower_case_are_one_where_the_system_says_so() -> None:
+    system = {
+        "resourceType": "CodeSystem", "url": "urn:ci", "status": "active", "content": "complete", "caseSensitive": False,
+        "concept": [{"code": "a"}],
+    }  # fmt: skip
+    one = {**SET, "compose": {"include": [{"system": "urn:ci"}]}}
+    demands = profile("p", "Observation", {"path": "code", "binding": {"strength": "required", "valueSet": one["url"]}})
+    resource = observation(code={"coding": [{"system": "urn:ci", "code": "A"}]})
+    assert broken(resource, demands, beside=(one, system)) == []
+
+
+def test_slices_by_what_a_reference_leads_to() -> None:
+    who = profile("who", "Organization", {"path": "name", "min": 1})
+    slicing = {"discriminator": [{"type": "profile", "path": "resolve()"}], "rules": "open"}
+    demands = profile(
+        "p", "Patient", {"path": "generalPractitioner", "slicing": slicing},
+        {"path": "generalPractitioner", "sliceName": "org", "min": 1, "type": [{"code": "Reference", "targetProfile": [who["url"]]}]},
+    )  # fmt: skip
+    named = PATIENT | {"generalPractitioner": [{"reference": "Organization/1"}]}
+    good, bad = ({"resourceType": "Organization", "id": "1", **more} for more in ({"name": "x"}, {"active": True}))
+    assert broken(named, demands, who, resolve={"Organization/1": good}.get) == []
+    assert broken(named, demands, who, resolve={"Organization/1": bad}.get) == [("cardinality", "Patient.generalPractitioner")]
+    assert broken(named, demands, who) == []  # nothing elsewhere is looked at: the type decides
+    by_type = {"discriminator": [{"type": "type", "path": "resolve()"}], "rules": "closed"}
+    demands["differential"]["element"][1]["slicing"] = by_type
+    assert broken(named, demands, who) == []
+
+
+def test_a_rule_about_what_is_elsewhere_refuses_only_where_that_is_looked_at() -> None:
+    constraint = {"key": "own-1", "severity": "error", "human": "x", "expression": "subject.resolve().active = true"}
+    demands = profile("p", "Observation")
+    demands["differential"]["element"][0]["constraint"] = [constraint]
+    resource = observation(subject={"reference": "Patient/1"})
+    assert broken(resource, demands) == []
+    assert broken(resource, demands, resolve={"Patient/1": PATIENT | {"active": True}}.get) == []
+    assert broken(resource, demands, resolve={"Patient/1": PATIENT}.get) == [("own-1", "Observation")]
+
+
+def test_search_parameters_may_derive_from_those_of_all_resources() -> None:
+    parameter = {
+        "resourceType": "SearchParameter", "url": "http://example.org/sp", "name": "X", "status": "active", "description": "x",
+        "code": "_id", "base": ["Specimen"], "type": "token", "derivedFrom": "http://hl7.org/fhir/SearchParameter/Resource-id",
+    }  # fmt: skip
+    assert broken(parameter) == []

@@ -47,6 +47,7 @@ def _repeat(site: Site) -> Code:
         level = source(focus, env)
         while level:
             level = [new for here in walk(level, env) for new in projection(here, env) if seen.add(new)]
+            env.spend(sum(len(new) for new in level if new.__class__ is str) // 16)  # texts may grow with each step
             found += level
         return found
 
@@ -62,6 +63,7 @@ def _repeat_all(site: Site) -> Code:
         level = source(focus, env)
         while level:
             level = [new for here in walk(level, env) for new in projection(here, env)]
+            env.spend(sum(len(new) for new in level if new.__class__ is str) // 16)
             found += level
         return found
 

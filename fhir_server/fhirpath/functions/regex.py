@@ -13,6 +13,8 @@ from fhir_server.fhirpath.errors import FhirPathError
 
 MAX_PATTERN = 1000
 """Longest pattern, in characters."""
+OFTEN = 8
+"""From so many repetitions on a part is looked at as if it repeated without end."""
 MAX_SUBJECT = 1_000_000
 """Longest text that is searched, in characters."""
 
@@ -35,26 +37,68 @@ def pattern(text: str) -> re.Pattern[str]:
         raise FhirPathError(f"'{text[:60]}' is no regular expression: {fault}") from None
 
 
-def _explodes(parsed: Any, *, within: bool) -> bool:
-    """Whether an unbounded repeat holds one that could match the same text in several ways: (a+)+, (a|a)*, (\\w+\\s?)*.
+def _explodes(parsed: Any, *, within: bool, repeated: bool = False) -> bool:
+    """Whether an often repeated part could match the same text in several ways: (a+)+, (a|aa)*, (\\w+\\s?)*, (a?){30}.
 
-    A repeat inside is harmless when something beside it must match each time (as in `(\\.[a-z]+)*`).
+    A repeat inside is harmless when something beside it must match each time (as in `(\\.[a-z]+)*`). `within`: nothing such is
+    there; `repeated`: the part stands in an often repeated one.
     """
     for operator, argument in parsed:
         name = str(operator)
         if name in ("MAX_REPEAT", "MIN_REPEAT"):
-            _, high, inner = argument
-            unbounded = high >= 64
-            if unbounded and within:
+            low, high, inner = argument
+            if within and low != high:
                 return True
-            if _explodes(inner, within=unbounded and _loose(inner)) or (not unbounded and within and _explodes(inner, within=True)):
+            often = high >= OFTEN
+            if _explodes(inner, within=(often or within) and _loose(inner), repeated=repeated or often):
                 return True
         elif name in ("SUBPATTERN", "ATOMIC_GROUP"):
-            if _explodes(argument[-1] if name == "SUBPATTERN" else argument, within=within):
+            if _explodes(argument[-1] if name == "SUBPATTERN" else argument, within=within, repeated=repeated):
                 return True
-        elif name == "BRANCH" and any(_explodes(branch, within=within) for branch in argument[1]):
-            return True
+        elif name == "BRANCH":
+            if repeated and _overlap(argument[1]):
+                return True
+            if any(_explodes(branch, within=within, repeated=repeated) for branch in argument[1]):
+                return True
     return False
+
+
+def _overlap(branches: Any) -> bool:
+    """Whether two alternatives could begin with the same character."""
+    seen: set[int] = set()
+    for branch in branches:
+        first = _first(branch)
+        if first is None or not seen.isdisjoint(first):
+            return True
+        seen |= first
+    return False
+
+
+def _first(parsed: Any) -> set[int] | None:
+    """The characters with which a part can begin; None where that is not told easily, or where it can be empty."""
+    for operator, argument in parsed:
+        name = str(operator)
+        if name == "LITERAL":
+            return {argument}
+        if name == "IN":
+            found: set[int] = set()
+            for kind, what in argument:
+                if str(kind) == "LITERAL":
+                    found.add(what)
+                elif str(kind) == "RANGE" and what[1] - what[0] < 65536:
+                    found.update(range(what[0], what[1] + 1))
+                elif str(what) == "CATEGORY_DIGIT":
+                    found.update(range(48, 58))
+                else:
+                    return None
+            return found
+        if name == "SUBPATTERN":
+            return _first(argument[-1])
+        if name in ("MAX_REPEAT", "MIN_REPEAT") and argument[0] > 0:
+            return _first(argument[2])
+        if name != "AT":
+            return None
+    return None
 
 
 def _loose(parsed: Any) -> bool:

@@ -124,6 +124,10 @@ class Checker:
     def invariant(self, invariant: Invariant, spot: Spot, context: Context) -> None:
         """A constraint of a profile."""
         if invariant.expression is None:
+            if invariant.fault:
+                english = f"the rule {invariant.key} ({invariant.human}) was not checked: its expression cannot be read: {invariant.fault}"
+                chinese = f"规则 {invariant.key} 未检查：其表达式无法解析"
+                self._add("processing", spot.path, english, chinese, invariant.key, "warning")
             return
         try:
             holds = context.test(invariant.expression, spot)
@@ -132,8 +136,10 @@ class Checker:
             self._add("processing", spot.path, english, f"规则 {invariant.key} 无法判定：{fault}", invariant.key, "warning")
             return
         if holds is not True:
-            severity = "error" if invariant.severity == "error" else "warning"
-            english = f"{invariant.human} ({invariant.key})"
+            undecided = context.undecided()
+            severity = "error" if invariant.severity == "error" and not undecided else "warning"
+            why = f"; not decided, for {context.missed[0]} is not looked at here" if undecided else ""
+            english = f"{invariant.human} ({invariant.key}){why}"
             self._add("invariant", spot.path, english, f"违反规则 {invariant.key}：{invariant.human}", invariant.key, severity)
 
     # --- children

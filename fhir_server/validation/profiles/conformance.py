@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fhir_server.fhirpath import FhirPathError, compile_expression
 from fhir_server.fhirpath.kinds import kind_of
 from fhir_server.validation.profiles.discriminators import leads_to
 from fhir_server.validation.profiles.spots import Spot
@@ -47,6 +48,14 @@ def check_structure(spot: Spot, context: Context) -> None:
             english = f"the path {shown(element.get('path'))} must begin with {tail}"
             add("value", (place, "path", -1), english, f"路径 {shown(element.get('path'))} 必须以 {tail} 开头", rule="structure-path")
         _check_discriminators(element, type_name, place, context)
+        for row in listed(element, "constraint"):
+            text = row.get("expression")
+            if isinstance(text, str):
+                try:
+                    compile_expression(text)
+                except FhirPathError as fault:
+                    english = f"the expression of the constraint {row.get('key')} cannot be read: {fault}"
+                    add("value", place, english, f"约束 {row.get('key')} 的表达式无法解析：{fault}", rule="structure-constraint")
         for row in listed(element, "type"):
             for canonical in row.get("profile") or ():
                 profile = room.profile(canonical) if isinstance(canonical, str) else None
@@ -98,7 +107,8 @@ def check_search_parameter(spot: Spot, context: Context) -> None:
             f"类型 {shown(value.get('type'))} 与 {derived} 的 {origin.get('type')} 不同",
             rule="parameter-derived",
         )
-    foreign = [one for one in value.get("base") or () if one not in (origin.get("base") or ())]
+    bases = set(origin.get("base") or ())
+    foreign = [one for one in value.get("base") or () if bases.isdisjoint(kind_of(str(one)).bases)]
     if foreign:
         names = ", ".join(map(str, foreign))
         context.report.add(

@@ -42,6 +42,8 @@ class Context:
     quiet: bool = False
     must_resolve: bool = False
     """A reference to a profiled target that cannot be found is an error."""
+    missed: list[str] = field(default_factory=list)
+    """References that an expression asked for and that were not at hand."""
     active: set[tuple[int, str]] = field(default_factory=set)
     """(element, profile) that are being checked: what refers to itself ends there."""
 
@@ -53,6 +55,7 @@ class Context:
 
     def test(self, expression: Expression, spot: Spot) -> bool | None:
         """An expression as a condition on an element. Raises FhirPathError."""
+        self.missed.clear()
         return expression.test(
             self.resource,
             context=spot.item,
@@ -71,7 +74,14 @@ class Context:
 
     def find(self, reference: str) -> dict[str, Any] | None:
         """What a reference leads to outside of the resource and its Bundle."""
-        return self.resolve(reference) if self.resolve else None
+        found = self.resolve(reference) if self.resolve else None
+        if found is None:
+            self.missed.append(reference)
+        return found
+
+    def undecided(self) -> bool:
+        """Whether the last test asked for something elsewhere although nothing elsewhere is looked at: its answer says nothing then."""
+        return self.resolve is None and bool(self.missed)
 
     def conforms(self, value: Any, profile: str) -> bool | None:
         """Whether a resource meets a profile; None where that is not known here."""

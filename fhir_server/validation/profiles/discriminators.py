@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fhir_server.fhirpath import Expression, FhirPathError, compile_expression
 from fhir_server.fhirpath.items import Item
+from fhir_server.fhirpath.references import reference_type
 from fhir_server.validation.profiles.compile import choice_of
 from fhir_server.validation.profiles.context import Context
 from fhir_server.validation.profiles.rules import Rules, Slicing
@@ -56,7 +57,7 @@ def matcher(slicing: Slicing, slice: Rules, room: ProfileRoom) -> Matcher:
 def _discriminator(kind: str, path: str, node: Node, room: ProfileRoom) -> Callable[[Spot, Context], bool] | None:
     steps = _steps(path)
     ends = _walk([node], steps, room)
-    expression = None if path == "$this" else compile_expression(re.sub(r"\[x\]", "", path))
+    expression = _compiled(path)
 
     def items(spot: Spot, context: Context) -> list[Item]:
         return [spot.item] if expression is None else context.items(expression, spot.item)
@@ -69,13 +70,31 @@ def _discriminator(kind: str, path: str, node: Node, room: ProfileRoom) -> Calla
         codes = _type_codes(ends, steps, room)
         if not codes:
             return None
-        return lambda spot, context: any(not codes.isdisjoint(_kind(item)) for item in items(spot, context)) or spot.code in codes
+        referring = bool(steps) and steps[-1][0] == "resolve"
+        before = _compiled(path.rpartition("resolve()")[0].rstrip(".")) if referring else None
+
+        def of_type(spot: Spot, context: Context) -> bool:
+            found = items(spot, context)
+            if referring and not found:  # what cannot be had says its type in the reference
+                references = [spot.item] if before is None else context.items(before, spot.item)
+                return any(reference_type(one.value) in codes for one in references)
+            return any(not codes.isdisjoint(_kind(item)) for item in found) or spot.code in codes
+
+        return of_type
     if kind == "profile":
-        profiles = [url for end in ends for row in end.definition.get("type", ()) for url in _row_profiles(row, steps)]
+        holders = _walk([node], steps[:-1], room) if steps and steps[-1][0] == "resolve" else ends
+        profiles = [url for end in holders for row in end.definition.get("type", ()) for url in _row_profiles(row, steps)]
         if not profiles:
             return None
 
+        types = {profile.type for url in profiles if (profile := room.profile(url))}
+        referring = bool(steps) and steps[-1][0] == "resolve"
+        before = _compiled(path.rpartition("resolve()")[0].rstrip(".")) if referring else None
+
         def conforms(spot: Spot, context: Context) -> bool:
+            if referring and context.resolve is None and not items(spot, context):  # nothing elsewhere is looked at: its type decides
+                references = [spot.item] if before is None else context.items(before, spot.item)
+                return any(reference_type(one.value) in types for one in references)
             return any(room.meets(_spot(item, spot), url, context) for item in items(spot, context) for url in profiles)
 
         return conforms
@@ -85,6 +104,11 @@ def _discriminator(kind: str, path: str, node: Node, room: ProfileRoom) -> Calla
     if not tests:
         return _exists(ends, items)
     return lambda spot, context: any(test(item, context) for item in items(spot, context) for test in tests)
+
+
+def _compiled(path: str) -> Expression | None:
+    """A path as an expression; None of the element itself."""
+    return None if path in ("", "$this") else compile_expression(path.replace("[x]", ""))
 
 
 def _exists(ends: list[Node], items: Callable[[Spot, Context], list[Item]]) -> Callable[[Spot, Context], bool] | None:

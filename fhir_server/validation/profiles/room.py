@@ -30,6 +30,8 @@ from fhir_server.validation.snapshot.tree import Group, Node, tree_of
 
 Source = Callable[[str], "Mapping[str, Any] | None"]
 """Canonical (perhaps with |version) -> StructureDefinition, ValueSet or CodeSystem, or None."""
+R4 = frozenset({"4.0", "4.0.1"})
+"""Versions by which R4's definitions name each other, whatever version they have themselves."""
 KEPT = 1000
 """Profiles that stay compiled."""
 
@@ -71,13 +73,25 @@ class ProfileRoom:
 
     # --- what is known
     def find(self, canonical: str) -> Mapping[str, Any] | None:
-        """The resource of a canonical, or None."""
+        """The resource of a canonical, or None; what a site has comes before R4's own."""
         found = self._source(canonical) if self._source else None
-        return found if found is not None else self.known.resource(canonical)
+        return found if found is not None else self._official(canonical)
+
+    def _official(self, canonical: str) -> Mapping[str, Any] | None:
+        """R4's own resource, of the version that is named, if one is."""
+        found = self.known.resource(canonical)
+        version = canonical.partition("#")[0].partition("|")[2]
+        own = str((found or {}).get("version", ""))
+        return found if not version or own == version or own.startswith(version + ".") or version in R4 else None
 
     def _structure(self, canonical: str) -> Mapping[str, Any] | None:
-        found = self.find(canonical.partition("#")[0])
-        return found if found is not None and found.get("resourceType") == "StructureDefinition" else None
+        """The StructureDefinition of a canonical: nobody redefines R4's own."""
+        name = canonical.partition("#")[0]
+        official = self._official(name) if name.startswith(CORE) else None
+        for found in (official, self.find(name)):
+            if found is not None and found.get("resourceType") == "StructureDefinition":
+                return found
+        return None
 
     def definition(self, canonical: str) -> Mapping[str, Any] | None:
         """The StructureDefinition of a canonical, or None."""
@@ -180,16 +194,19 @@ class ProfileRoom:
         try:
             self.base.resource(spot, context, declared=declared)
             for canonical in profiles:
-                self.check_named(canonical, spot, context)
+                self.check_named(canonical, spot, context, asked=True)
         except Enough:
             pass
         return report.issues
 
-    def check_named(self, canonical: str, spot: Spot, context: Context, path: Path | None = None) -> None:
-        """Check against a profile that somebody names; tells where it cannot be used. `path`: where it is named."""
+    def check_named(self, canonical: str, spot: Spot, context: Context, path: Path | None = None, *, asked: bool = False) -> None:
+        """Check against a profile that somebody names; tells where it cannot be used.
+
+        `path`: where it is named; `asked`: the validation is asked for this very profile, so that not knowing it is an error.
+        """
         profile = self.profile(canonical)
         if profile is None:
-            self.unknown(canonical, path or spot.path, context, named=True)
+            self.unknown(canonical, path or spot.path, context, named=True, asked=asked)
         elif profile.type != spot.code and profile.type not in spot.item.kind.bases:
             english = f"the profile {canonical} is for {profile.type}, not for {spot.code}"
             context.report.add(
@@ -247,7 +264,7 @@ class ProfileRoom:
         return self.meets(spot, canonical, Context(self, Probe(), spot.item, spot.item, None, resolve))
 
     # --- what cannot be told
-    def unknown(self, canonical: str, path: Path, context: Context, *, named: bool = False) -> None:
+    def unknown(self, canonical: str, path: Path, context: Context, *, named: bool = False, asked: bool = False) -> None:
         """Tell that a profile is not known here, or cannot be read."""
         fault = self.fault_of(canonical)
         why, why_zh = (
@@ -255,7 +272,7 @@ class ProfileRoom:
             if fault
             else ("is not known here, so it was not checked", "此处未知，未检查")
         )
-        severity = "error" if fault and named else "warning"
+        severity = "error" if asked or (fault and named) else "warning"
         context.report.add(
             "not-found",
             path,

@@ -11,8 +11,21 @@ from typing import Any
 from fhir_server.fhirpath.items import Item
 from fhir_server.model.definitions import definitions
 from fhir_server.terminology.room import Terminology
+from fhir_server.terminology.ucum import UcumError, parse
 from fhir_server.terminology.value_sets import NotEnumerable
 from fhir_server.validation.bindings import FORMS, code_rule
+
+UCUM = "http://unitsofmeasure.org"
+
+
+@lru_cache(maxsize=4096)
+def is_unit(code: str) -> bool:
+    """Whether UCUM knows a unit."""
+    try:
+        parse(code)
+    except UcumError:
+        return False
+    return True
 
 
 class Terms:
@@ -33,9 +46,10 @@ class Terms:
         if content is None:
             return self._official(value_set, system, code)
         if system is not None:
-            if system in content.systems and self.known(system, "", code) is False:
-                return False
-            return content.has(system, code)
+            if system in content.systems:
+                known = self.known(system, "", code)
+                return known if known is not True else code not in content.systems[system]
+            return content.has(system, code) or content.has(system, self._normal(system, code))
         if any(its_code == code for _, its_code in content.codes):
             return True
         return None if content.systems else False
@@ -59,14 +73,22 @@ class Terms:
 
     def known(self, system: str, version: str, code: str) -> bool | None:
         """Whether a code system has a code; None where the system is not here as a whole."""
-        found = self._terminology.code_system(system, version) or self._terminology.code_system(system)
+        if system == UCUM:
+            return is_unit(code)
+        found = self._terminology.code_system(system, version)
         if found is None or not found.whole:
             return None
         return found.find(code) is not None
 
+    def _normal(self, system: str, code: str) -> str:
+        """The code as its system writes it, where upper and lower case are one there."""
+        found = self._terminology.code_system(system)
+        concept = found.find(code) if found is not None and not found.case_sensitive else None
+        return concept.code if concept else code
+
     def displays(self, system: str, version: str, code: str) -> frozenset[str]:
         """All texts that the system has for a code; empty where it is not known."""
-        found = self._terminology.code_system(system, version) or self._terminology.code_system(system)
+        found = self._terminology.code_system(system, version)
         concept = found.find(code) if found else None
         if concept is None:
             return frozenset()

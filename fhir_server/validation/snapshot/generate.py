@@ -68,6 +68,8 @@ class Generator:
             return self._generate(profile, url)
         except Disorder as fault:
             raise SnapshotError(f"{url}: {fault}") from None
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as fault:
+            raise SnapshotError(f"{url}: the differential cannot be read as ElementDefinitions ({type(fault).__name__})") from None
         finally:
             self._within.pop()
 
