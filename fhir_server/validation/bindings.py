@@ -119,7 +119,9 @@ def language_concept(check: ObjectCheck) -> ObjectCheck:
             system, code = _pair(coding) if type(coding) is dict else ("", "")
             if system == _BCP_47 and code and not _LANGUAGE.match(code):
                 place = ((path, "coding", index), "code", -1)
-                report.add("code-invalid", place, f"{shown(code)} {_LANGUAGE_TEXT[0]}", f"{shown(code)} {_LANGUAGE_TEXT[1]}")
+                report.add(
+                    "code-invalid", place, f"{shown(code)} {_LANGUAGE_TEXT[0]}", f"{shown(code)} {_LANGUAGE_TEXT[1]}", rule="binding"
+                )
 
     return language
 

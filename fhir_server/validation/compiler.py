@@ -279,10 +279,12 @@ def _check_extension(content: int, value_mask: int, value: dict[str, Any], known
 
 def _report_type(kind: Any, path: Path, report: Report) -> None:
     if kind is None:
-        report.add("structure", path, "resourceType is missing, so this is no resource", "缺少 resourceType", syntax=True)
+        report.add(
+            "structure", path, "resourceType is missing, so this is no resource", "缺少 resourceType", rule="resource-type", syntax=True
+        )
     else:
         what = f"resourceType {shown(kind)}"
-        report.add("structure", path, f"{what} is no resource type of R4", f"{what} 不是 R4 资源类型", syntax=True)
+        report.add("structure", path, f"{what} is no resource type of R4", f"{what} 不是 R4 资源类型", rule="resource-type", syntax=True)
 
 
 def _report_missing(definition: TypeDef, value: dict[str, Any], path: Path, report: Report) -> None:
@@ -299,4 +301,4 @@ def _report_choice(element: ElementDef, value: dict[str, Any], path: Path, repor
         return
     listed = ", ".join(given)
     english = f"only one of {listed} may be present, for an element has one type"
-    report.add("structure", (path, element.name, -1), english, f"{listed} 只能出现一个")
+    report.add("structure", (path, element.name, -1), english, f"{listed} 只能出现一个", rule="choice")

@@ -51,7 +51,7 @@ def primitive_value(type_name: str, primitive: Primitive, rule: CodeRule | None)
                 assert rule
                 report_code(rule, value, path, report)
         elif rule and (why := form_fault(rule, value)):
-            report.add("code-invalid", path, f"'{value}' {why[0]}", f"“{value}”{why[1]}")
+            report.add("code-invalid", path, f"'{value}' {why[0]}", f"“{value}”{why[1]}", rule="binding")
         if may_be_fragment and value[:1] == "#":
             report.fragments.append(Fragment(value[1:], path, None, report.holder))
 
@@ -92,6 +92,7 @@ def many_primitives(json_name: str, name: str, exact: ValueCheck) -> Test:
                     f"null needs an object at the same place of {sibling}",
                     f"null 必须在 {sibling} 的同一位置有对象",
                     syntax=True,
+                    rule="json",
                 )
 
     return test
@@ -137,6 +138,7 @@ def many_siblings(json_name: str, name: str, element: ObjectCheck) -> Test:
                         f"null needs a value at the same place of {json_name}",
                         f"null 必须在 {json_name} 的同一位置有值",
                         syntax=True,
+                        rule="json",
                     )
             elif not (present and _only_id(item)):
                 element(item, (path, name, index), report)
@@ -153,6 +155,7 @@ def _report_uneven(json_name: str, values: list[Any] | None, length: int, path: 
         f"the array has {length} items, but {json_name} is {have}; null must fill out both arrays to the same length",
         f"数组有 {length} 项，但 {json_name} {'缺失' if values is None else f'有 {len(values)} 项'}；两个数组须用 null 补齐到同一长度",
         syntax=True,
+        rule="json",
     )
 
 

@@ -56,10 +56,12 @@ def _report_form(form: str, value: str, path: Path, report: Report) -> bool:
     """Whether the form of a reference is permitted; reports it where it is not."""
     if form == "conditional" and not report.conditional:
         english = f"{shown(value)} is a conditional reference; it is only allowed in entries of a transaction or batch Bundle"
-        report.add("value", path, english, f"{shown(value)} 是条件引用，仅允许出现在 transaction 或 batch Bundle 的条目中")
+        report.add(
+            "value", path, english, f"{shown(value)} 是条件引用，仅允许出现在 transaction 或 batch Bundle 的条目中", rule="reference"
+        )
     elif form == "other" and not _ABSOLUTE.match(value):
         english = f"{shown(value)} is not a reference: it must be Type/id, an absolute URL, a URN or #id"
-        report.add("value", path, english, f"{shown(value)} 不是合法引用：必须是 类型/id、绝对 URL、URN 或 #id")
+        report.add("value", path, english, f"{shown(value)} 不是合法引用：必须是 类型/id、绝对 URL、URN 或 #id", rule="reference")
         return False
     return True
 
@@ -67,7 +69,7 @@ def _report_form(form: str, value: str, path: Path, report: Report) -> bool:
 def _report_target(value: str, kind: str, targets: frozenset[str], any_type: bool, path: Path, report: Report) -> None:
     only = _allowed(targets, any_type)
     english = f"{shown(value)} points to {kind}, but only {only} is permitted here"
-    report.add("value", path, english, f"{shown(value)} 指向 {kind}，此处只允许 {only}")
+    report.add("value", path, english, f"{shown(value)} 指向 {kind}，此处只允许 {only}", rule="target-type")
 
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S")
@@ -95,12 +97,18 @@ def type_test(targets: frozenset[str], any_type: bool) -> Callable[[Any, dict[st
             return
         if name not in targets:
             only = _allowed(targets, any_type)
-            report.add("value", place, f"{shown(value)} is not permitted here, only {only}", f"此处不允许 {shown(value)}，只允许 {only}")
+            report.add(
+                "value",
+                place,
+                f"{shown(value)} is not permitted here, only {only}",
+                f"此处不允许 {shown(value)}，只允许 {only}",
+                rule="target-type",
+            )
         reference = holder.get("reference")
         kind = parse_reference(reference).type if isinstance(reference, str) else ""
         if kind in targets and kind != name:
             english = f"the reference {shown(reference)} points to {kind}, but type says {shown(value)}"
-            report.add("value", place, english, f"引用 {shown(reference)} 指向 {kind}，但 type 写的是 {shown(value)}")
+            report.add("value", place, english, f"引用 {shown(reference)} 指向 {kind}，但 type 写的是 {shown(value)}", rule="target-type")
 
     return test
 
@@ -126,7 +134,7 @@ def check_contained(resource: dict[str, Any], path: Path, report: Report) -> Non
         elif isinstance(kinds[fragment.id], str) and kinds[fragment.id] not in fragment.targets:
             kind, only = kinds[fragment.id], _listed(fragment.targets)
             english = f"'#{fragment.id}' points to {kind}, but only {only} is permitted here"
-            report.add("value", fragment.path, english, f"“#{fragment.id}” 指向 {kind}，此处只允许 {only}")
+            report.add("value", fragment.path, english, f"“#{fragment.id}” 指向 {kind}，此处只允许 {only}", rule="target-type")
     used = {fragment.id for fragment in report.fragments}
     to_container = {fragment.holder for fragment in report.fragments if not fragment.id}
     for index, one in enumerate(inner):
@@ -144,7 +152,13 @@ def _check_one_contained(one: dict[str, Any], path: Path, kinds: dict[str, Any],
     id = one.get("id")
     if isinstance(id, str):
         if id in kinds:
-            report.add("duplicate", path, f"two contained resources have the id '{id}'", f"两个 contained 资源的 id 都是“{id}”")
+            report.add(
+                "duplicate",
+                path,
+                f"two contained resources have the id '{id}'",
+                f"两个 contained 资源的 id 都是“{id}”",
+                rule="contained-id",
+            )
         kinds[id] = one.get("resourceType")
     if "contained" in one:
         report.broken((path, "contained", -1), "dom-2", "a contained resource must not contain resources", "contained 资源不得再包含资源")

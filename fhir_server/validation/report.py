@@ -92,7 +92,7 @@ class Report:
 
     def add(
         self, code: str, path: Path, english: str, chinese: str, *,
-        syntax: bool = False, severity: str = "error", rule: str = "", profile: str = "",
+        rule: str, syntax: bool = False, severity: str = "error", profile: str = "",
     ) -> None:  # fmt: skip
         """One issue; both texts get the element's expression in front. `rule` and `profile`: see `Issue`."""
         refusing = severity == "error"
