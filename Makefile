@@ -5,7 +5,7 @@ export PORT DATA_DIR
 PY := .venv/bin/python
 JOBS ?= 2
 
-.PHONY: run test test-quick soak lint bench bench-peer bench-growth bench-validation conformance docs definitions clean
+.PHONY: run test test-quick soak lint bench bench-peer bench-growth bench-validation bench-terminology conformance docs definitions clean
 
 run:
 	@scripts/setup run
@@ -45,6 +45,10 @@ bench-growth:
 bench-validation:
 	@scripts/setup dev
 	@$(PY) -m benchmarks.validation_speed $(BENCH)
+
+bench-terminology:
+	@scripts/setup dev
+	@$(PY) -m benchmarks.terminology_speed $(BENCH)
 
 conformance:
 	@scripts/setup dev

@@ -17,7 +17,6 @@ from fhir_server.terminology.code_systems import CodeSystem, Concept
 from fhir_server.terminology.displays import display, texts
 from fhir_server.terminology.room import Terminology
 from fhir_server.terminology.value_sets import Content, NotEnumerable
-from fhir_server.validation.profiles.terms import UCUM, is_unit
 
 OF_SYSTEM = ("url", "codeSystem", "code", "version", "display", "coding", "codeableConcept", "date", "abstract", "displayLanguage")
 OF_SET = (
@@ -78,7 +77,7 @@ def judged(held: CodeSystem, code: str, text: str | None, asked: Asked) -> tuple
     shown = display(concept, asked.languages(), held.language)
     if concept.abstract and asked.text("abstract") == "false":
         return False, concept, shown, f"'{code}' is only there to group others"
-    if text is not None and not _is_text(text, concept):
+    if text is not None and any(texts(concept)) and not _is_text(text, concept):
         listed = ", ".join(f"'{one}'" for one in list(texts(concept))[:5]) or "none"
         return False, concept, shown, f"'{text}' is no text of '{code}'; {held.url} has {listed}"
     return True, concept, shown, f"'{code}' is not used any more" if concept.inactive else ""
@@ -146,16 +145,11 @@ def _in_set(room: Terminology, name: str, content: Content, coding: Coding, aske
     if held is None and version and room.code_system(system) is not None:
         return False, "", f"the version {version} of {system} is not here, so that the code cannot be looked up in it"
     if held is None and system in content.systems and (system, code) not in content.codes:
-        known = is_unit(code) if system == UCUM else None
-        why = (
-            f"'{code}' is no code of {system}"
-            if known is False
-            else f"the code system {system} is not here, so that '{code}' cannot be looked up"
-        )
-        return bool(known), "", "" if known else why
+        return False, "", f"the code system {system} is not here, so that '{code}' cannot be looked up"
     if held is not None and held.whole and held.find(code) is None and (system, code) not in content.codes:
         return False, "", f"'{code}' is no code of {system}"
-    if held is None or held.find(code) is None:
+    concept = held.find(code) if held is not None else None
+    if held is None or concept is None or not any(texts(concept)):
         if text is not None and own and " ".join(text.split()).casefold() != " ".join(own.split()).casefold():
             return False, own, f"'{text}' is no text of '{code}'; {name} has '{own}'"
         return True, own, ""

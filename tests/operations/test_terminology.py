@@ -150,6 +150,35 @@ def test_lookup_of_what_is_not_here(client) -> None:
     refused(client.get("CodeSystem/$lookup", params={"system": SYSTEM["url"], "code": "dog", "colour": "x"}), 400, "colour")
 
 
+UCUM = "http://unitsofmeasure.org"
+
+
+@pytest.mark.parametrize(("unit", "result"), [("mmol/L", True), ("mm[Hg]", True), ("{score}", True), ("mmHg", False), ("kilo", False)])
+def test_ucum_is_a_code_system_whose_codes_are_read(client, unit, result) -> None:
+    asked = {"url": UCUM, "code": unit}
+    assert values(client.get("CodeSystem/$validate-code", params=asked))["result"] is result
+    anything = value_set("units", {"include": [{"system": UCUM}]})
+    body = parameters(valueSet=anything, coding={"system": UCUM, "code": unit})
+    assert values(client.post("ValueSet/$validate-code", json=body))["result"] is result
+
+
+def test_lookup_of_a_unit_tells_its_base_units(client) -> None:
+    told = values(client.get("CodeSystem/$lookup", params={"system": UCUM, "code": "N"}))
+    assert (told["name"], told["version"], told["display"]) == ("UCUM", "2.2", "N")
+    (canonical,) = [one["value"] for one in told["property"] if one["code"] == "canonical"]
+    assert sorted(canonical.split(".")) == ["g", "m", "s-2"]
+    refused(client.get("CodeSystem/$lookup", params={"system": UCUM, "code": "mmHg"}), 404, "mmHg")
+
+
+def test_all_units_cannot_be_listed(client) -> None:
+    for include in ({"system": UCUM}, {"system": UCUM, "filter": [{"property": "canonical", "op": "=", "value": "m"}]}):
+        refused(
+            client.post("ValueSet/$expand", json=parameters(valueSet=value_set("units", {"include": [include]}))),
+            422,
+            UCUM,
+        )
+
+
 # --- $validate-code
 
 

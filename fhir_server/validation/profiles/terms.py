@@ -11,21 +11,8 @@ from typing import Any
 from fhir_server.fhirpath.items import Item
 from fhir_server.model.definitions import definitions
 from fhir_server.terminology.room import Terminology
-from fhir_server.terminology.ucum import UcumError, parse
 from fhir_server.terminology.value_sets import NotEnumerable
 from fhir_server.validation.bindings import FORMS, code_rule
-
-UCUM = "http://unitsofmeasure.org"
-
-
-@lru_cache(maxsize=4096)
-def is_unit(code: str) -> bool:
-    """Whether UCUM knows a unit."""
-    try:
-        parse(code)
-    except UcumError:
-        return False
-    return True
 
 
 class Terms:
@@ -73,8 +60,6 @@ class Terms:
 
     def known(self, system: str, version: str, code: str) -> bool | None:
         """Whether a code system has a code; None where the system is not here as a whole."""
-        if system == UCUM:
-            return is_unit(code)
         found = self._terminology.code_system(system, version)
         if found is None or not found.whole:
             return None
