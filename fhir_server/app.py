@@ -35,6 +35,7 @@ from fhir_server.storage.conformance import StoredConformance
 from fhir_server.storage.opening import Openings
 from fhir_server.storage.port import Store
 from fhir_server.storage.sqlite.store import SqliteStore
+from fhir_server.terminology.large import LargeSystems
 from integrations import hl7v2
 from integrations.channels import channels
 
@@ -148,7 +149,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     )
     await store.open()
     conformance = StoredConformance(store)
-    openings = Openings(store, known.resource, search.numbers_of("url", ("ValueSet", "CodeSystem")))
+    openings = Openings(store, known.resource, search.numbers_of("url", ("ValueSet", "CodeSystem")), LargeSystems(settings.data_dir))
     gate = Gate(store, openings=openings, written=conformance.noticed)
     context = Context(gate, known, search, collect_operations(), settings, await store.secret("cursor"), zone)
     context.own_bases = origins.own

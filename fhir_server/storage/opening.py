@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -34,28 +35,32 @@ from fhir_server.search.query import (
     Subsumed,
 )
 from fhir_server.storage.port import Store, Stored
+from fhir_server.terminology.large import LargeSystems
 from fhir_server.terminology.room import Terminology
 from fhir_server.terminology.value_sets import Content, NotEnumerable
 
 MOST_IN_HIERARCHY = 10_000
 """Most resources that are above or below one."""
+MOST_BELOW = 100_000
+"""Most codes that are above or below one."""
 MOST_NAMED = 10_000
 """Most resources whose canonicals are followed by one chain or `_has`."""
 KEPT = 64
 """Value sets that stay worked out."""
 Official = Callable[[str], Mapping[str, Any] | None]
 """Canonical -> a resource that FHIR defines, or None."""
-_Made = tuple[tuple[str, str, int], ...]
-"""(type, id, version) of the stored resources that something was made of."""
+_Made = tuple[tuple[str, ...], ...]
+"""(type, id, version) of the stored resources, and (name, time) of the files, that something was made of."""
 
 
 class Openings:
-    """`url_numbers`: type (ValueSet, CodeSystem) -> number of its search parameter `url`."""
+    """`url_numbers`: type (ValueSet, CodeSystem) -> number of its search parameter `url`; `large`: the code systems that lie in files."""
 
-    def __init__(self, store: Store, official: Official, url_numbers: Mapping[str, int]) -> None:
+    def __init__(self, store: Store, official: Official, url_numbers: Mapping[str, int], large: LargeSystems | None = None) -> None:
         self._store = store
         self._official = official
         self._url_numbers = url_numbers
+        self._large = large
         self._rooms: OrderedDict[tuple[str, _Made], Terminology] = OrderedDict()
 
     async def closed(self, query: Query) -> Query:
@@ -134,7 +139,15 @@ class Openings:
             if system.whole:
                 raise FhirError.of(400, "code-invalid", f"'{part.code[:80]}' is no code of {part.system}")
             return KeyMatch(part.parameter, part.system, part.code)
-        codes = system.above(part.code) if part.up else system.below(part.code)
+        codes = list(islice(system.above(part.code) if part.up else system.below(part.code), MOST_BELOW + 1))
+        if len(codes) > MOST_BELOW:
+            code, where, where_zh = part.code[:80], *(("above", "上级") if part.up else ("below", "下级"))
+            raise FhirError.of(
+                400,
+                "too-costly",
+                f"more than {MOST_BELOW:,} codes of {part.system} are {where} '{code}': name a narrower one",
+                zh=f"{part.system} 中“{code}”的{where_zh}编码超过 {MOST_BELOW:,} 个，请用更窄的编码",
+            )
         return KeySet(part.parameter, frozenset((part.system, code) for code in codes))
 
     async def _room(self, type: str, canonical: str) -> Terminology:
@@ -152,11 +165,15 @@ class Openings:
                 resource = official if official is not None and official.get("resourceType") == kind else None
             if resource is not None:
                 queue += _drawn_on(resource)
-        made = tuple((one[0].type, one[0].id, one[0].version) for one in found.values() if one is not None)
+        made: _Made = tuple((one[0].type, one[0].id, str(one[0].version)) for one in found.values() if one is not None)
+        if self._large is not None:
+            made += tuple((name, str(stamp)) for name, stamp in self._large.refresh())
         room = self._rooms.get((canonical, made))
         if room is None:
             resources = {name: one[1] for name, one in found.items() if one is not None}
-            room = self._rooms[canonical, made] = Terminology(lambda name: resources.get(name) or self._official(name))
+            room = self._rooms[canonical, made] = Terminology(
+                lambda name: resources.get(name) or self._official(name), large=self._large.find if self._large is not None else None
+            )
             if len(self._rooms) > KEPT:
                 self._rooms.popitem(last=False)
         else:
