@@ -105,6 +105,10 @@ class Asked:
         """What `displayLanguage`, else the request's header, asks for; liked best first."""
         return wanted(self.text("displayLanguage") or self._language)
 
+    def says(self, english: str, chinese: str) -> str:
+        """A text for people, in Chinese where that is liked best."""
+        return chinese if next(iter(self.languages()), "").lower().startswith("zh") else english
+
     def codings(self, system: str = "system") -> list[Coding]:
         """What is asked about: `code` with its system, `coding`, or those of `codeableConcept`. Raises FhirError 400 for none."""
         code = self.text("code")

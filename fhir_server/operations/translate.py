@@ -44,7 +44,9 @@ async def translate(context: Context, request: Request, type: str | None, id: st
     good = [match for match in found if match.equivalence not in NO_MATCH]
     answer = parameters(
         {"name": "result", "valueBoolean": bool(good)},
-        None if found else {"name": "message", "valueString": "no map that is here has a target for it"},
+        None
+        if found
+        else {"name": "message", "valueString": asked.says("no map that is here has a target for it", "现有的映射中没有它的目标编码")},
         *(_row(match) for match in found),
     )
     return Response(200, json_codec.dumps(answer))

@@ -58,13 +58,13 @@ async def _of_system(context: Context, request: Request, room: Terminology, id: 
     failures: list[str] = []
     for system, _, code, text in codings:
         if system and system != held.url:
-            failures.append(f"the coding is of {system}, not of {held.url}")
+            failures.append(asked.says(f"the coding is of {system}, not of {held.url}", f"该编码属于 {system}，不属于 {held.url}"))
             continue
         result, concept, shown, message = judged(held, code, text, asked)
         if result:
             return _answer(True, concept, shown, message)
         failures.append(message)
-    return _answer(False, None, "", "; ".join(failures))
+    return _answer(False, None, "", asked.says("; ", "；").join(failures))
 
 
 def judged(held: CodeSystem, code: str, text: str | None, asked: Asked) -> tuple[bool, Concept | None, str, str]:
@@ -72,15 +72,23 @@ def judged(held: CodeSystem, code: str, text: str | None, asked: Asked) -> tuple
     concept = held.find(code)
     if concept is None:
         if not held.whole:
-            return False, None, "", f"'{code}' is not among the codes of {held.url} that are here, which are not all of them"
-        return False, None, "", f"'{code}' is no code of {held.url}"
+            why = f"'{code}' is not among the codes of {held.url} that are here, which are not all of them"
+            return False, None, "", asked.says(why, f"“{code}”不在本机已有的 {held.url} 编码中，而这些编码并不完整")
+        return False, None, "", _unknown(asked, held.url, code)
     shown = display(concept, asked.languages(), held.language)
     if concept.abstract and asked.text("abstract") == "false":
-        return False, concept, shown, f"'{code}' is only there to group others"
+        return False, concept, shown, asked.says(f"'{code}' is only there to group others", f"“{code}”只用于分组")
     if text is not None and any(texts(concept)) and not _is_text(text, concept):
-        listed = ", ".join(f"'{one}'" for one in list(texts(concept))[:5]) or "none"
-        return False, concept, shown, f"'{text}' is no text of '{code}'; {held.url} has {listed}"
-    return True, concept, shown, f"'{code}' is not used any more" if concept.inactive else ""
+        listed = ", ".join(f"'{one}'" for one in list(texts(concept))[:5])
+        why = asked.says(
+            f"'{text}' is no text of '{code}'; {held.url} has {listed}", f"“{text}”不是“{code}”的名称；{held.url} 中为 {listed}"
+        )
+        return False, concept, shown, why
+    return True, concept, shown, asked.says(f"'{code}' is not used any more", f"“{code}”已停用") if concept.inactive else ""
+
+
+def _unknown(asked: Asked, system: str, code: str) -> str:
+    return asked.says(f"'{code}' is no code of {system}", f"“{code}”不是 {system} 的编码")
 
 
 def _is_text(text: str, concept: Concept) -> bool:
@@ -100,7 +108,7 @@ async def _of_set(context: Context, request: Request, room: Terminology, id: str
         if result:
             return _answer(True, None, shown, message)
         failures.append(message)
-    return _answer(False, None, "", "; ".join(failures))
+    return _answer(False, None, "", asked.says("; ", "；").join(failures))
 
 
 async def content_asked(context: Context, request: Request, room: Terminology, asked: Asked, id: str | None) -> tuple[str, Content]:
@@ -130,28 +138,33 @@ def _in_set(room: Terminology, name: str, content: Content, coding: Coding, aske
     if not system:
         systems = [its for its, one in content.codes if one == code]
         if not systems:
-            return False, "", f"'{code}' is not in {name}"
+            return False, "", asked.says(f"'{code}' is not in {name}", f"“{code}”不在 {name} 中")
         if len(set(systems)) > 1 and asked.text("system") is None:
-            return False, "", f"'{code}' is in {name} more than once ({', '.join(systems[:5])}): name its system"
+            listed = ", ".join(systems[:5])
+            why = f"'{code}' is in {name} more than once ({listed}): name its system"
+            return False, "", asked.says(why, f"“{code}”在 {name} 中不止一个（{listed}），请指明 system")
         system = systems[0]
     if not content.has(system, code):
         same = room.code_system(system)
         concept = same.find(code) if same is not None and not same.case_sensitive else None
         if concept is None or not content.has(system, concept.code):
-            return False, "", f"'{code}' of {system} is not in {name}"
+            return False, "", asked.says(f"'{code}' of {system} is not in {name}", f"{system} 的“{code}”不在 {name} 中")
         code = concept.code
     own = content.codes.get((system, code), "")
     held = room.code_system(system, version)
     if held is None and version and room.code_system(system) is not None:
-        return False, "", f"the version {version} of {system} is not here, so that the code cannot be looked up in it"
+        why = f"the version {version} of {system} is not here, so that the code cannot be looked up in it"
+        return False, "", asked.says(why, f"本机没有 {system} 的 {version} 版，无法查找该编码")
     if held is None and system in content.systems and (system, code) not in content.codes:
-        return False, "", f"the code system {system} is not here, so that '{code}' cannot be looked up"
+        why = f"the code system {system} is not here, so that '{code}' cannot be looked up"
+        return False, "", asked.says(why, f"本机没有代码系统 {system}，无法查找“{code}”")
     if held is not None and held.whole and held.find(code) is None and (system, code) not in content.codes:
-        return False, "", f"'{code}' is no code of {system}"
+        return False, "", _unknown(asked, system, code)
     concept = held.find(code) if held is not None else None
     if held is None or concept is None or not any(texts(concept)):
         if text is not None and own and " ".join(text.split()).casefold() != " ".join(own.split()).casefold():
-            return False, own, f"'{text}' is no text of '{code}'; {name} has '{own}'"
+            why = f"'{text}' is no text of '{code}'; {name} has '{own}'"
+            return False, own, asked.says(why, f"“{text}”不是“{code}”的名称；{name} 中为“{own}”")
         return True, own, ""
     if text is not None and own and " ".join(text.split()).casefold() == " ".join(own.split()).casefold():
         text = None

@@ -369,6 +369,11 @@ def test_a_changed_system_counts_at_once(client) -> None:
 def test_messages_in_chinese(client) -> None:
     answer = client.get("ValueSet/$expand", params={"url": "http://nowhere.org/vs"}, headers={"Accept-Language": "zh"})
     assert "没有值集" in answer.json()["issue"][0]["details"]["text"]
+    chinese = {"Accept-Language": "zh-CN"}
+    told = values(client.get("CodeSystem/$validate-code", params={"url": SYSTEM["url"], "code": "cat"}, headers=chinese))
+    assert told["message"] == f"“cat”不是 {SYSTEM['url']} 的编码"
+    told = values(client.get("ValueSet/$validate-code", params={"url": DOGS["url"], "code": "dodo", "displayLanguage": "zh"}))
+    assert told["message"] == f"“dodo”不在 {DOGS['url']} 中"
 
 
 # --- wrong and hostile input
