@@ -52,7 +52,7 @@ async def expand(context: Context, request: Request, type: str | None, id: str |
         made = expansion(room, content, wishes, _shown(asked), instant(context.clock()))
     except (NotEnumerable, TooCostly) as fault:
         code = "too-costly" if isinstance(fault, TooCostly) else "not-supported"
-        raise FhirError.of(422, code, f"The value set {name} cannot be expanded: {fault}", zh=f"无法展开值集 {name}：{fault}") from None
+        raise FhirError.of(422, code, f"The value set {name} cannot be expanded: {fault}", zh=f"无法展开值集 {name}：{fault.zh}") from None
     kept = KEPT if not asked.flag("includeDefinition") else (*KEPT, "compose")
     answer = {"resourceType": "ValueSet", "status": "active", **{key: resource[key] for key in kept if key in resource}, "expansion": made}
     return Response(200, json_codec.dumps(answer))

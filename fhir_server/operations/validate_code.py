@@ -126,7 +126,7 @@ async def content_asked(context: Context, request: Request, room: Terminology, a
     except NotEnumerable as fault:
         name = str(canonical or (given or {}).get("url", "it"))
         raise FhirError.of(
-            422, "not-supported", f"The value set {name} cannot be worked out: {fault}", zh=f"无法计算值集 {name}：{fault}"
+            422, "not-supported", f"The value set {name} cannot be worked out: {fault}", zh=f"无法计算值集 {name}：{fault.zh}"
         ) from None
     if content is None:
         raise missing("ValueSet", str(canonical))

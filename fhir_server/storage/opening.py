@@ -125,7 +125,8 @@ class Openings:
         try:
             content = room.value_set(part.value_set)
         except NotEnumerable as fault:
-            raise FhirError.of(400, "not-supported", f"The value set {part.value_set} cannot be worked out: {fault}") from None
+            what = f"The value set {part.value_set} cannot be worked out: {fault}"
+            raise FhirError.of(400, "not-supported", what, zh=f"无法计算值集 {part.value_set}：{fault.zh}") from None
         if content is None:
             raise FhirError.of(400, "not-found", f"The value set {part.value_set} is not here", zh=f"没有值集 {part.value_set}")
         return _key_set(part.parameter, content)

@@ -24,7 +24,11 @@ FOUND = 1000
 
 
 class TooCostly(Exception):
-    """The expansion would be larger than one that is not paged may be; the message says what to do."""
+    """The expansion would be larger than one that is not paged may be; the message says what to do. `zh`: the same in Chinese."""
+
+    def __init__(self, english: str, zh: str) -> None:
+        super().__init__(english)
+        self.zh = zh
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,10 @@ def expansion(room: Terminology, content: Content, wishes: Wishes, parameters: S
     """
     rows = list(_chosen(room, content, wishes))
     if wishes.count is None and len(rows) > MOST:
-        raise TooCostly(f"the expansion has {len(rows)} codes, of which at most {MOST} come at once: use count and offset, or filter")
+        raise TooCostly(
+            f"the expansion has {len(rows)} codes, of which at most {MOST} come at once: use count and offset, or filter",
+            f"展开结果有 {len(rows)} 个编码，一次最多返回 {MOST} 个：请使用 count 与 offset，或用 filter 过滤",
+        )
     page = rows[wishes.offset :] if wishes.count is None else rows[wishes.offset : wishes.offset + wishes.count]
     found: dict[str, Any] = {"identifier": f"urn:uuid:{uuid.uuid4()}", "timestamp": now, "total": len(rows)}
     if wishes.offset or wishes.count is not None:

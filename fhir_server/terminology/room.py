@@ -68,7 +68,7 @@ class Terminology:
         def imported(other: str) -> Content:
             found = self._content(other, ())
             if found is None:
-                raise NotEnumerable(f"the imported value set {other} is not here")
+                raise NotEnumerable(f"the imported value set {other} is not here", f"没有所引用的值集 {other}")
             return found
 
         return content_of(resource, self.code_system, imported)
@@ -83,12 +83,12 @@ class Terminology:
 
         def imported(other: str) -> Content:
             if len(within) >= DEEPEST:
-                raise NotEnumerable(f"value sets import each other more than {DEEPEST} deep")
+                raise NotEnumerable(f"value sets import each other more than {DEEPEST} deep", f"值集的相互引用超过 {DEEPEST} 层")
             if other in (*within, canonical):
-                raise NotEnumerable(f"the value set {other} imports itself")
+                raise NotEnumerable(f"the value set {other} imports itself", f"值集 {other} 引用了自身")
             found = self._content(other, (*within, canonical))
             if found is None:
-                raise NotEnumerable(f"the imported value set {other} is not here")
+                raise NotEnumerable(f"the imported value set {other} is not here", f"没有所引用的值集 {other}")
             return found
 
         made = content_of(resource, self.code_system, imported)

@@ -33,7 +33,9 @@ class _Units(Mapping[str, Concept]):
         return Concept(code, properties=(("canonical", unit.base),))
 
     def __iter__(self) -> NoReturn:
-        raise NotEnumerable(f"the codes of UCUM ({UCUM}) are made by a grammar and cannot be listed")
+        raise NotEnumerable(
+            f"the codes of UCUM ({UCUM}) are made by a grammar and cannot be listed", f"UCUM（{UCUM}）的编码由语法生成，无法列出"
+        )
 
     def __len__(self) -> int:
         return len(table().atoms)

@@ -20,7 +20,11 @@ Systems = Callable[[str, str], CodeSystem | None]
 
 
 class NotEnumerable(Exception):
-    """The content cannot be told from what is here; the message says what is missing."""
+    """The content cannot be told from what is here; the message says what is missing. `zh`: the message in Chinese."""
+
+    def __init__(self, english: str, zh: str) -> None:
+        super().__init__(english)
+        self.zh = zh
 
 
 @dataclass(slots=True)
@@ -38,7 +42,8 @@ class Content:
     def enumerated(self) -> dict[Coding, str]:
         """All codes. Raises NotEnumerable where a whole system is in it whose codes are not known here."""
         if self.systems:
-            raise NotEnumerable(f"the codes of {', '.join(sorted(self.systems))} are not known here")
+            listed = ", ".join(sorted(self.systems))
+            raise NotEnumerable(f"the codes of {listed} are not known here", f"本机没有 {listed} 的编码")
         return self.codes
 
     def join(self, other: Content) -> None:
@@ -113,7 +118,9 @@ def _of_system(row: Mapping[str, Any], url: str, system: CodeSystem | None) -> C
     if system is None or not system.whole:
         if filters:
             tests = ", ".join(f"{one.get('property')} {one.get('op')} {one.get('value')}" for one in filters)
-            raise NotEnumerable(f"the filter {tests} needs the code system {url}, which is not here")
+            raise NotEnumerable(
+                f"the filter {tests} needs the code system {url}, which is not here", f"过滤条件 {tests} 需要代码系统 {url}，但本机没有"
+            )
         return Content({}, {url: frozenset()})
     chosen: Iterable[Concept] = system.concepts.values()
     first = filters[0] if filters and not system.listed else {}
@@ -146,9 +153,11 @@ def _filter(system: CodeSystem, property: str, operator: str, value: str) -> Cal
         try:
             compiled = pattern(value)
         except FhirPathError as fault:
-            raise NotEnumerable(f"the regular expression '{value[:80]}' cannot be used: {fault}") from None
+            raise NotEnumerable(
+                f"the regular expression '{value[:80]}' cannot be used: {fault}", f"正则表达式“{value[:80]}”不能使用：{fault}"
+            ) from None
         return lambda concept: any(compiled.fullmatch(one) for one in _values(system, concept, property))
-    raise NotEnumerable(f"the filter operator '{operator}' is not one of FHIR R4")
+    raise NotEnumerable(f"the filter operator '{operator}' is not one of FHIR R4", f"过滤运算符“{operator}”不属于 FHIR R4")
 
 
 def _values(system: CodeSystem, concept: Concept, name: str) -> list[str]:

@@ -370,6 +370,8 @@ def test_messages_in_chinese(client) -> None:
     answer = client.get("ValueSet/$expand", params={"url": "http://nowhere.org/vs"}, headers={"Accept-Language": "zh"})
     assert "没有值集" in answer.json()["issue"][0]["details"]["text"]
     chinese = {"Accept-Language": "zh-CN"}
+    answer = client.get("ValueSet/$expand", params={"url": LOINC["url"]}, headers=chinese)
+    assert answer.json()["issue"][0]["details"]["text"] == f"无法展开值集 {LOINC['url']}：本机没有 http://loinc.org 的编码"
     told = values(client.get("CodeSystem/$validate-code", params={"url": SYSTEM["url"], "code": "cat"}, headers=chinese))
     assert told["message"] == f"“cat”不是 {SYSTEM['url']} 的编码"
     told = values(client.get("ValueSet/$validate-code", params={"url": DOGS["url"], "code": "dodo", "displayLanguage": "zh"}))
