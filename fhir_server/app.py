@@ -149,7 +149,8 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     )
     await store.open()
     conformance = StoredConformance(store)
-    openings = Openings(store, known.resource, search.numbers_of("url", ("ValueSet", "CodeSystem")), LargeSystems(settings.data_dir))
+    large = LargeSystems(settings.data_dir)
+    openings = Openings(store, known.resource, search.numbers_of("url", ("ValueSet", "CodeSystem")), large)
     gate = Gate(store, openings=openings, written=conformance.noticed)
     context = Context(gate, known, search, collect_operations(), settings, await store.secret("cursor"), zone)
     context.own_bases = origins.own
@@ -157,7 +158,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     context.parts["store"] = store
     context.parts["indexer"] = indexer
     context.parts.setdefault("admission", {})["SearchParameter"] = customs.issues
-    context.parts["validating"] = Validating(context, conformance)
+    context.parts["validating"] = Validating(context, conformance, large)
     metrics = RequestMetrics()
     context.parts["metrics"] = metrics
     access = AccessLog(settings.access_log)

@@ -16,7 +16,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.model import json_codec
 from fhir_server.model.guide import guide
 from fhir_server.model.library import Library
-from fhir_server.model.references import parse_reference
+from fhir_server.model.references import parse_reference, references_in
 from fhir_server.storage.conformance import SECONDS, StoredConformance
 from fhir_server.terminology.large import LargeSystems
 from fhir_server.validation import structure
@@ -31,22 +31,23 @@ REFERENCES = 500
 class Validating:
     """One process's validation. Its place among the parts of the context is 'validating'."""
 
-    def __init__(self, context: Context, library: StoredConformance) -> None:
+    def __init__(self, context: Context, library: StoredConformance, large: LargeSystems) -> None:
         settings = context.settings
-        self._context, self.library = context, library
+        self._context, self.library, self._large = context, library, large
         self._generation = 0
         self._enforced = _canonicals(settings.validation_enforce)
         self._required = _canonicals(settings.validation_require)
+        wanted = (*self._enforced, *self._required)
+        self._wanted = {*wanted, *(one.partition("|")[0] for one in wanted)}
         refuses = settings.unknown_extensions == "refuse"
         own = Library(guide(settings.followup_canonical).resources)
-        self.large = LargeSystems(settings.data_dir)
         self._files: tuple[tuple[str, int], ...] = ()
         self._looked = float("-inf")
         self.room = ProfileRoom(
             lambda canonical: library.find(canonical) or own.find(canonical),
             refuses_unknown=refuses,
             supplements=library.supplements,
-            large=self.large.find,
+            large=large.find,
         )
 
     async def fresh(self) -> None:
@@ -54,7 +55,7 @@ class Validating:
         now = time.monotonic()
         if now - self._looked > SECONDS:
             self._looked = now
-            files = self.large.refresh()
+            files = self._large.refresh()
             if files != self._files:
                 self._files = files
                 self.room.forget()
@@ -75,9 +76,7 @@ class Validating:
 
     def _counts(self, issue: Issue) -> bool:
         """Whether an error refuses: of profiles only those that the site enforces, if it names some."""
-        url = issue.profile.partition("|")[0]
-        wanted = (*self._enforced, *self._required)
-        return not issue.profile or not self._enforced or issue.profile in wanted or url in {one.partition("|")[0] for one in wanted}
+        return not issue.profile or not self._enforced or not self._wanted.isdisjoint((issue.profile, issue.profile.partition("|")[0]))
 
     async def issues(self, principal: Principal, resource: Any, profiles: Sequence[str] = ()) -> list[Issue]:
         """All that is to be said of a resource, with what its references lead to."""
@@ -94,27 +93,20 @@ class Validating:
     async def _referred(self, principal: Principal, resource: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Reference -> resource, of those that this server holds."""
         texts: dict[str, tuple[str, str]] = {}
-        stack: list[Any] = [resource]
-        while stack and len(texts) < REFERENCES:
-            value = stack.pop()
-            if isinstance(value, list):
-                stack += value
-            elif isinstance(value, dict):
-                stack += value.values()
-                text = value.get("reference")
-                if isinstance(text, str) and (place := self._own(text)):
-                    texts[text] = place
+        for one in references_in(resource):
+            if len(texts) == REFERENCES:
+                break
+            if place := self._own(one["reference"]):
+                texts[one["reference"]] = place
         stored = await self._context.gate.read_many(principal, list(dict.fromkeys(texts.values())))
         held = {(one.type, one.id): json_codec.loads(one.body) for one in stored}
         return {text: held[place] for text, place in texts.items() if place in held}
 
     def _own(self, reference: str) -> tuple[str, str] | None:
         """Type and id of a reference to a resource of this server."""
-        for base in self._context.own_bases:
-            if reference.startswith(base + "/"):
-                reference = reference[len(base) + 1 :]
         parsed = parse_reference(reference)
-        return (parsed.type, parsed.id) if parsed.form == "relative" and parsed.type in self._context.types else None
+        own = parsed.form == "relative" or (parsed.form == "absolute" and parsed.base in self._context.own_bases)
+        return (parsed.type, parsed.id) if own and parsed.type in self._context.types else None
 
 
 def _canonicals(setting: str) -> tuple[str, ...]:

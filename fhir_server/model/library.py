@@ -6,8 +6,10 @@ Specification: https://hl7.org/fhir/R4/references.html#canonical
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
+
+from fhir_server.model.references import split_canonical
 
 Resource = Mapping[str, Any]
 
@@ -28,14 +30,10 @@ class Library:
 
     def find(self, canonical: str) -> Resource | None:
         """The resource of a canonical (`url`, `url|version`, a `#part` is passed over), or None."""
-        url, _, version = canonical.partition("#")[0].partition("|")
-        versions = self._versions.get(url)
-        if not versions:
-            return None
-        if version in versions:
-            return versions[version]
-        fitting = [one for one in versions if not version or one.startswith(version + ".")]
-        return versions[max(fitting, key=order)] if fitting else None
+        url, wanted, _ = split_canonical(canonical)
+        versions = self._versions.get(url, {})
+        version = chosen(versions, wanted)
+        return None if version is None else versions[version]
 
     def __iter__(self) -> Iterator[Resource]:
         for versions in self._versions.values():
@@ -43,6 +41,12 @@ class Library:
 
     def __len__(self) -> int:
         return sum(map(len, self._versions.values()))
+
+
+def chosen(versions: Collection[str], wanted: str) -> str | None:
+    """Which of some versions a canonical means: the one that it names, else the highest that fits; None where none does."""
+    fitting = [one for one in versions if not wanted or one.startswith(wanted + ".")]
+    return wanted if wanted in versions else max(fitting, key=order, default=None)
 
 
 def order(version: str) -> tuple[tuple[int, int, str], ...]:

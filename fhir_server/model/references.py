@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import orjson
 
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z", re.ASCII)
+ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+"""How an absolute URI begins."""
 _IN_JSON = re.compile(rb'"reference":"((?:[^"\\]|\\.)*)"')
 _BINARY = re.compile(rb'"url":"((?:https?://[^"\\\s?#]+/)?Binary/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?)"')
 _LOCAL = re.compile(

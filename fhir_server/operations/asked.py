@@ -15,6 +15,7 @@ from fhir_server.interactions.http import Request
 from fhir_server.interactions.validating import Validating
 from fhir_server.model import json_codec
 from fhir_server.operations.inputs import of_address
+from fhir_server.terminology.code_systems import CodeSystem
 from fhir_server.terminology.displays import wanted
 from fhir_server.terminology.room import Terminology
 from fhir_server.validation import structure
@@ -170,6 +171,19 @@ async def of_instance(context: Context, request: Request, type: str, id: str) ->
         raise FhirError.of(410, "deleted", f"{type}/{id} was deleted", zh=f"{type}/{id} 已删除")
     resource: dict[str, Any] = json_codec.loads(stored.body)
     return resource
+
+
+async def system_asked(context: Context, request: Request, room: Terminology, id: str | None, url: str, version: str) -> CodeSystem | None:
+    """The code system of the address, else the one that is named; None where that is not here. Raises FhirError 404, 410."""
+    if id is not None:
+        return room.of_resource(await of_instance(context, request, "CodeSystem", id))
+    return room.code_system(url, version)
+
+
+def of_another(what: str, said: str, held: CodeSystem) -> FhirError:
+    """400 for codes of another system than that of the address."""
+    english = f"{what} of {said}, but the address names {held.url}"
+    return FhirError.of(400, "invalid", english, "system", zh=f"编码属于 {said}，但地址中是 {held.url}")
 
 
 def missing(kind: str, canonical: str) -> FhirError:

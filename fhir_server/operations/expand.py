@@ -13,7 +13,7 @@ from fhir_server.interactions.headers import instant
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.registration import Operation
 from fhir_server.model import json_codec
-from fhir_server.operations.asked import Asked, of_instance, terminology
+from fhir_server.operations.asked import Asked, terminology
 from fhir_server.operations.validate_code import content_asked
 from fhir_server.terminology.expansion import TooCostly, Wishes, expansion
 from fhir_server.terminology.value_sets import NotEnumerable
@@ -33,12 +33,8 @@ async def expand(context: Context, request: Request, type: str | None, id: str |
     """200 with a ValueSet that has an expansion. Raises FhirError 400, 404, 422 (the content cannot be told, or is too large at once)."""
     asked = Asked("expand", request, NAMES, ("designation",))
     room = await terminology(context)
-    name, content = await content_asked(context, request, room, asked, id)
-    resource = (
-        await of_instance(context, request, "ValueSet", id)
-        if id is not None
-        else asked.resource("valueSet", "ValueSet") or room.find(name) or {}
-    )
+    name, content, given = await content_asked(context, request, room, asked, id)
+    resource = given or room.find(name) or {}
     wishes = Wishes(
         asked.text("filter") or "",
         asked.number("offset") or 0,

@@ -12,19 +12,13 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.registration import Operation
 from fhir_server.model import json_codec
-from fhir_server.operations.asked import Asked, missing, of_instance, parameters, terminology
+from fhir_server.operations.asked import Asked, missing, of_another, parameters, system_asked, terminology
 from fhir_server.terminology.code_systems import CodeSystem, Concept
 from fhir_server.terminology.displays import designation, display
 
 NAMES = ("code", "system", "version", "coding", "date", "displayLanguage", "property")
 ALWAYS = frozenset({"name", "version", "display"})
-PRIMITIVES = {
-    "code": "valueCode",
-    "string": "valueString",
-    "boolean": "valueBoolean",
-    "integer": "valueInteger",
-    "dateTime": "valueDateTime",
-}
+TEXTS = {"code": "valueCode", "dateTime": "valueDateTime"}
 
 
 async def lookup(context: Context, request: Request, type: str | None, id: str | None) -> Response:
@@ -33,19 +27,13 @@ async def lookup(context: Context, request: Request, type: str | None, id: str |
     room = await terminology(context)
     (system, version, code, _), *_rest = asked.codings()
     version = version or asked.text("version") or ""
-    held = room.of_resource(await of_instance(context, request, "CodeSystem", id)) if id else room.code_system(system, version)
+    held = await system_asked(context, request, room, id, system, version)
     if held is None and not system:
         raise FhirError.of(400, "required", "$lookup needs the system of the code", "system", zh="$lookup 需要参数 system")
     if held is None or not (held.concepts or held.whole):
         raise missing("CodeSystem", f"{system}|{version}" if version else system)
     if system and system != held.url:
-        raise FhirError.of(
-            400,
-            "invalid",
-            f"the code is of {system}, but the address names {held.url}",
-            "system",
-            zh=f"编码属于 {system}，但地址中是 {held.url}",
-        )
+        raise of_another("the code is", system, held)
     concept = held.find(code)
     if concept is None:
         raise FhirError.of(404, "not-found", f"'{code[:80]}' is no code of {held.url}", "code", zh=f"“{code[:80]}”不是 {held.url} 的编码")
@@ -99,8 +87,7 @@ def _key(system: CodeSystem, code: str, value: Any) -> str:
         return "valueInteger"
     if not isinstance(value, str):
         return "valueDecimal"
-    said = PRIMITIVES.get(system.properties.get(code, ""), "valueString")
-    return said if said in ("valueCode", "valueString", "valueDateTime") else "valueString"
+    return TEXTS.get(system.properties.get(code, ""), "valueString")
 
 
 OPERATION = Operation(

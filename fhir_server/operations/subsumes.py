@@ -10,7 +10,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.registration import Operation
 from fhir_server.model import json_codec
-from fhir_server.operations.asked import Asked, missing, of_instance, parameters, terminology
+from fhir_server.operations.asked import Asked, missing, of_another, parameters, system_asked, terminology
 
 NAMES = ("codeA", "codeB", "system", "version", "codingA", "codingB")
 
@@ -28,18 +28,11 @@ async def subsumes(context: Context, request: Request, type: str | None, id: str
     system = str(next(iter(systems))) if systems else ""
     codings = [asked.object(f"coding{letter}") or {} for letter in "AB"]
     version = asked.text("version") or next((str(one["version"]) for one in codings if one.get("version")), "")
-    held = room.of_resource(await of_instance(context, request, "CodeSystem", id)) if id else room.code_system(system, version)
+    held = await system_asked(context, request, room, id, system, version)
     if held is None or not held.concepts:
         raise missing("CodeSystem", system)
     if systems - {held.url}:
-        said = ", ".join(sorted(map(str, systems - {held.url})))
-        raise FhirError.of(
-            400,
-            "invalid",
-            f"the codes are of {said}, but the address names {held.url}",
-            "system",
-            zh=f"编码属于 {said}，但地址中是 {held.url}",
-        )
+        raise of_another("the codes are", ", ".join(sorted(map(str, systems - {held.url}))), held)
     outcome = held.subsumes(first[1], second[1])
     if outcome is None:
         unknown = first[1] if held.find(first[1]) is None else second[1]

@@ -13,8 +13,8 @@ from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.registration import Operation
 from fhir_server.model import json_codec
 from fhir_server.operations.asked import Asked, Coding, missing, of_instance, parameters, terminology
-from fhir_server.terminology.code_systems import CodeSystem, Concept
-from fhir_server.terminology.displays import display, texts
+from fhir_server.terminology.code_systems import CodeSystem
+from fhir_server.terminology.displays import display, plain, texts
 from fhir_server.terminology.room import Terminology
 from fhir_server.terminology.value_sets import Content, NotEnumerable
 
@@ -32,7 +32,7 @@ async def validate_code(context: Context, request: Request, type: str | None, id
     return Response(200, json_codec.dumps(await work(context, request, room, id)))
 
 
-def _answer(result: bool, concept: Concept | None, shown: str, message: str = "") -> dict[str, Any]:
+def _answer(result: bool, shown: str, message: str = "") -> dict[str, Any]:
     return parameters(
         {"name": "result", "valueBoolean": result},
         {"name": "message", "valueString": message} if message else None,
@@ -60,40 +60,35 @@ async def _of_system(context: Context, request: Request, room: Terminology, id: 
         if system and system != held.url:
             failures.append(asked.says(f"the coding is of {system}, not of {held.url}", f"该编码属于 {system}，不属于 {held.url}"))
             continue
-        result, concept, shown, message = judged(held, code, text, asked)
+        result, shown, message = judged(held, code, text, asked)
         if result:
-            return _answer(True, concept, shown, message)
+            return _answer(True, shown, message)
         failures.append(message)
-    return _answer(False, None, "", asked.says("; ", "；").join(failures))
+    return _answer(False, "", asked.says("; ", "；").join(failures))
 
 
-def judged(held: CodeSystem, code: str, text: str | None, asked: Asked) -> tuple[bool, Concept | None, str, str]:
-    """(result, concept, its text, message) of a code of a system."""
+def judged(held: CodeSystem, code: str, text: str | None, asked: Asked) -> tuple[bool, str, str]:
+    """(result, text of the concept, message) of a code of a system."""
     concept = held.find(code)
     if concept is None:
         if not held.whole:
             why = f"'{code}' is not among the codes of {held.url} that are here, which are not all of them"
-            return False, None, "", asked.says(why, f"“{code}”不在本机已有的 {held.url} 编码中，而这些编码并不完整")
-        return False, None, "", _unknown(asked, held.url, code)
+            return False, "", asked.says(why, f"“{code}”不在本机已有的 {held.url} 编码中，而这些编码并不完整")
+        return False, "", _unknown(asked, held.url, code)
     shown = display(concept, asked.languages(), held.language)
     if concept.abstract and asked.text("abstract") == "false":
-        return False, concept, shown, asked.says(f"'{code}' is only there to group others", f"“{code}”只用于分组")
-    if text is not None and any(texts(concept)) and not _is_text(text, concept):
+        return False, shown, asked.says(f"'{code}' is only there to group others", f"“{code}”只用于分组")
+    if text is not None and any(texts(concept)) and plain(text) not in map(plain, texts(concept)):
         listed = ", ".join(f"'{one}'" for one in list(texts(concept))[:5])
         why = asked.says(
             f"'{text}' is no text of '{code}'; {held.url} has {listed}", f"“{text}”不是“{code}”的名称；{held.url} 中为 {listed}"
         )
-        return False, concept, shown, why
-    return True, concept, shown, asked.says(f"'{code}' is not used any more", f"“{code}”已停用") if concept.inactive else ""
+        return False, shown, why
+    return True, shown, asked.says(f"'{code}' is not used any more", f"“{code}”已停用") if concept.inactive else ""
 
 
 def _unknown(asked: Asked, system: str, code: str) -> str:
     return asked.says(f"'{code}' is no code of {system}", f"“{code}”不是 {system} 的编码")
-
-
-def _is_text(text: str, concept: Concept) -> bool:
-    plain = " ".join(text.split()).casefold()
-    return any(" ".join(one.split()).casefold() == plain for one in texts(concept))
 
 
 # --- value sets
@@ -101,18 +96,23 @@ def _is_text(text: str, concept: Concept) -> bool:
 
 async def _of_set(context: Context, request: Request, room: Terminology, id: str | None) -> dict[str, Any]:
     asked = Asked("validate-code", request, OF_SET)
-    name, content = await content_asked(context, request, room, asked, id)
+    name, content, _ = await content_asked(context, request, room, asked, id)
     failures: list[str] = []
     for coding in asked.codings():
         result, shown, message = _in_set(room, name, content, coding, asked)
         if result:
-            return _answer(True, None, shown, message)
+            return _answer(True, shown, message)
         failures.append(message)
-    return _answer(False, None, "", asked.says("; ", "；").join(failures))
+    return _answer(False, "", asked.says("; ", "；").join(failures))
 
 
-async def content_asked(context: Context, request: Request, room: Terminology, asked: Asked, id: str | None) -> tuple[str, Content]:
-    """Name and content of the value set that is asked about. Raises FhirError 400, 404, 422 (its content cannot be told)."""
+async def content_asked(
+    context: Context, request: Request, room: Terminology, asked: Asked, id: str | None
+) -> tuple[str, Content, dict[str, Any] | None]:
+    """Name and content of the value set that is asked about; its resource where the address or a parameter gives that.
+
+    Raises FhirError 400, 404, 422 (its content cannot be told).
+    """
     given = await of_instance(context, request, "ValueSet", id) if id is not None else asked.resource("valueSet", "ValueSet")
     canonical = asked.text("url")
     if given is None and not canonical:
@@ -130,7 +130,7 @@ async def content_asked(context: Context, request: Request, room: Terminology, a
         ) from None
     if content is None:
         raise missing("ValueSet", str(canonical))
-    return str((given or {}).get("url") or canonical or "the value set"), content
+    return str((given or {}).get("url") or canonical or "the value set"), content, given
 
 
 def _in_set(room: Terminology, name: str, content: Content, coding: Coding, asked: Asked) -> tuple[bool, str, str]:
@@ -145,11 +145,10 @@ def _in_set(room: Terminology, name: str, content: Content, coding: Coding, aske
             return False, "", asked.says(why, f"“{code}”在 {name} 中不止一个（{listed}），请指明 system")
         system = systems[0]
     if not content.has(system, code):
-        same = room.code_system(system)
-        concept = same.find(code) if same is not None and not same.case_sensitive else None
-        if concept is None or not content.has(system, concept.code):
+        written = room.normal(system, code)
+        if not content.has(system, written):
             return False, "", asked.says(f"'{code}' of {system} is not in {name}", f"{system} 的“{code}”不在 {name} 中")
-        code = concept.code
+        code = written
     own = content.codes.get((system, code), "")
     held = room.code_system(system, version)
     if held is None and version and room.code_system(system) is not None:
@@ -162,13 +161,13 @@ def _in_set(room: Terminology, name: str, content: Content, coding: Coding, aske
         return False, "", _unknown(asked, system, code)
     concept = held.find(code) if held is not None else None
     if held is None or concept is None or not any(texts(concept)):
-        if text is not None and own and " ".join(text.split()).casefold() != " ".join(own.split()).casefold():
+        if text is not None and own and plain(text) != plain(own):
             why = f"'{text}' is no text of '{code}'; {name} has '{own}'"
             return False, own, asked.says(why, f"“{text}”不是“{code}”的名称；{name} 中为“{own}”")
         return True, own, ""
-    if text is not None and own and " ".join(text.split()).casefold() == " ".join(own.split()).casefold():
+    if text is not None and own and plain(text) == plain(own):
         text = None
-    result, _, shown, message = judged(held, code, text, asked)
+    result, shown, message = judged(held, code, text, asked)
     return result, own if own and not asked.languages() else shown or own, message
 
 

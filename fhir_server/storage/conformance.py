@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 import zstandard
 
-from fhir_server.model.library import order
+from fhir_server.model.library import chosen
+from fhir_server.model.references import split_canonical
 from fhir_server.search.query import Everything, Query
 from fhir_server.storage.port import Commit, Store, Stored
 
@@ -102,14 +103,11 @@ class StoredConformance:
 
     def find(self, canonical: str) -> Mapping[str, Any] | None:
         """The resource of a canonical; of several versions the highest that fits, or None."""
-        url, _, wanted = canonical.partition("#")[0].partition("|")
-        versions = self._bodies.get(url)
-        if not versions:
+        url, wanted, _ = split_canonical(canonical)
+        versions = self._bodies.get(url, {})
+        version = chosen(versions, wanted)
+        if version is None:
             return None
-        fitting = [one for one in versions if not wanted or one == wanted or one.startswith(wanted + ".")]
-        if not fitting:
-            return None
-        version = wanted if wanted in versions else max(fitting, key=order)
         held = self._parsed.get((url, version))
         if held is None:
             held = self._parsed[url, version] = orjson.loads(self._unpack(versions[version]))

@@ -123,7 +123,11 @@ class CodeSystem:
                     texts = ({"language": rows.language, "value": more.display} if rows.language else {"value": more.display}, *texts)
                 new = tuple(one for one in texts if one not in mine.designations)
                 added[code] = replace(mine, designations=(*mine.designations, *new), properties=(*mine.properties, *more.properties))
-        return replace(self, concepts={**self.concepts, **added}) if added else self
+        return replace(self, concepts=self._with(added)) if added else self
+
+    def _with(self, added: Mapping[str, Concept]) -> Any:
+        """The concepts with some of them told anew."""
+        return {**self.concepts, **added}
 
     def find(self, code: str) -> Concept | None:
         """The concept of a code; upper and lower case are one where the system says so."""

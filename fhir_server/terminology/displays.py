@@ -6,6 +6,7 @@ Specification: https://hl7.org/fhir/R4/codesystem-definitions.html#CodeSystem.co
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from fhir_server.terminology.code_systems import Concept
@@ -50,6 +51,12 @@ def texts(concept: Concept) -> Iterator[str]:
     for one in concept.designations:
         if one.get("value"):
             yield str(one["value"])
+
+
+@lru_cache(maxsize=4096)
+def plain(text: str) -> str:
+    """Texts that differ in spaces and case only are one."""
+    return " ".join(text.split()).casefold()
 
 
 def designation(one: Mapping[str, Any]) -> dict[str, Any]:

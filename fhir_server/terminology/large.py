@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,15 +136,9 @@ class LargeCodeSystem(CodeSystem):
 
     db: sqlite3.Connection | None = None
 
-    def supplemented(self, others: Iterable[Mapping[str, Any]]) -> CodeSystem:
-        """The same with what supplements add; only the concepts that they name are read."""
-        named = [CodeSystem.of(other) for other in others]
-        codes = {code for one in named for code in one.concepts}
-        if not codes or self.db is None:
-            return self
-        held = {code: concept for code in codes if (concept := self.concepts.get(code))}
-        small = CodeSystem(self.url, concepts=held).supplemented(others)
-        return replace(self, concepts=_Concepts(self.db, small.concepts))  # type: ignore[arg-type]
+    def _with(self, added: Mapping[str, Concept]) -> Any:
+        assert self.db is not None
+        return _Concepts(self.db, added)
 
     def _closure(self, code: str, steps: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
         if self.db is None or self.find(code) is None:

@@ -58,20 +58,30 @@ class Terminology:
         made = CodeSystem.of(resource)
         return made.supplemented(self._supplements(made.url)) if self._supplements is not None else made
 
+    def normal(self, system: str, code: str) -> str:
+        """The code as its system writes it, where upper and lower case are one there."""
+        found = self.code_system(system)
+        concept = found.find(code) if found is not None and not found.case_sensitive else None
+        return concept.code if concept else code
+
     def find(self, canonical: str) -> Mapping[str, Any] | None:
         """The resource of a canonical, or None."""
         return self._source(canonical)
 
     def content(self, resource: Mapping[str, Any]) -> Content:
         """The content of a value set that is given as a resource. Raises NotEnumerable."""
+        return content_of(resource, self.code_system, lambda other: self._imported(other, ()))
 
-        def imported(other: str) -> Content:
-            found = self._content(other, ())
-            if found is None:
-                raise NotEnumerable(f"the imported value set {other} is not here", f"没有所引用的值集 {other}")
-            return found
-
-        return content_of(resource, self.code_system, imported)
+    def _imported(self, other: str, within: tuple[str, ...]) -> Content:
+        """The content of a value set that others import, the outermost first in `within`."""
+        if len(within) > DEEPEST:
+            raise NotEnumerable(f"value sets import each other more than {DEEPEST} deep", f"值集的相互引用超过 {DEEPEST} 层")
+        if other in within:
+            raise NotEnumerable(f"the value set {other} imports itself", f"值集 {other} 引用了自身")
+        found = self._content(other, within)
+        if found is None:
+            raise NotEnumerable(f"the imported value set {other} is not here", f"没有所引用的值集 {other}")
+        return found
 
     def _content(self, canonical: str, within: tuple[str, ...]) -> Content | None:
         if canonical in self._sets:
@@ -81,17 +91,7 @@ class Terminology:
         if resource is None or resource.get("resourceType") != "ValueSet":
             return None
 
-        def imported(other: str) -> Content:
-            if len(within) >= DEEPEST:
-                raise NotEnumerable(f"value sets import each other more than {DEEPEST} deep", f"值集的相互引用超过 {DEEPEST} 层")
-            if other in (*within, canonical):
-                raise NotEnumerable(f"the value set {other} imports itself", f"值集 {other} 引用了自身")
-            found = self._content(other, (*within, canonical))
-            if found is None:
-                raise NotEnumerable(f"the imported value set {other} is not here", f"没有所引用的值集 {other}")
-            return found
-
-        made = content_of(resource, self.code_system, imported)
+        made = content_of(resource, self.code_system, lambda other: self._imported(other, (*within, canonical)))
         _keep(self._sets, canonical, made)
         return made
 

@@ -5,8 +5,8 @@ Specification: https://hl7.org/fhir/R4/ucum.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from fhir_server.terminology.code_systems import CodeSystem, Concept
@@ -45,12 +45,8 @@ class _Units(Mapping[str, Concept]):
 class Units(CodeSystem):
     """UCUM; a concept has no text of its own, and the property `canonical`: its base units."""
 
-    def supplemented(self, others: Iterable[Mapping[str, Any]]) -> CodeSystem:
-        """The same with what supplements add."""
-        held = self.concepts
-        small = {code: held[code] for other in others for code in CodeSystem.of(other).concepts if code in held}
-        more = CodeSystem(self.url, concepts=small).supplemented(others)
-        return replace(self, concepts=_Units(more.concepts)) if small else self  # type: ignore[arg-type]
+    def _with(self, added: Mapping[str, Concept]) -> Any:
+        return _Units(added)
 
     def _closure(self, code: str, steps: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
         if self.find(code) is not None:  # UCUM knows no hierarchy

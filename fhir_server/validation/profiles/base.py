@@ -15,6 +15,7 @@ from fhir_server.fhirpath import Expression, FhirPathError, compile_expression
 from fhir_server.fhirpath.items import Item
 from fhir_server.fhirpath.kinds import Kind, kind_of
 from fhir_server.model.definitions import FOLDER, Binding, Constraint
+from fhir_server.model.references import ABSOLUTE
 from fhir_server.validation.profiles.bundles import check_bundle
 from fhir_server.validation.profiles.conformance import check_search_parameter, check_structure
 from fhir_server.validation.profiles.extensions import Extensions
@@ -58,7 +59,6 @@ CORRECTED = {
 
 BEST_PRACTICE = frozenset({"dom-6"})
 """Constraints that the definitions mark as good practice only."""
-_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _GROWING = ("http://terminology.hl7.org/CodeSystem/v2-", "http://terminology.hl7.org/CodeSystem/v3-")
 
 
@@ -244,7 +244,7 @@ class BaseRules:
 
     def _no_system(self, system: str, path: Path, context: Context) -> bool:
         """Tell where a system is no name of a code system: relative, or that of a value set."""
-        if not _ABSOLUTE.match(system):
+        if not ABSOLUTE.match(system):
             english = f"the system {shown(system)} must be absolute"
             context.report.add("value", (path, "system", -1), english, f"system {shown(system)} 必须是绝对地址", rule="coding-system")
             return True

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fhir_server.model.references import parse_reference
+from fhir_server.model.references import ABSOLUTE, parse_reference
 from fhir_server.validation.profiles.spots import Spot
 from fhir_server.validation.report import Path, shown
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from fhir_server.validation.profiles.context import Context
 
 _WITHOUT = frozenset({"transaction", "batch", "transaction-response", "batch-response"})
-_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _RESTFUL = re.compile(r"(https?://.*/)([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})\Z")
 
 
@@ -45,7 +44,7 @@ def _identity(entry: dict[str, Any], kind: str, path: Path, context: Context, ty
         return
     if not isinstance(full, str):
         return
-    if not _ABSOLUTE.match(full):
+    if not ABSOLUTE.match(full):
         english = f"fullUrl must be absolute, not {shown(full)}"
         add("value", (path, "fullUrl", -1), english, f"fullUrl 必须是绝对地址，而不是 {shown(full)}", rule="bundle-fullurl")
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fhir_server.fhirpath import Expression, FhirPathError
 from fhir_server.fhirpath.items import Item
-from fhir_server.validation.profiles.spots import Spot
+from fhir_server.validation.profiles.spots import Spot, of_resource
 from fhir_server.validation.report import Path, Report
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ class Context:
     root: Item
     bundle: Item | None = None
     resolve: Resolve | None = None
-    quiet: bool = False
     must_resolve: bool = False
     """A reference to a profiled target that cannot be found is an error."""
     missed: list[str] = field(default_factory=list)
@@ -87,6 +86,4 @@ class Context:
         """Whether a resource meets a profile; None where that is not known here."""
         if self.room.profile(profile) is None:
             return None
-        from fhir_server.validation.profiles.spots import of_resource
-
         return self.room.meets(of_resource(value), profile, self)

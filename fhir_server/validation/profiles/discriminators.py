@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fhir_server.fhirpath import Expression, FhirPathError, compile_expression
 from fhir_server.fhirpath.items import Item
@@ -59,42 +60,42 @@ def _discriminator(kind: str, path: str, node: Node, room: ProfileRoom) -> Calla
     ends = _walk([node], steps, room)
     expression = _compiled(path)
 
+    referring = bool(steps) and steps[-1][0] == "resolve"
+    before = _compiled(path.rpartition("resolve()")[0].rstrip(".")) if referring else None
+
     def items(spot: Spot, context: Context) -> list[Item]:
         return [spot.item] if expression is None else context.items(expression, spot.item)
+
+    def refers_to(types: AbstractSet[str], spot: Spot, context: Context) -> bool:
+        references = [spot.item] if before is None else context.items(before, spot.item)
+        return any(reference_type(one.value) in types for one in references)
 
     if kind == "exists":
         return _exists(ends, items)
     if not ends:
         return None
     if kind == "type":
-        codes = _type_codes(ends, steps, room)
+        codes = _type_codes(ends)
         if not codes:
             return None
-        referring = bool(steps) and steps[-1][0] == "resolve"
-        before = _compiled(path.rpartition("resolve()")[0].rstrip(".")) if referring else None
 
         def of_type(spot: Spot, context: Context) -> bool:
             found = items(spot, context)
             if referring and not found:  # what cannot be had says its type in the reference
-                references = [spot.item] if before is None else context.items(before, spot.item)
-                return any(reference_type(one.value) in codes for one in references)
-            return any(not codes.isdisjoint(_kind(item)) for item in found) or spot.code in codes
+                return refers_to(codes, spot, context)
+            return any(not codes.isdisjoint(item.kind.bases) for item in found) or spot.code in codes
 
         return of_type
     if kind == "profile":
-        holders = _walk([node], steps[:-1], room) if steps and steps[-1][0] == "resolve" else ends
-        profiles = [url for end in holders for row in end.definition.get("type", ()) for url in _row_profiles(row, steps)]
+        holders, named = (_walk([node], steps[:-1], room), "targetProfile") if referring else (ends, "profile")
+        profiles = [url for end in holders for row in end.definition.get("type", ()) for url in row.get(named, ())]
         if not profiles:
             return None
-
         types = {profile.type for url in profiles if (profile := room.profile(url))}
-        referring = bool(steps) and steps[-1][0] == "resolve"
-        before = _compiled(path.rpartition("resolve()")[0].rstrip(".")) if referring else None
 
         def conforms(spot: Spot, context: Context) -> bool:
             if referring and context.resolve is None and not items(spot, context):  # nothing elsewhere is looked at: its type decides
-                references = [spot.item] if before is None else context.items(before, spot.item)
-                return any(reference_type(one.value) in types for one in references)
+                return refers_to(types, spot, context)
             return any(room.meets(_spot(item, spot), url, context) for item in items(spot, context) for url in profiles)
 
         return conforms
@@ -125,16 +126,7 @@ def _spot(item: Item, spot: Spot) -> Spot:
     return Spot(item, spot.path, item.kind.name)
 
 
-def _kind(item: Item) -> frozenset[str]:
-    return item.kind.bases
-
-
-def _row_profiles(row: dict[str, Any], steps: list[tuple[str, str]]) -> list[str]:
-    referred = bool(steps) and steps[-1][0] == "resolve"
-    return list(row.get("targetProfile" if referred else "profile", ()))
-
-
-def _type_codes(ends: list[Node], steps: list[tuple[str, str]], room: ProfileRoom) -> frozenset[str]:
+def _type_codes(ends: list[Node]) -> frozenset[str]:
     """The types that the ends may have."""
     codes: set[str] = set()
     for end in ends:
@@ -236,13 +228,13 @@ def identity(node: Node, room: ProfileRoom) -> ItemTest | None:
     pattern = choice_of(said, "pattern")
     if pattern is not None:
         return lambda item, context: matches(item.value, pattern[1])
-    tests: list[tuple[str, list[ItemTest]]] = []
+    tests: list[tuple[str, ItemTest]] = []
     for group in node.groups:
         for child in group.nodes():
             if child is group.whole or child.definition.get("min"):
                 made = identity(child, room)
                 if made is not None:
-                    tests.append((group.name.removesuffix("[x]"), [made]))
+                    tests.append((group.name.removesuffix("[x]"), made))
     binding = said.get("binding") or {}
     if not tests and binding.get("strength") == "required" and binding.get("valueSet"):
         value_set = str(binding["valueSet"])
@@ -252,5 +244,5 @@ def identity(node: Node, room: ProfileRoom) -> ItemTest | None:
         return lambda item, context: any(room.meets(Spot(item, (None, "", -1), item.kind.name), url, context) for url in profiles)
     if not tests:
         return None
-    compiled: list[tuple[Expression, ItemTest]] = [(compile_expression(f"`{name}`"), test) for name, (test,) in tests]
+    compiled: list[tuple[Expression, ItemTest]] = [(compile_expression(f"`{name}`"), test) for name, test in tests]
     return lambda item, context: all(any(test(one, context) for one in context.items(step, item)) for step, test in compiled)

@@ -5,11 +5,11 @@ Specification: https://hl7.org/fhir/R4/extensibility.html, https://hl7.org/fhir/
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from fhir_server.fhirpath import FhirPathError, compile_expression
 from fhir_server.fhirpath.kinds import kind_of
+from fhir_server.model.references import ABSOLUTE
 from fhir_server.validation.profiles.spots import Spot
 from fhir_server.validation.report import shown
 
@@ -21,7 +21,6 @@ _OTHER_VERSION = tuple(f"http://hl7.org/fhir/{version}/StructureDefinition/exten
 """Extensions that stand for elements of other versions of FHIR have no definition of their own."""
 _INTERFACES = frozenset({"CanonicalResource", "MetadataResource"})
 """Names that later versions of FHIR have for all resources with a canonical."""
-_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 class Extensions:
@@ -35,7 +34,7 @@ class Extensions:
         url = spot.value.get("url")
         if not isinstance(url, str) or not url:
             return
-        if not _ABSOLUTE.match(url):
+        if not ABSOLUTE.match(url):
             if holder.code != "Extension":
                 english = f"the url {shown(url)} of an extension must be absolute"
                 context.report.add(
@@ -73,7 +72,7 @@ class Extensions:
     def _part(self, url: str, holder: Spot, spot: Spot, context: Context) -> None:
         """A part of a complex extension is one that its definition names."""
         outer = str(holder.value.get("url")) if isinstance(holder.value, dict) else ""
-        profile = self._room.profile(outer) if _ABSOLUTE.match(outer) else None
+        profile = self._room.profile(outer) if ABSOLUTE.match(outer) else None
         if profile is None:
             return
         group = profile.root.node.group("extension")

@@ -62,7 +62,7 @@ class ProfileRoom:
         self._supplements, self._large = supplements, large
         self.terminology = terminology or Terminology(self.find, supplements, large)
         self.terms = Terms(self.terminology)
-        self._generator = Generator(self._structure)
+        self._generator = Generator(self.definition)
         self._compiler = Compiler(self.known)
         self._profiles: OrderedDict[str, Profile | None] = OrderedDict()
         self._faults: dict[str, str] = {}
@@ -84,7 +84,7 @@ class ProfileRoom:
         own = str((found or {}).get("version", ""))
         return found if not version or own == version or own.startswith(version + ".") or version in R4 else None
 
-    def _structure(self, canonical: str) -> Mapping[str, Any] | None:
+    def definition(self, canonical: str) -> Mapping[str, Any] | None:
         """The StructureDefinition of a canonical: nobody redefines R4's own."""
         name = canonical.partition("#")[0]
         official = self._official(name) if name.startswith(CORE) else None
@@ -93,16 +93,12 @@ class ProfileRoom:
                 return found
         return None
 
-    def definition(self, canonical: str) -> Mapping[str, Any] | None:
-        """The StructureDefinition of a canonical, or None."""
-        return self._structure(canonical)
-
     def profile(self, canonical: str) -> Profile | None:
         """The compiled profile; None where it is not known here, or cannot be read (`fault_of` says why)."""
         if canonical in self._profiles:
             self._profiles.move_to_end(canonical)
             return self._profiles[canonical]
-        definition = self._structure(canonical)
+        definition = self.definition(canonical)
         made: Profile | None = None
         if definition is not None:
             try:
@@ -128,20 +124,17 @@ class ProfileRoom:
         self._faults.clear()
         self._matchers.clear()
         self._opened.clear()
-        self._generator = Generator(self._structure)
+        self._generator = Generator(self.definition)
         self.terminology = Terminology(self.find, self._supplements, self._large)
         self.terms = Terms(self.terminology)
 
     def laid_over(self, definition: Mapping[str, Any]) -> None:
         """Make the snapshot of a profile anew, only to see whether that can be done. Raises SnapshotError."""
-        Generator(self._structure).generate(definition)
+        Generator(self.definition).generate(definition)
 
     # --- parts of definitions
     def root(self, canonical: str) -> Node | None:
         """The tree of a profile or type."""
-        definition = self._structure(canonical)
-        if definition is None:
-            return None
         profile = self.profile(canonical)
         return profile.root.node if profile else None
 
@@ -154,7 +147,7 @@ class ProfileRoom:
         for row in node.definition.get("type", ()):
             code = str(row.get("code"))
             for canonical in (*profiles_of(row), code if "/" in code else CORE + code):
-                definition = self._structure(canonical)
+                definition = self.definition(canonical)
                 if "#" in canonical and (profile := self.profile(canonical)):
                     groups = groups or profile.root.node.groups
                 elif definition is not None and not groups:
@@ -242,7 +235,7 @@ class ProfileRoom:
         if (id(spot.value), canonical) in context.active:
             return True
         try:
-            self.check(canonical, spot, replace(context, report=Probe(), quiet=True))
+            self.check(canonical, spot, replace(context, report=Probe()))
         except Broken:
             return False
         return True

@@ -5,11 +5,11 @@ Specification: https://hl7.org/fhir/R4/terminologies.html
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from fhir_server.fhirpath.items import Item
 from fhir_server.model.definitions import definitions
+from fhir_server.terminology.displays import plain, texts
 from fhir_server.terminology.room import Terminology
 from fhir_server.terminology.value_sets import NotEnumerable
 from fhir_server.validation.bindings import FORMS, code_rule
@@ -36,7 +36,7 @@ class Terms:
             if system in content.systems:
                 known = self.known(system, "", code)
                 return known if known is not True else code not in content.systems[system]
-            return content.has(system, code) or content.has(system, self._normal(system, code))
+            return content.has(system, code) or content.has(system, self._terminology.normal(system, code))
         if any(its_code == code for _, its_code in content.codes):
             return True
         return None if content.systems else False
@@ -65,20 +65,11 @@ class Terms:
             return None
         return found.find(code) is not None
 
-    def _normal(self, system: str, code: str) -> str:
-        """The code as its system writes it, where upper and lower case are one there."""
-        found = self._terminology.code_system(system)
-        concept = found.find(code) if found is not None and not found.case_sensitive else None
-        return concept.code if concept else code
-
     def displays(self, system: str, version: str, code: str) -> frozenset[str]:
         """All texts that the system has for a code; empty where it is not known."""
         found = self._terminology.code_system(system, version)
         concept = found.find(code) if found else None
-        if concept is None:
-            return frozenset()
-        texts = [concept.display, *(str(one.get("value", "")) for one in concept.designations)]
-        return frozenset(_plain(text) for text in texts if text)
+        return frozenset(map(plain, texts(concept))) if concept is not None else frozenset()
 
     def member(self, function: str, item: Item, argument: Any) -> bool | None:
         """What FHIRPath asks: memberOf, subsumes, subsumedBy."""
@@ -117,12 +108,6 @@ def _pair(row: dict[str, Any]) -> list[tuple[str | None, str]]:
     return [(system if isinstance(system, str) else "", code)] if isinstance(code, str) else []
 
 
-@lru_cache(maxsize=4096)
-def _plain(text: str) -> str:
-    """Texts that differ in spaces and case only are one."""
-    return " ".join(text.split()).casefold()
-
-
 def same_display(text: str, displays: frozenset[str]) -> bool:
     """Whether a display is one of the texts."""
-    return _plain(text) in displays
+    return plain(text) in displays

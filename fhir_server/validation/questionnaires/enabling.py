@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fhir_server.validation.questionnaires.answers import value_of
 from fhir_server.validation.values import compare, listed, matches, same
 
 ORDERS = {">": (1,), "<": (-1,), ">=": (0, 1), "<=": (-1, 0)}
@@ -17,17 +18,10 @@ def answers_of(holder: Mapping[str, Any], link: str) -> Iterator[tuple[str, Any]
     """(type, value) of each answer to the question `link` below a response or one of its items."""
     for item in listed(holder, "item"):
         for answer in listed(item, "answer"):
-            if item.get("linkId") == link:
-                yield from _value(answer)
+            if item.get("linkId") == link and (found := value_of(answer)) is not None:
+                yield found
             yield from answers_of(answer, link)
         yield from answers_of(item, link)
-
-
-def _value(answer: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in answer.items():
-        if key.startswith("value"):
-            name = key[5:]
-            yield (name if name in ("Attachment", "Coding", "Quantity", "Reference") else name[:1].lower() + name[1:]), value
 
 
 def enabled(item: Mapping[str, Any], scopes: list[Mapping[str, Any]]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from fhir_server.validation.snapshot.merge import SYSTEM, SnapshotError, check_change, merge
+from fhir_server.validation.snapshot.merge import SYSTEM, SnapshotError, capital, check_change, merge
 from fhir_server.validation.snapshot.tree import Definition, Disorder, Group, Node, elements_of, tree_of
 
 Resolve = Callable[[str], "Mapping[str, Any] | None"]
@@ -260,7 +260,7 @@ class Overlay:
     def _typed(self, node: Node, choice: str, slice: str) -> None:
         """The type of a slice of a choice that is named as the type's element is ('valueQuantity')."""
         suffix = slice.rpartition("/")[2].removeprefix(choice[:-3])
-        types = [one for one in node.definition.get("type", []) if _capital(one.get("code", "")) == suffix]
+        types = [one for one in node.definition.get("type", []) if capital(one.get("code", "")) == suffix]
         if types:
             node.definition["type"] = types
             node.groups = node.groups if len({one.get("code") for one in node.definition.get("type", [])}) == 1 else []
@@ -271,12 +271,12 @@ class Overlay:
             if name.endswith("[x]") and group.whole is not None and group.name.startswith(name[:-3]):
                 return (
                     group
-                    if any(_capital(one.get("code", "")) == group.name[len(name) - 3 :] for one in group.whole.definition["type"])
+                    if any(capital(one.get("code", "")) == group.name[len(name) - 3 :] for one in group.whole.definition["type"])
                     else None
                 )
             if group.name.endswith("[x]") and name.startswith(group.name[:-3]) and group.whole is not None:
                 for one in group.whole.definition.get("type", []):
-                    if _capital(one.get("code", "")) == name[len(group.name) - 3 :]:
+                    if capital(one.get("code", "")) == name[len(group.name) - 3 :]:
                         return group
         return None
 
@@ -320,7 +320,3 @@ class Overlay:
 
 def _profiles(definition: Definition) -> list[str]:
     return [url for one in definition.get("type") or () for url in one.get("profile", ())]
-
-
-def _capital(code: str) -> str:
-    return code[:1].upper() + code[1:]

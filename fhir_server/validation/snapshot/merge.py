@@ -33,7 +33,7 @@ def check_change(base: Definition, change: Mapping[str, Any], where: str) -> Non
         raise SnapshotError(f"{where}: the type {', '.join(strange)} is none of those that the base permits ({listed})")
     for family in ("fixed", "pattern"):
         for key in change:
-            kinds = {_capital(code) for code in asked or types if code}
+            kinds = {capital(code) for code in asked or types if code}
             if key.startswith(family) and key != "fixed" and kinds and key[len(family) :] not in kinds and not kinds & _UNTYPED:
                 raise SnapshotError(f"{where}: {key} is of another type than the element ({', '.join(sorted(kinds))})")
     if base.get("mustSupport") and change.get("mustSupport") is False and "sliceName" not in change:
@@ -44,7 +44,8 @@ def _number(max: str) -> float:
     return float("inf") if max == "*" else float(max)
 
 
-def _capital(code: str) -> str:
+def capital(code: str) -> str:
+    """A type as it stands in the name of a choice: dateTime -> DateTime."""
     return code[:1].upper() + code[1:]
 
 
