@@ -184,7 +184,10 @@ def _worker(
 
 def _announce(settings: Settings, listener: socket.socket, mllp: str) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"fhir-server ready http://{host}:{listener.getsockname()[1]}/fhir" + (f" mllp={mllp}" if mllp else ""), flush=True)
+    line = f"fhir-server ready http://{host}:{listener.getsockname()[1]}/fhir" + (f" mllp={mllp}" if mllp else "")
+    # Not print(): where output is not buffered it writes the end of the line apart, and a worker's line can come between.
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 class _Children:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -46,6 +47,31 @@ def test_a_server_is_ready_fast_and_says_where_it_is(start):
     assert answer.status_code == 200
     # The promise is 2 seconds on an idle machine; tests share theirs.
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_ready_line_is_one_write(tmp_path, workers):
+    """Whoever waits for it reads it whole, although workers write to the same pipe and nothing is buffered."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # a datagram for each write
+    line = [sys.executable, "-m", "fhir_server.cli", "serve", "--port", "0", "--mllp-port", "off", "--workers", workers]
+    process = subprocess.Popen(
+        [*line, "--data-dir", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+    )
+    theirs.close()
+    try:
+        ours.settimeout(30)
+        written = ours.recv(65536).decode()
+        while "fhir-server ready" not in written:
+            written = ours.recv(65536).decode()
+        assert re.fullmatch(r"fhir-server ready http://\S+:\d+/fhir\n", written)
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+        ours.close()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
