@@ -61,6 +61,12 @@ class Settings(BaseSettings):
     validation_require: str = Field(
         "", description="With `validation=profiles`: comma-separated profiles that each resource of their type must meet."
     )
+    markup_in_texts: Literal["allow", "refuse"] = Field(
+        "allow", description="Whether validation against profiles takes texts (`string`) that look like HTML."
+    )
+    example_addresses: Literal["allow", "refuse"] = Field(
+        "allow", description="Whether validation against profiles takes addresses that only stand in examples (example.org and the like)."
+    )
     unknown_extensions: Literal["allow", "refuse"] = Field(
         "allow", description="Whether validation against profiles takes extensions of which no definition is known here."
     )

@@ -156,6 +156,29 @@ def flawed_cases(corpora: Path) -> Iterator[Case]:
         yield Case(name, lambda content=content: run(content))  # type: ignore[misc]
 
 
+def xml_patch_cases(corpora: Path) -> Iterator[Case]:
+    from tests.interactions.test_patch_xml import cases, outcome
+
+    for case in cases(corpora):
+        yield Case(case.get("name"), lambda case=case: outcome(case))  # type: ignore[misc]
+
+
+def xml_cases(corpora: Path) -> Iterator[Case]:
+    """The XML of each example is read as its JSON."""
+    from tests.model.test_xml import alike, twins_of
+
+    for name, (json_form, xml_form) in twins_of(corpora).items():
+        yield Case(name, lambda one=json_form, other=xml_form: "" if alike(one, other) else "another content")  # type: ignore[misc]
+
+
+def xml_round_trip_cases(corpora: Path) -> Iterator[Case]:
+    """JSON to XML to JSON, to the last digit and blank."""
+    from tests.model.test_xml import comes_back
+
+    for name, content in examples(corpora, {"yes", "?", "no"}):
+        yield Case(name, lambda content=content: "" if comes_back(content) else "it came back changed")  # type: ignore[misc]
+
+
 def search_parameter_cases(corpora: Path) -> Iterator[Case]:
     """Each official search parameter compiles, and has a known type on each of its bases (16 have no expression at all)."""
     from fhir_server import fhirpath
@@ -247,11 +270,14 @@ SUITES = [
     Suite("FHIRPath suite R4", 598, "HL7 fhir-test-cases, tests-fhir-r4.xml", fhirpath_cases),
     Suite("FHIRPath Patch", 20, "HL7 fhir-test-cases, fhir-patch-tests.xml", fhirpath_patch_cases),
     Suite("JSON Patch", 10, "HL7 fhir-test-cases, json-patch-tests.json", json_patch_cases),
+    Suite("XML Patch", 19, "HL7 fhir-test-cases, xml-patch-tests.xml", xml_patch_cases),
     Suite("Examples stored and read back unchanged", 430, "FHIR R4 4.0.1 examples, over HTTP", round_trip_cases),
+    Suite("XML of the examples read as their JSON", 435, "FHIR R4 4.0.1 examples in both forms", xml_cases),
+    Suite("Examples the same after JSON, XML, JSON", 549, "FHIR R4 4.0.1 examples", xml_round_trip_cases),
     Suite("Flawed examples refused", 119, "FHIR R4 4.0.1 examples", flawed_cases),
     Suite("Examples true to R4's invariants", 428, "FHIR R4 4.0.1 examples", profile_example_cases),
     Suite("Snapshots", 44, "HL7 fhir-test-cases, snapshot-generation (R4B)", snapshot_cases),
-    Suite("Verdicts of the reference validator", 350, "HL7 fhir-test-cases, validator (R4)", reference_validator_cases),
+    Suite("Verdicts of the reference validator", 363, "HL7 fhir-test-cases, validator (R4)", reference_validator_cases),
     Suite("Search parameters compiled", 1400, "hl7.fhir.r4.core 4.0.1", search_parameter_cases),
     Suite("Invariants compiled", 203, "hl7.fhir.r4.core 4.0.1", invariant_cases),
 ]

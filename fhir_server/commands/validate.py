@@ -22,12 +22,14 @@ from rich.table import Table
 from fhir_server.errors import FhirError, Issue, operation_outcome
 from fhir_server.loading.sources import Item, LoadError, Source, find_sources, open_items
 from fhir_server.model import json_codec
+from fhir_server.model.definitions import definitions
 from fhir_server.model.guide import guide
 from fhir_server.model.library import Library
 from fhir_server.model.packages import PackageError, read_package
 from fhir_server.settings import Settings
 from fhir_server.validation import structure
 from fhir_server.validation.profiles import ProfileRoom
+from fhir_server.validation.profiles.refusals import refusable
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -110,6 +112,10 @@ def validate(
     ] = None,
     profile: Annotated[list[str] | None, typer.Option(help="Canonical of a profile that each resource must meet (again for more).")] = None,
     package: Annotated[list[Path] | None, typer.Option(help="Package (.tgz or folder) whose profiles and value sets are known.")] = None,
+    entry: Annotated[
+        list[str] | None, typer.Option(help="Profile of an entry of a Bundle: `Patient:0=URL` is for the first Patient (again for more).")
+    ] = None,
+    refuse: Annotated[str, typer.Option(help="Refuse beyond R4: markup (texts like HTML), examples (addresses of example.org).")] = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Check files as the operation $validate does: structure, the rules of R4, the profiles that a resource declares, and those named here.
@@ -120,7 +126,7 @@ def validate(
     started = time.monotonic()
     try:
         sources, ignored = find_sources(paths)
-        judge = Judge(package or (), profile or ())
+        judge = Judge(package or (), profile or (), entry or (), refuse)
         result = _all(sources, judge, report, language, quiet)
     except (LoadError, PackageError, OSError) as problem:
         Console(stderr=True).print(f"{words.stopped} {problem}", markup=False, highlight=False, soft_wrap=True)
@@ -132,16 +138,24 @@ def validate(
 
 
 class Judge:
-    """Looks at resources with the profiles of some packages. Raises PackageError (no package), LoadError (an unknown profile)."""
+    """Looks at resources with the profiles of some packages. Raises PackageError (no package), LoadError (an unknown profile or word)."""
 
-    def __init__(self, packages: Iterable[Path], profiles: Iterable[str]) -> None:
+    def __init__(self, packages: Iterable[Path], profiles: Iterable[str], entries: Iterable[str] = (), refuse: str = "") -> None:
         named = [one for path in packages for one in read_package(path).resources]
-        self._room = ProfileRoom(Library([*guide(Settings().followup_canonical).resources, *named]).find)  # type: ignore[call-arg]
+        library = Library([*guide(Settings().followup_canonical).resources, *named])  # type: ignore[call-arg]
+        try:
+            self._room = ProfileRoom(library.find, refuses=refusable(refuse))
+        except ValueError as fault:
+            raise LoadError(f"--refuse: {fault}") from None
         self._profiles = tuple(profiles)
-        for canonical in self._profiles:
+        self._entries = [_entry(text) for text in entries]
+        for option, canonical in (
+            *(("--profile", one) for one in self._profiles),
+            *(("--entry", one) for _, _, one in self._entries),
+        ):
             if self._room.profile(canonical) is None:
                 why = self._room.fault_of(canonical) or "it is not known here; name the package that has it with --package"
-                raise LoadError(f"--profile {canonical}: {why}")
+                raise LoadError(f"{option} {canonical}: {why}")
 
     def judged(self, item: Item) -> tuple[dict[str, Any], list[Issue]]:
         """The resource of an item ({} where it cannot be read) and its issues."""
@@ -151,8 +165,17 @@ class Judge:
             return {}, fault.issues
         issues = structure.validate(resource)
         if not any(issue.syntax for issue in issues):
-            issues += self._room.validate(resource, self._profiles)
+            issues += self._room.validate(resource, self._profiles, entries=self._entries)
         return resource, issues
+
+
+def _entry(text: str) -> tuple[str, int, str]:
+    """Type, number and profile of an `--entry`. Raises LoadError."""
+    place, _, canonical = text.partition("=")
+    type, _, number = place.partition(":")
+    if type not in definitions().resource_types or not number.isdecimal() or not canonical:
+        raise LoadError(f"--entry {text}: write the type, the number of the entry among those of its type, and the profile: Patient:0=URL")
+    return type, int(number), canonical
 
 
 def _all(sources: list[Source], judge: Judge, report: Path | None, language: Language, quiet: bool) -> Result:

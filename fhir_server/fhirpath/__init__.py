@@ -38,11 +38,11 @@ class Expression:
 
     __slots__ = ("_condition", "_many", "is_condition", "node", "text")
 
-    def __init__(self, text: str, node: Node | None = None, *, strict_as: bool = False) -> None:
+    def __init__(self, text: str, node: Node | None = None, *, strict: bool = False) -> None:
         """Of a text, or of a part of its tree. Raises FhirPathSyntaxError."""
         self.text = text
         self.node = node or parse(text)
-        code = Compiler(strict_as=strict_as).code(self.node)
+        code = Compiler(strict=strict).code(self.node)
         self._many, self._condition = code.many, code.condition("a condition")
         self.is_condition = code.truth is not None
 
@@ -106,13 +106,13 @@ class Expression:
 
 
 @lru_cache(maxsize=8192)
-def compile_expression(text: str, *, strict_as: bool = False) -> Expression:
+def compile_expression(text: str, *, strict: bool = False) -> Expression:
     """Parse and compile, once per text. Raises FhirPathSyntaxError (FhirPathSemanticError: an unknown function, type or variable).
 
-    `strict_as`: `as` refuses several items, as the language says. Without it it filters them, which FHIR's own search parameters and
-    invariants expect of it.
+    `strict`: `as` refuses several items, and `as String` a string of FHIR, as the language says. Without it several items are filtered,
+    which FHIR's own search parameters and invariants expect, and `String` means FHIR's string, too, as many profiles have it.
     """
-    return Expression(text, strict_as=strict_as)
+    return Expression(text, strict=strict)
 
 
 compile = compile_expression

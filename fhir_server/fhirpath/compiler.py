@@ -28,13 +28,14 @@ FIXED = {"sct": "http://snomed.info/sct", "loinc": "http://loinc.org", "ucum": "
 
 
 class Compiler:
-    """Compiles one expression. `strict_as`: `as` refuses several items, as the language says; without it, it filters them.
+    """Compiles one expression. `strict`: `as` is what the language says; without it, it filters several items, and `String` means
+    FHIR's string, too.
 
     `defined` maps the variables that defineVariable() defines, where they can be seen, to their slots.
     """
 
-    def __init__(self, *, strict_as: bool = False) -> None:
-        self.strict_as = strict_as
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
         self.defined: dict[str, int] = {}
         self._slots = 0
 
@@ -370,7 +371,7 @@ def _type_test(compiler: Compiler, node: TypeTest, source: Many | None) -> Code:
             return test(items[0]) if items else None
 
         return of_truth(_points_to(compiler, node, truth))
-    return Code(cast(left, type_test(node.type, node.position, exact=True), strict=compiler.strict_as))
+    return Code(cast(left, type_test(node.type, node.position, exact=True, lenient=not compiler.strict), strict=compiler.strict))
 
 
 def _points_to(compiler: Compiler, node: TypeTest, otherwise: Truth) -> Truth:

@@ -28,11 +28,12 @@ def known_type(name: str) -> str | None:
     return f"System.{name}" if name in SYSTEM_TYPES else None
 
 
-def type_test(name: str, position: int, *, exact: bool = False) -> Callable[[Any], bool]:
+def type_test(name: str, position: int, *, exact: bool = False, lenient: bool = False) -> Callable[[Any], bool]:
     """A predicate on items: of this type or derived from it. Raises FhirPathSemanticError for a name that is no type.
 
     A bare name that both models have (Quantity) means FHIR's for FHIR elements and the System's for System values.
     `exact`, as ofType() and `as` choose: a primitive only by its own name (a `code` is no `string` there).
+    `lenient`: the bare name of a System type (String) means FHIR's primitive (string), too, as many invariants of profiles have it.
     """
     full = known_type(name)
     if full is None:
@@ -40,13 +41,14 @@ def type_test(name: str, position: int, *, exact: bool = False) -> Callable[[Any
     namespace, _, bare = full.partition(".")
     system = bare if namespace == "System" or (bare in SYSTEM_TYPES and name == bare) else ""
     fhir = bare if namespace == "FHIR" else ""
+    alike = bare[:1].lower() + bare[1:] if lenient and system and name == bare else fhir
 
     def test(item: Any) -> bool:
         if item.__class__ is not Item:
             return system == "Any" or system_type(item) == system
         kind = item.kind
         if exact and kind.primitive:
-            return kind.name == fhir
+            return kind.name in (fhir, alike)
         return fhir in kind.bases or (system == "Any" and namespace == "System") or (bool(system) and kind.name == "System." + system)
 
     return test

@@ -21,6 +21,7 @@ from fhir_server.storage.conformance import SECONDS, StoredConformance
 from fhir_server.terminology.large import LargeSystems
 from fhir_server.validation import structure
 from fhir_server.validation.profiles import ProfileRoom
+from fhir_server.validation.profiles.refusals import EXAMPLES, MARKUP
 
 LARGE = 50
 """Entries from which on a Bundle is validated in a thread."""
@@ -48,6 +49,11 @@ class Validating:
             refuses_unknown=refuses,
             supplements=library.supplements,
             large=large.find,
+            refuses=frozenset(
+                word
+                for word, setting in ((MARKUP, settings.markup_in_texts), (EXAMPLES, settings.example_addresses))
+                if setting == "refuse"
+            ),
         )
 
     async def fresh(self) -> None:

@@ -160,6 +160,52 @@ def narrative_problem(div: str) -> NarrativeProblem | None:
     return NarrativeProblem(False, "txt-2", "must have some text or an image", "必须有文字或图片", _PRINTED_EMPTY(div) is not None)
 
 
+class Section(NamedTuple):
+    """A part of a narrative that stands right below its root: an element, or text."""
+
+    language: str
+    """Of a `div` with xml:lang (or lang), else ''."""
+    classes: frozenset[str]
+    text: str
+    """Its first words."""
+
+
+class _Sections:
+    def __init__(self) -> None:
+        self.depth = 0
+        self.found: list[tuple[str, frozenset[str], list[str]]] = []
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        if self.depth == 1:
+            language = attributes.get("xml:lang") or attributes.get("lang") or "" if name == "div" else ""
+            self.found.append((language, frozenset(attributes.get("class", "").split()), []))
+        self.depth += 1
+
+    def end(self, name: str) -> None:
+        self.depth -= 1
+
+    def characters(self, data: str) -> None:
+        if self.depth == 1:
+            if data.strip():
+                self.found.append(("", frozenset(), [data]))
+        elif self.depth > 1:
+            self.found[-1][2].append(data)
+
+
+def sections_of(div: str) -> list[Section]:
+    """The parts right below the root of a narrative, in order; none where it is not well-formed."""
+    reader = _Sections()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
+    parser.CharacterDataHandler = reader.characters
+    try:
+        parser.Parse(div.encode("utf-8", "surrogatepass"), True)
+    except expat.ExpatError:
+        return []
+    return [Section(language, classes, " ".join("".join(texts).split())[:60]) for language, classes, texts in reader.found]
+
+
 def narrative_fault(div: str) -> str | None:
     """Why a narrative's `div` is not allowed, or None (FHIRPath `htmlChecks()`)."""
     problem = narrative_problem(div)

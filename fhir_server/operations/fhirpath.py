@@ -115,7 +115,7 @@ def _question(content: Any) -> Question:
 
 def _compiled(text: str, what: str) -> Expression:
     try:
-        return compile_expression(text, strict_as=True)
+        return compile_expression(text, strict=True)
     except FhirPathSyntaxError as fault:
         raise _at(fault, text, what) from None
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fhir_server.terminology.code_systems import CodeSystem
+from fhir_server.terminology.countries import ISO_3166, countries
 from fhir_server.terminology.units import UCUM, units
 from fhir_server.terminology.value_sets import Content, NotEnumerable, content_of
 
@@ -44,6 +45,7 @@ class Terminology:
         made: CodeSystem | None = units() if url == UCUM else self._large(url, version) if self._large else None
         resource = self._source(canonical) if made is None else None
         made = made or (CodeSystem.of(resource) if resource is not None and resource.get("resourceType") == "CodeSystem" else None)
+        made = made or (countries() if url == ISO_3166 and not version else None)
         if made is not None and self._supplements is not None:
             made = made.supplemented(self._supplements(url))
         _keep(self._systems, canonical, made)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from fhir_server.commands.validate import SHOWN, app
 from fhir_server.validation.structure import validate
 from tests.conftest import ROOT
+from tests.validation.profiled import profile
 
 GOOD = {"resourceType": "Patient", "gender": "male"}
 BAD = {"resourceType": "Patient", "gender": "maleX", "birthDate": "2023-02-29"}
@@ -126,3 +127,34 @@ def test_it_is_a_command_of_fhir_server(tmp_path):
     assert "maleX" in ended.stdout
     assert ended.stderr == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json"], "nothing is stored"
+
+
+def test_entries_of_a_bundle_have_profiles_of_their_own(tmp_path):
+    wanted = profile("named", "Patient", {"path": "name", "min": 1})
+    package = tmp_path / "package" / "package"
+    package.mkdir(parents=True)
+    (package / "package.json").write_text('{"name": "own", "version": "1.0.0"}', encoding="utf-8")
+    write(package / "named.json", wanted)
+    named, nameless = {"resourceType": "Patient", "name": [{"text": "x"}]}, {"resourceType": "Patient"}
+    urls = (f"urn:uuid:00000000-0000-4000-8000-00000000000{number}" for number in range(2))
+    entries = [{"fullUrl": url, "resource": one} for url, one in zip(urls, (named, nameless), strict=True)]
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+    file, own = write(tmp_path / "b.json", bundle), ("--package", tmp_path / "package")
+    assert run(file, *own, "--entry", f"Patient:0={wanted['url']}").exit_code == 0
+    ended = run(file, *own, "--entry", f"Patient:1={wanted['url']}")
+    assert ended.exit_code == 1 and "Bundle.entry[1].resource.name" in ended.stdout
+    assert run(file, *own, "--entry", f"Patient:2={wanted['url']}").exit_code == 0, "there is no third Patient"
+    for wrong in ("Patient=x", "Pation:0=x", "Patient:one=x", "Patient:0="):
+        assert run(file, "--entry", wrong).exit_code == 2
+    assert run(file, "--entry", "Patient:0=http://nowhere.org/p").exit_code == 2
+
+
+def test_texts_like_html_and_addresses_of_examples_are_refused_on_demand(tmp_path):
+    file = write(
+        tmp_path / "a.json", {"resourceType": "Patient", "name": [{"text": "<b>x</b>"}], "photo": [{"url": "http://example.com/x"}]}
+    )
+    assert run(file).exit_code == 0
+    ended = run(file, "--refuse", "markup, examples")
+    assert ended.exit_code == 1 and "markup" in ended.stdout and "example-address" in ended.stdout
+    assert run(file, "--refuse", "markup").exit_code == 1
+    assert run(file, "--refuse", "html").exit_code == 2

@@ -26,7 +26,7 @@ def evaluated(case: Case) -> list[Item]:
     """What a case gives, checked strictly first, as the suite's strict cases want it; the others must stand that, too."""
     assert _SUITE
     resource = _SUITE.input(case.input) if case.input else None
-    expression = Expression(case.expression, strict_as=True)
+    expression = Expression(case.expression, strict=True)
     expression.check(resource["resourceType"] if resource else None, check_order=True)
     return expression.evaluate(resource)
 

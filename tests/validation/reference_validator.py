@@ -17,6 +17,7 @@ from fhir_server.model.json_codec import loads
 from fhir_server.model.library import Library
 from fhir_server.model.xml_reading import from_xml
 from fhir_server.validation.profiles import ProfileRoom
+from fhir_server.validation.profiles.refusals import EXAMPLES, MARKUP
 from fhir_server.validation.structure import validate as structure
 
 ASIDE = frozenset({"tx", "tx-advanced"})
@@ -77,13 +78,19 @@ class Suite:
                 for row in guide.get("global", ()) if guide["resourceType"] == "ImplementationGuide" else ():
                     by_type.setdefault(row["type"], []).append(row["profile"])
             domain = case.get("allowed-extension-domain")
-            room = ProfileRoom(library.find, refuses_unknown=True, allowed=(*ALLOWED, *([domain] if domain else [])), by_type=by_type)
+            refuses = frozenset(([MARKUP] if case.get("security-checks") else []) + ([EXAMPLES] if case.get("examples") is False else []))
+            rule = case.get("bundle-param")
+            entry, _, number = rule["rule"].partition(":") if rule else ("", "", "")
+            room = ProfileRoom(
+                library.find, refuses_unknown=True, allowed=(*ALLOWED, *([domain] if domain else [])), by_type=by_type, refuses=refuses
+            )
             check = case.get("validateReference")
             issues += room.validate(
                 resource,
                 [named] if verdict.run == "profile" and named else [],
                 resolve=others.get if check else None,
                 must_resolve=check == "CHECK_VALID",
+                entries=[(entry, int(number), rule["profile"])] if rule else [],
             )
         except FhirError as fault:
             issues = fault.issues

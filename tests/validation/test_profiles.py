@@ -5,6 +5,8 @@ Specification: https://hl7.org/fhir/R4/profiling.html, https://hl7.org/fhir/R4/e
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.validation.profiled import BASE, OWN, broken, extension, found, profile, room
@@ -481,3 +483,77 @@ def test_search_parameters_may_derive_from_those_of_all_resources() -> None:
         "code": "_id", "base": ["Specimen"], "type": "token", "derivedFrom": "http://hl7.org/fhir/SearchParameter/Resource-id",
     }  # fmt: skip
     assert broken(parameter) == []
+
+
+def test_children_of_a_choice_hold_for_the_type_that_has_them() -> None:
+    wanted = profile("most", "Observation", {"path": "value[x].value", "maxValueDecimal": 100})
+    observation = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    assert broken(observation | {"valueQuantity": {"value": 150.25}}, wanted) == [("max-value", "Observation.value.value")]
+    for value in ({"valueQuantity": {"value": 100}}, {"valueString": "150.25"}, {"valueInteger": 150}, {}):
+        assert broken(observation | value, wanted) == []
+    unclear = profile("unclear", "Observation", {"path": "value[x].nothing", "min": 1})
+    assert [issue.rule for issue in room(unclear).validate(observation, [unclear["url"]])] == ["dom-6", "profile-unknown"]
+
+
+def test_the_id_of_an_element_stands_once() -> None:
+    names = [{"id": "a", "text": "x"}, {"id": "b", "text": "y"}]
+    assert broken(PATIENT | {"name": names}) == []
+    assert broken(PATIENT | {"name": names, "_birthDate": {"id": "b"}, "birthDate": "2000"}) == [("element-id", "Patient.birthDate")]
+    inner = {"resourceType": "Organization", "id": "o", "name": "x", "alias": ["y"], "_alias": [{"id": "a"}]}
+    whole = PATIENT | {"name": names, "contained": [inner], "managingOrganization": {"reference": "#o"}}
+    assert broken(whole) == [], "what is contained counts by itself"
+
+
+NARRATIVE = "http://hl7.org/fhir/StructureDefinition/narrative-"
+
+
+def narrated(inner: str, **more: Any) -> dict[str, Any]:
+    return PATIENT | {"text": {"status": "generated", "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{inner}</div>'}} | more
+
+
+def controlled(name: str, *codes: str) -> dict[str, Any]:
+    return profile(name, "Patient", {"path": "text", "extension": [{"url": NARRATIVE + name, "valueCode": code} for code in codes]})
+
+
+GERMAN, BOTH = '<div xml:lang="de">Hallo</div>', '<div xml:lang="de">Hallo</div><div lang="zh" xml:lang="zh">你好</div>'
+
+
+@pytest.mark.parametrize(
+    ("codes", "inner", "language", "wrong"),
+    [
+        (("_no",), "Hallo", "de", 0), (("_no",), GERMAN, "de", 1), (("_yes",), GERMAN, "zh", 0), (("_yes",), "Hallo", "de", 1),
+        (("_resource",), BOTH, "zh", 0), (("_resource",), GERMAN, "zh", 1), (("_resource",), GERMAN, "", 0),
+        (("de", "zh"), BOTH, "", 0), (("de", "zh", "fr"), BOTH, "", 1),
+    ],
+)  # fmt: skip
+def test_a_narrative_is_in_the_languages_that_the_profile_demands(codes, inner, language, wrong) -> None:
+    more = {"language": language} if language else {}
+    assert broken(narrated(inner, **more), controlled("language-control", *codes)) == [("narrative-language", "Patient.text")] * wrong
+
+
+@pytest.mark.parametrize(("code", "severities"), [("error", ["error"] * 2), ("warning", ["warning"] * 2), ("success", [])])
+def test_the_parts_of_a_narrative_say_where_they_come_from(code, severities) -> None:
+    inner = 'Text<h1 class="boilerplate big">A</h1><p>B</p><p class="original">C</p>'
+    wanted = controlled("source-control", code)
+    issues = room(wanted).validate(narrated(inner), [wanted["url"]])
+    assert [issue.severity for issue in issues if issue.rule == "narrative-source"] == severities
+
+
+def test_names_of_countries_are_known() -> None:
+    def at(code: str, display: str) -> dict[str, Any]:
+        coding = {"system": "urn:iso:std:iso:3166", "code": code, "display": display}
+        return {"resourceType": "Basic", "code": {"text": "x", "coding": [coding]}}
+
+    assert broken(at("BD", "Bangladesh")) == []
+    assert broken(at("BD", "Australia")) == [("display", "Basic.code.coding[0].display")]
+    assert broken(at("CN-11", "Beijing")) == [], "subdivisions are not here"
+    assert broken(at("US", "United States of America (the)")) == [], "a country has many names"
+
+
+@pytest.mark.parametrize("text", ["x.value as String", "x.value.as(String)"])
+def test_string_means_the_string_of_fhir_in_constraints(text: str) -> None:
+    constraint = {"key": "k", "severity": "error", "human": "h", "expression": f"({text.replace('x', 'extension')}) = 'a'"}
+    wanted = profile("k", "Patient", {"path": "name", "constraint": [constraint]})
+    for value, due in (("a", 0), ("b", 1)):
+        patient = PATIENT | {"name": [{"text": "n", "extension": [{"url": "http://x.org/e", "valueString": value}]}]}
+        assert broken(patient, wanted) == [("k", "Patient.name[0]")] * due

@@ -37,5 +37,5 @@ def test_verdict_is_that_of_the_reference_validator(verdict) -> None:
         assert same, [issue.diagnostics for issue in errors[:5]] or "an error was not found"
 
 
-def test_at_least_nine_of_ten_verdicts_agree() -> None:
-    assert len(DEVIATIONS) <= len(VERDICTS) // 10
+def test_at_least_19_of_20_verdicts_agree() -> None:
+    assert len(DEVIATIONS) <= len(VERDICTS) // 20

@@ -74,6 +74,19 @@ def test_a_site_refuses_extensions_that_nobody_defines(serve) -> None:
     ]
 
 
+def test_a_site_refuses_texts_like_html_and_addresses_of_examples(start) -> None:
+    text = PATIENT | {"name": [{"text": "<script>alert(1)</script>"}, {"text": "a < b and c > d"}]}
+    address = PATIENT | {"link": [{"type": "seealso", "other": {"display": "x"}}], "photo": [{"url": "https://files.example.org/1"}]}
+    own = PATIENT | {"photo": [{"url": "https://example.org.cn/1"}]}
+    profiles = {"FHIR_SERVER_VALIDATION": "profiles"}
+    both = {"FHIR_SERVER_MARKUP_IN_TEXTS": "refuse", "FHIR_SERVER_EXAMPLE_ADDRESSES": "refuse"}
+    client, usual = start(env=profiles | both).client(), start(env=profiles).client()
+    assert rules(client.post("Patient", json=text)) == ["markup"]
+    assert rules(client.post("Patient", json=address)) == ["example-address"]
+    assert client.post("Patient", json=own).status_code == 201
+    assert [usual.post("Patient", json=one).status_code for one in (text, address, own)] == [201, 201, 201]
+
+
 def test_the_capability_statement_lists_the_profiles(serve) -> None:
     client = serve()
     resources = {one["type"]: one for one in client.get("metadata").json()["rest"][0]["resource"]}

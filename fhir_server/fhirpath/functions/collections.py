@@ -78,8 +78,9 @@ def _of_type(site: Site) -> Code:
 def _as(site: Site) -> Code:
     from fhir_server.fhirpath.compiler import cast
 
-    test = type_test(site.type_name(), site.node.arguments[0].position, exact=True)
-    return Code(cast(site.input, test, strict=site.compiler.strict_as))
+    strict = site.compiler.strict
+    test = type_test(site.type_name(), site.node.arguments[0].position, exact=True, lenient=not strict)
+    return Code(cast(site.input, test, strict=strict))
 
 
 def _is(site: Site) -> Code:

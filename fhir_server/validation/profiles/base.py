@@ -16,9 +16,12 @@ from fhir_server.fhirpath.items import Item
 from fhir_server.fhirpath.kinds import Kind, kind_of
 from fhir_server.model.definitions import FOLDER, Binding, Constraint
 from fhir_server.model.references import ABSOLUTE
+from fhir_server.terminology.countries import ISO_3166
 from fhir_server.validation.profiles.bundles import check_bundle
 from fhir_server.validation.profiles.conformance import check_search_parameter, check_structure
 from fhir_server.validation.profiles.extensions import Extensions
+from fhir_server.validation.profiles.measures import check_measure_report
+from fhir_server.validation.profiles.refusals import check_refusals
 from fhir_server.validation.profiles.spots import Spot, of_resource
 from fhir_server.validation.profiles.terms import same_display
 from fhir_server.validation.questionnaires import ResponseCheck
@@ -105,6 +108,7 @@ class BaseRules:
         self._extensions = Extensions(room)
         self._special: dict[str, Callable[[Spot, Context], None]] = {
             "Bundle": check_bundle,
+            "MeasureReport": check_measure_report,
             "QuestionnaireResponse": ResponseCheck(room).check,
             "SearchParameter": check_search_parameter,
             "StructureDefinition": check_structure,
@@ -115,6 +119,8 @@ class BaseRules:
         if spot.code not in self._room.known.types or spot.value.__class__ is not dict:
             return
         self._object(spot, context, (spot.code,), declared=declared)
+        if self._room.refuses:
+            check_refusals(spot, context)
         special = self._special.get(spot.code)
         if special is not None:
             special(spot, context)
@@ -139,6 +145,8 @@ class BaseRules:
             self._coding(value, spot.path, context)
         elif kind == "Narrative":
             _links(value.get("div"), spot.path, context)
+        if "id" in value and not spot.item.kind.resource and kind != "ElementDefinition":  # snapshot and differential share these
+            _unique(value["id"], spot.path, context)
         steps = plan.steps
         for json, inner in value.items():
             step = steps.get(json)
@@ -182,9 +190,13 @@ class BaseRules:
         rows = inner if inner.__class__ is list else [inner]
         values = value.get(json[1:])
         for index, row in enumerate(rows):
-            if row.__class__ is not dict or "extension" not in row:
+            if row.__class__ is not dict:
                 continue
             path = (spot.path, step.name, index if inner.__class__ is list else -1)
+            if "id" in row:
+                _unique(row["id"], path, context)
+            if "extension" not in row:
+                continue
             held = values[index] if values.__class__ is list and index < len(values) else values
             holder = Spot(Item(held, step.kind, row, spot.item), path, step.code)
             for at, extension in enumerate(row["extension"] if isinstance(row["extension"], list) else ()):
@@ -236,6 +248,8 @@ class BaseRules:
             return
         display = value.get("display")
         if isinstance(display, str) and (texts := terms.displays(system, version, code)) and not same_display(display, texts):
+            if system == ISO_3166 and not terms.of_another(system, version, code, display):
+                return  # a country has many names
             english = f"the display {shown(display)} is none of the texts that {system} has for '{code}'"
             chinese = f"显示名 {shown(display)} 与 {system} 中“{code}”的名称不符"
             # A text in other letters is a translation.
@@ -312,6 +326,16 @@ def _tests(constraints: tuple[Constraint, ...], type_name: str) -> list[Test]:
         expression = compile_expression(CORRECTED.get(one.key, one.expression))
         made.append(Test(one.key, one.severity == "error", one.human, in_chinese().get(name, one.human), expression))
     return made
+
+
+def _unique(id: Any, path: Path, context: Context) -> None:
+    """The id of an element stands once in its resource."""
+    if not isinstance(id, str):
+        return
+    if id in context.ids:
+        english = f"the element id {shown(id)} stands twice in the resource"
+        context.report.add("duplicate", path, english, f"元素 id {shown(id)} 在资源中重复", rule="element-id")
+    context.ids.add(id)
 
 
 _LINK = re.compile(r"""\shref=["']#([^"']+)["']""")

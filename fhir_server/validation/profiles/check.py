@@ -39,6 +39,12 @@ class Checker:
         self._limits(rules, spot)
         if rules.binding is not None:
             self.binding(rules.binding, spot, context)
+        if rules.narrative is not None and spot.value.__class__ is dict:
+            rules.narrative.check(
+                spot.value,
+                context.resource.value.get("language"),
+                lambda en, zh, rule, severity: self._add("structure", spot.path, en, zh, rule, severity),
+            )
         for invariant in rules.invariants:
             self.invariant(invariant, spot, context)
         for group in rules.groups:
@@ -144,6 +150,8 @@ class Checker:
 
     # --- children
     def _group(self, group: GroupRules, spot: Spot, context: Context) -> None:
+        if group.only and group.holder.name not in spot.item.kind.bases:
+            return
         found = below(spot, group.holder, group.element)
         if group.min or group.max is not None:
             self._count(len(found), group.min, group.max, (spot.path, group.element.name, -1))

@@ -11,6 +11,7 @@ from typing import Any
 from fhir_server.fhirpath import FhirPathError, compile_expression
 from fhir_server.model.definitions import Binding, Constraint, Definitions, ElementDef, TypeDef
 from fhir_server.validation.primitives import PRIMITIVES
+from fhir_server.validation.profiles.narratives import control_of
 from fhir_server.validation.profiles.rules import GroupRules, Invariant, Profile, Rules, Slicing, Type
 from fhir_server.validation.snapshot.generate import CORE
 from fhir_server.validation.snapshot.merge import SYSTEM
@@ -63,12 +64,15 @@ class _Work:
         made.lowest, made.highest = choice_of(said, "minValue"), choice_of(said, "maxValue")
         made.max_length = said.get("maxLength")
         made.binding = _binding(said, element)
+        made.narrative = control_of(said)
         base = {one.key for one in self._base_constraints(element, holder)} | _EVERYWHERE
         made.invariants = [self._invariant(one, id) for one in said.get("constraint", ()) if one.get("key") not in base]
         if holder is not None:
+            several = len({row.get("code") for row in said.get("type", ())}) > 1
             for group in node.groups:
                 rules = self._group(group, holder, f"{id}.{group.name}")
                 if rules is not None:
+                    rules.only = several
                     made.groups.append(rules)
         return made
 
@@ -126,7 +130,7 @@ class _Work:
         low, high = int(said.get("min", 0)), _max(said)
         made.min = low if low > element.min else 0
         made.max = high if high is not None and (element.max is None or high < element.max) else None
-        whole = self.rules(group.whole, element, self._inner(said, element, holder), id)
+        whole = self.rules(group.whole, element, self._inner(group.whole, element, holder), id)
         made.whole = None if whole.says_nothing else whole
         slicing = said.get("slicing")
         if group.slices and slicing:
@@ -143,15 +147,18 @@ class _Work:
         return None if nothing else made
 
     def _slice(self, node: Node, element: ElementDef, holder: TypeDef, id: str) -> Rules:
-        rules = self.rules(node, element, self._inner(node.definition, element, holder), id)
+        rules = self.rules(node, element, self._inner(node, element, holder), id)
         rules.min, rules.max = int(node.definition.get("min", 0)), _max(node.definition)
         return rules
 
-    def _inner(self, said: Definition, element: ElementDef, holder: TypeDef) -> TypeDef | None:
-        """The type whose elements stand below an element; None where it can be several."""
-        codes = {row.get("code") for row in said.get("type", ())}
+    def _inner(self, node: Node, element: ElementDef, holder: TypeDef) -> TypeDef | None:
+        """The type whose elements stand below an element; of several types the one that has the children which are named there."""
+        codes = {row.get("code") for row in node.definition.get("type", ())}
         if len(codes) > 1:
-            return self._known.types["Element"]
+            names = {group.name.removesuffix("[x]") for group in node.groups}
+            complex = (self._known.types[str(code)] for code in sorted(map(str, codes)) if str(code)[:1].isupper())
+            shared = self._known.types["Element"]
+            return shared if names <= shared.elements.keys() else next((one for one in complex if names <= one.elements.keys()), shared)
         code = next(iter(codes), None)
         for json, its_code in element.json_names.items():
             if its_code == code or len(element.json_names) == 1:

@@ -43,6 +43,8 @@ class Context:
     """A reference to a profiled target that cannot be found is an error."""
     missed: list[str] = field(default_factory=list)
     """References that an expression asked for and that were not at hand."""
+    ids: set[str] = field(default_factory=set)
+    """Ids of the elements of the resource, as they are met."""
     active: set[tuple[int, str]] = field(default_factory=set)
     """(element, profile) that are being checked: what refers to itself ends there."""
 
@@ -50,7 +52,7 @@ class Context:
         """The context of a contained resource, or of one in a Bundle or Parameters."""
         root = self.root if contained else resource
         bundle = self.resource if self.resource.kind.name == "Bundle" else self.bundle
-        return replace(self, resource=resource, root=root, bundle=bundle)
+        return replace(self, resource=resource, root=root, bundle=bundle, ids=set())
 
     def test(self, expression: Expression, spot: Spot) -> bool | None:
         """An expression as a condition on an element. Raises FhirPathError."""

@@ -21,7 +21,7 @@ from fhir_server.validation.profiles.context import Broken, Context, Probe, Reso
 from fhir_server.validation.profiles.discriminators import Matcher, matcher
 from fhir_server.validation.profiles.referring import References
 from fhir_server.validation.profiles.rules import Profile, Rules, Slicing
-from fhir_server.validation.profiles.spots import Spot, of_resource
+from fhir_server.validation.profiles.spots import Spot, entry_of, of_resource
 from fhir_server.validation.profiles.terms import Terms
 from fhir_server.validation.report import Enough, Path, Report
 from fhir_server.validation.snapshot import Generator, SnapshotError
@@ -50,12 +50,13 @@ class ProfileRoom:
         by_type: Mapping[str, Sequence[str]] | None = None,
         supplements: Supplements | None = None,
         large: Large | None = None,
+        refuses: frozenset[str] = frozenset(),
     ) -> None:
         """`refuses_unknown`: extensions without a known definition are errors, but for those whose url begins as one of `allowed`.
 
-        `by_type`: profiles that each resource of a type must meet (`ImplementationGuide.global`).
+        `by_type`: profiles that each resource of a type must meet (`ImplementationGuide.global`). `refuses`: see `refusals`.
         """
-        self.refuses_unknown, self.allowed = refuses_unknown, allowed
+        self.refuses_unknown, self.allowed, self.refuses = refuses_unknown, allowed, refuses
         self.by_type = by_type or {}
         self.known = known or definitions()
         self._source = source
@@ -175,11 +176,13 @@ class ProfileRoom:
         resolve: Resolve | None = None,
         declared: bool = True,
         must_resolve: bool = False,
+        entries: Sequence[tuple[str, int, str]] = (),
     ) -> list[Issue]:
         """What the rules of R4 and the profiles say of a resource that is right in structure.
 
         `profiles`: canonicals beside those that it declares (which count where `declared`). `resolve` finds what references lead to;
-        with `must_resolve` what has to meet a profile must be found.
+        with `must_resolve` what has to meet a profile must be found. `entries`: (type, number, profile) that an entry of a Bundle must
+        meet, counted among those of its type.
         """
         report = Report()
         spot = of_resource(resource)
@@ -188,6 +191,10 @@ class ProfileRoom:
             self.base.resource(spot, context, declared=declared)
             for canonical in profiles:
                 self.check_named(canonical, spot, context, asked=True)
+            for type, number, canonical in entries if spot.code == "Bundle" else ():
+                inner = entry_of(spot, type, number)
+                if inner is not None:
+                    self.check_named(canonical, inner, context.inside(inner.item, contained=False), asked=True)
         except Enough:
             pass
         return report.issues

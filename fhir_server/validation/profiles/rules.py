@@ -7,6 +7,7 @@ from typing import Any
 
 from fhir_server.fhirpath import Expression
 from fhir_server.model.definitions import Binding, ElementDef, TypeDef
+from fhir_server.validation.profiles.narratives import Control
 from fhir_server.validation.snapshot.tree import Node
 
 
@@ -45,6 +46,7 @@ class Rules:
     highest: tuple[str, Any] | None = None
     max_length: int | None = None
     binding: Binding | None = None
+    narrative: Control | None = None
     invariants: list[Invariant] = field(default_factory=list)
     groups: list[GroupRules] = field(default_factory=list)
     min: int = 0
@@ -57,7 +59,7 @@ class Rules:
     def says_nothing(self) -> bool:
         return not (
             self.types or self.fixed or self.pattern or self.lowest or self.highest or self.max_length or self.binding or self.invariants
-            or self.groups
+            or self.groups or self.narrative
         )  # fmt: skip
 
 
@@ -81,6 +83,8 @@ class GroupRules:
     max: int | None = None
     whole: Rules | None = None
     slicing: Slicing | None = None
+    only: bool = False
+    """The holder is one of several types of a choice: elements of another type have none of these."""
 
 
 @dataclass(slots=True)

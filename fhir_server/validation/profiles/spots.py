@@ -8,6 +8,7 @@ from fhir_server.fhirpath.items import Item
 from fhir_server.fhirpath.kinds import kind_of
 from fhir_server.model.definitions import ElementDef, TypeDef
 from fhir_server.validation.report import Path
+from fhir_server.validation.values import listed
 
 
 class Spot:
@@ -60,6 +61,19 @@ def below(spot: Spot, definition: TypeDef, element: ElementDef) -> list[Spot]:
             if one is not None or extra is not None:
                 found.append(_one(spot, (spot.path, element.name, index), one, extra, kind, code))
     return found
+
+
+def entry_of(bundle: Spot, type: str, number: int) -> Spot | None:
+    """The resource of the entry of a Bundle that is the `number`th of its type, counted from 0; None where there are fewer."""
+    met = 0
+    for index, entry in enumerate(listed(bundle.value, "entry")):
+        resource = entry.get("resource")
+        if isinstance(resource, dict) and resource.get("resourceType") == type:
+            if met == number:
+                path = ((bundle.path, "entry", index), "resource", -1)
+                return of_resource(resource, path, Item(entry, kind_of("Bundle.entry"), None, bundle.item))
+            met += 1
+    return None
 
 
 def _one(spot: Spot, path: Path, value: Any, extra: Any, kind: str, code: str) -> Spot:

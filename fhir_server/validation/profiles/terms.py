@@ -71,6 +71,14 @@ class Terms:
         concept = found.find(code) if found else None
         return frozenset(map(plain, texts(concept))) if concept is not None else frozenset()
 
+    def of_another(self, system: str, version: str, code: str, display: str) -> bool:
+        """Whether a text is that of another code of a system that is listed here."""
+        found = self._terminology.code_system(system, version)
+        if found is None or not found.listed:
+            return False
+        text = plain(display)
+        return any(one.code != code and text in map(plain, texts(one)) for one in found.concepts.values())
+
     def member(self, function: str, item: Item, argument: Any) -> bool | None:
         """What FHIRPath asks: memberOf, subsumes, subsumedBy."""
         if function == "memberOf":

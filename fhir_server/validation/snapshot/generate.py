@@ -176,15 +176,22 @@ class Overlay:
         if simple or (len(codes) > 1 and {group.name for group in wanted} <= {"id", "extension"}):
             node.groups = self._generator.children(CORE + "Element", "", where)
             return
+        if len(codes) > 1:
+            codes = self._with_children(codes, {group.name for group in wanted}, where) or codes
         if len(codes) != 1:
             listed = ", ".join(sorted(map(str, codes))) or "no type"
             raise SnapshotError(
                 f"{where}: children cannot be constrained while the element may be {listed}; constrain it to one type first"
             )
-        profiles = _profiles(definition)
+        profiles = _profiles(definition) if len(types) == 1 else []
         code = str(next(iter(codes)))
         type = code if "/" in code else CORE + code
         node.groups = self._generator.children(profiles[0] if len(profiles) == 1 else type, type, where)
+
+    def _with_children(self, codes: set[Any], names: set[str], where: str) -> set[Any]:
+        """The types, primitives aside, that have elements of these names: they are what constrained children of a choice can mean."""
+        complex = [code for code in codes if str(code)[:1].isupper()]
+        return {code for code in complex if names <= {group.name for group in self._generator.children(CORE + code, CORE + code, where)}}
 
     def _group(self, parent: Node, change: Group, where: str) -> None:
         base = parent.group(change.name)

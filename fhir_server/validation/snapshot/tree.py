@@ -85,7 +85,8 @@ def tree_of(elements: Sequence[Mapping[str, Any]], root: str, *, strict: bool = 
         parts = path.split(".")
         if parts[0] != root:
             raise Disorder(f"the path '{path}' does not begin with {root}")
-        slice = str(element.get("id", "")).rpartition(".")[2].partition(":")[2]
+        id = str(element.get("id", ""))
+        slice = id.rpartition(".")[2].partition(":")[2] if id.count(".") == path.count(".") else ""
         if slice and "sliceName" not in element:
             if strict:
                 raise Disorder(f"the element {element['id']} has no sliceName")
