@@ -124,12 +124,13 @@ class Openings:
         room = await self._room("ValueSet", part.value_set)
         try:
             content = room.value_set(part.value_set)
+            made = None if content is None else _key_set(part.parameter, content)
         except NotEnumerable as fault:
             what = f"The value set {part.value_set} cannot be worked out: {fault}"
             raise FhirError.of(400, "not-supported", what, zh=f"无法计算值集 {part.value_set}：{fault.zh}") from None
-        if content is None:
+        if made is None:
             raise FhirError.of(400, "not-found", f"The value set {part.value_set} is not here", zh=f"没有值集 {part.value_set}")
-        return _key_set(part.parameter, content)
+        return made
 
     async def _subsumed(self, part: Subsumed) -> Criterion:
         room = await self._room("CodeSystem", part.system)
@@ -235,4 +236,5 @@ def _drawn_on(resource: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _key_set(parameter: int, content: Content) -> KeySet:
-    return KeySet(parameter, frozenset(content.codes), tuple(content.systems.items()))
+    """Raises NotEnumerable where a condition decides, which the index cannot be asked."""
+    return KeySet(parameter, frozenset(content.codes), tuple((system, frozenset(excluded)) for system, excluded in content.systems.items()))

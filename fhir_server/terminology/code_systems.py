@@ -105,6 +105,15 @@ class CodeSystem:
             self._take(row.get("concept") or (), code, edges)
 
     @property
+    def endless(self) -> bool:
+        """Whether its codes are made by a grammar, so that no list of them ends."""
+        return False
+
+    def as_property(self, name: str, text: str) -> str:
+        """The value of a property that a filter means by a text."""
+        return text
+
+    @property
     def listed(self) -> bool:
         """Whether all concepts are at hand; of a large system they are looked up."""
         return isinstance(self.concepts, dict)

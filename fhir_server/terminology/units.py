@@ -45,6 +45,16 @@ class _Units(Mapping[str, Concept]):
 class Units(CodeSystem):
     """UCUM; a concept has no text of its own, and the property `canonical`: its base units."""
 
+    @property
+    def endless(self) -> bool:
+        """Prefixes and powers make codes without end."""
+        return True
+
+    def as_property(self, name: str, text: str) -> str:
+        """`canonical` names a kind of unit by any unit of it, as R4's all-time-units does by `a`."""
+        concept = self.find(text) if name == "canonical" else None
+        return str(concept.values_of("canonical")[0]) if concept else text
+
     def _with(self, added: Mapping[str, Concept]) -> Any:
         return _Units(added)
 

@@ -5,9 +5,9 @@ Specification: https://hl7.org/fhir/R4/valueset.html#compositions, filters: http
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from fhir_server.fhirpath.errors import FhirPathError
 from fhir_server.fhirpath.functions.regex import pattern
@@ -27,13 +27,45 @@ class NotEnumerable(Exception):
         self.zh = zh
 
 
+class Unfit(Set[str]):
+    """The codes of an endless system that do not fit: one can ask for each, and cannot list them."""
+
+    def __init__(self, system: str, fits: Callable[[str], bool]) -> None:
+        self._system, self._fits = system, fits
+
+    @classmethod
+    def _from_iterable(cls, codes: Iterable[Any]) -> Any:
+        return frozenset(codes)
+
+    def __contains__(self, code: object) -> bool:
+        return not (isinstance(code, str) and self._fits(code))
+
+    def __iter__(self) -> NoReturn:
+        raise NotEnumerable(f"the codes of {self._system} cannot be listed", f"{self._system} 的编码无法列出")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __and__(self, other: Set[Any]) -> Unfit:
+        return Unfit(self._system, lambda code: code not in self or code not in other)
+
+    def inverted(self) -> Unfit:
+        """The codes that do fit."""
+        return Unfit(self._system, lambda code: code in self)
+
+    def __or__(self, other: Set[Any]) -> Unfit:  # type: ignore[override]
+        return Unfit(self._system, lambda code: code not in self and code not in other)
+
+    __rand__, __ror__ = __and__, __or__  # type: ignore[assignment]
+
+
 @dataclass(slots=True)
 class Content:
     """`codes`: (system, code) -> display, in order. `systems`: systems that are in it as a whole and whose codes are not all known here,
     with the codes that are excluded."""
 
     codes: dict[Coding, str] = field(default_factory=dict)
-    systems: dict[str, frozenset[str]] = field(default_factory=dict)
+    systems: dict[str, Set[str]] = field(default_factory=dict)
 
     def has(self, system: str, code: str) -> bool:
         """Whether the code is in it."""
@@ -63,10 +95,13 @@ class Content:
     def without(self, other: Content) -> Content:
         """What is in this and not in the other."""
         codes = {coding: display for coding, display in self.codes.items() if not other.has(*coding)}
-        systems: dict[str, frozenset[str]] = {}
+        systems: dict[str, Set[str]] = {}
         for system, excluded in self.systems.items():
-            if system in other.systems:  # only what the other leaves out of the system stays
-                codes.update({(system, code): "" for code in other.systems[system] - excluded if not other.has(system, code)})
+            held = other.systems.get(system)
+            if isinstance(held, Unfit):
+                systems[system] = excluded | held.inverted()
+            elif held is not None:  # only what the other leaves out of the system stays
+                codes.update({(system, code): "" for code in held - excluded if not other.has(system, code)})
             else:
                 systems[system] = excluded | {code for its_system, code in other.codes if its_system == system}
         return Content(codes, systems)
@@ -113,13 +148,22 @@ def _of_system(row: Mapping[str, Any], url: str, system: CodeSystem | None) -> C
         known = system.concepts if system else {}
         return Content({(url, code): display or (known[code].display if code in known else "") for code, display in displays.items()})
     filters = row.get("filter", ())
+    if system is not None and system.endless and filters:
+        said = [(one.get("property", ""), one.get("op", ""), str(one.get("value", ""))) for one in filters]
+        tests = [_filter(system, name, operator, system.as_property(name, value)) for name, operator, value in said]
+
+        def fits(code: str) -> bool:
+            concept = system.find(code)
+            return concept is not None and all(test(concept) for test in tests)
+
+        return Content({}, {url: Unfit(url, fits)})
     if system is not None and not system.listed and not filters:
         return Content({}, {url: frozenset()})
     if system is None or not system.whole:
         if filters:
-            tests = ", ".join(f"{one.get('property')} {one.get('op')} {one.get('value')}" for one in filters)
+            names = ", ".join(f"{one.get('property')} {one.get('op')} {one.get('value')}" for one in filters)
             raise NotEnumerable(
-                f"the filter {tests} needs the code system {url}, which is not here", f"过滤条件 {tests} 需要代码系统 {url}，但本机没有"
+                f"the filter {names} needs the code system {url}, which is not here", f"过滤条件 {names} 需要代码系统 {url}，但本机没有"
             )
         return Content({}, {url: frozenset()})
     chosen: Iterable[Concept] = system.concepts.values()

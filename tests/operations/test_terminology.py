@@ -170,6 +170,35 @@ def test_lookup_of_a_unit_tells_its_base_units(client) -> None:
     refused(client.get("CodeSystem/$lookup", params={"system": UCUM, "code": "mmHg"}), 404, "mmHg")
 
 
+@pytest.mark.parametrize(
+    ("value_set_url", "unit", "result"),
+    [
+        ("all-time-units", "min", True), ("all-time-units", "wk", True), ("all-time-units", "mm", False),
+        ("all-time-units", "minute", False), ("all-distance-units", "km", True), ("all-distance-units", "[ft_i]", True),
+        ("all-distance-units", "h", False),
+    ],
+)  # fmt: skip
+def test_units_of_one_kind(client, value_set_url, unit, result) -> None:
+    """Source: R4, http://hl7.org/fhir/ValueSet/all-time-units (canonical = a) and all-distance-units (canonical = m)."""
+    asked = {"url": f"http://hl7.org/fhir/ValueSet/{value_set_url}", "system": UCUM, "code": unit}
+    assert values(client.get("ValueSet/$validate-code", params=asked))["result"] is result
+
+
+def test_conditions_on_units_join_meet_and_exclude_each_other(client) -> None:
+    def of(base):
+        return {"system": UCUM, "filter": [{"property": "canonical", "op": "=", "value": base}]}
+
+    either, rest = {"include": [of("s"), of("m")]}, {"include": [{"system": UCUM}], "exclude": [of("s")]}
+    both = {"include": [of("s")], "exclude": [{"system": UCUM, "concept": [{"code": "h"}]}]}
+    cases = [
+        (either, "min", True), (either, "km", True), (either, "kg", False), (rest, "kg", True), (rest, "min", False), (rest, "kilo", False),
+        (both, "min", True), (both, "h", False), (both, "kg", False),
+    ]  # fmt: skip
+    for compose, unit, result in cases:
+        body = parameters(valueSet=value_set("units", compose), coding={"system": UCUM, "code": unit})
+        assert values(client.post("ValueSet/$validate-code", json=body))["result"] is result, (compose, unit)
+
+
 def test_all_units_cannot_be_listed(client) -> None:
     for include in ({"system": UCUM}, {"system": UCUM, "filter": [{"property": "canonical", "op": "=", "value": "m"}]}):
         refused(
