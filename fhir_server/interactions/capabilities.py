@@ -15,6 +15,7 @@ from fhir_server.interactions.prefer import preferences
 from fhir_server.interactions.present import present, presentation
 from fhir_server.interactions.query_string import PRESENTATION, pairs
 from fhir_server.interactions.registration import COMPARTMENTS, FORMATS, INTERACTIONS, PATCH_FORMATS, Operation
+from fhir_server.interactions.terminology_capabilities import terminology_statement
 from fhir_server.search.parameters import Parameter
 
 _NORMATIVE = frozenset(
@@ -150,9 +151,9 @@ class Statements:
         self._generation = self._now()
 
     def _now(self) -> tuple[int, int]:
-        """What the statements are made of changes with search parameters and profiles."""
+        """What the statements are made of changes with search parameters, profiles and code systems."""
         validating = self._context.parts.get("validating")
-        return self._context.search.generation, validating.library.generation if validating else 0
+        return self._context.search.generation, validating.changes if validating else 0
 
     def body(self, base: str, mode: str) -> bytes:
         """The statement as bytes."""
@@ -162,7 +163,12 @@ class Statements:
             self._bodies.clear()
         body = self._bodies.get((base, mode))
         if body is None:
-            body = orjson.dumps(statement(self._context, base, self._started, mode))
+            made = (
+                terminology_statement(self._context, base, self._started)
+                if mode == "terminology"
+                else statement(self._context, base, self._started, mode)
+            )
+            body = orjson.dumps(made)
             if len(self._bodies) < 8:
                 self._bodies[(base, mode)] = body
         return body
@@ -175,7 +181,7 @@ class Statements:
 
 
 async def capabilities(context: Context, request: Request) -> Response:
-    """The CapabilityStatement. Raises FhirError 400 (unknown mode), 501 (mode=terminology)."""
+    """The CapabilityStatement, or with mode=terminology the TerminologyCapabilities. Raises FhirError 400 (unknown mode)."""
     found = pairs(request.query) if request.query else []
     mode = "full"
     for name, value in found:
@@ -189,8 +195,6 @@ async def capabilities(context: Context, request: Request) -> Response:
             )
     if mode not in _MODES:
         raise FhirError.of(400, "value", f"mode={mode[:80]} is not one of {', '.join(_MODES)}")
-    if mode == "terminology":
-        raise FhirError.of(501, "not-supported", "mode=terminology (TerminologyCapabilities) is not supported yet")
     if validating := context.parts.get("validating"):
         await validating.fresh()
     statements: Statements = context.parts.get("statements") or context.parts.setdefault("statements", Statements(context))

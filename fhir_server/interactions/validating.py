@@ -34,7 +34,9 @@ class Validating:
 
     def __init__(self, context: Context, library: StoredConformance, large: LargeSystems) -> None:
         settings = context.settings
-        self._context, self.library, self._large = context, library, large
+        self._context, self.library, self.large = context, library, large
+        self.changes = 0
+        """Grows with each change of profiles, value sets and code systems."""
         self._generation = 0
         self._enforced = _canonicals(settings.validation_enforce)
         self._required = _canonicals(settings.validation_require)
@@ -61,13 +63,15 @@ class Validating:
         now = time.monotonic()
         if now - self._looked > SECONDS:
             self._looked = now
-            files = self._large.refresh()
+            files = self.large.refresh()
             if files != self._files:
                 self._files = files
+                self.changes += 1
                 self.room.forget()
         generation = await self.library.fresh()
         if generation != self._generation:
             self._generation = generation
+            self.changes += 1
             self.room.forget()
             by_type = {type: list(profiles) for type, profiles in self.library.by_type.items()}
             for canonical in self._required:

@@ -119,6 +119,10 @@ class StoredConformance:
         """The CodeSystems that add texts and properties to the one of that URL."""
         return [found for canonical in self._supplements.get(url, ()) if (found := self.find(canonical))]
 
+    def versions(self, url: str) -> list[str]:
+        """The versions that are here of a canonical ('' for none)."""
+        return list(self._bodies.get(url, ()))
+
     def urls(self, type: str) -> list[str]:
         """The canonicals of one type."""
         return [url for url, kind in self._kinds.items() if kind == type]

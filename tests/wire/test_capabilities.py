@@ -68,8 +68,27 @@ def test_modes(client):
     normative = client.get("metadata?mode=normative").json()
     assert "Patient" in {entry["type"] for entry in normative["rest"][0]["resource"]}
     assert "CarePlan" not in {entry["type"] for entry in normative["rest"][0]["resource"]}
-    outcome(client.get("metadata?mode=terminology"), 501, "not-supported")
     outcome(client.get("metadata?mode=other"), 400)
+
+
+def test_the_code_systems_that_are_known_are_listed(client):
+    """https://hl7.org/fhir/R4/terminologycapabilities.html"""
+    made = client.get("metadata?mode=terminology").json()
+    assert made["resourceType"] == "TerminologyCapabilities"
+    listed = {one["uri"]: one for one in made["codeSystem"]}
+    assert listed["http://hl7.org/fhir/administrative-gender"]["version"][0] == {"code": "4.0.1", "isDefault": True}
+    assert listed["http://unitsofmeasure.org"]["version"][0]["property"] == ["canonical"]
+    assert listed["http://terminology.hl7.org/CodeSystem/v3-ActCode"]["subsumption"] is True
+    assert "filter" in {one["name"] for one in made["expansion"]["parameter"]}
+    issues = client.post("$validate", json=made).json()["issue"]
+    assert [one for one in issues if one["severity"] in ("error", "fatal")] == []
+
+    url = "http://example.org/CodeSystem/of-the-site"
+    for version in ("1.9", "1.10"):
+        system = {"resourceType": "CodeSystem", "url": url, "version": version, "status": "active", "content": "complete"}
+        assert client.post("CodeSystem", json=system | {"concept": [{"code": "a"}]}).status_code == 201
+    (mine,) = [one for one in client.get("metadata?mode=terminology").json()["codeSystem"] if one["uri"] == url]
+    assert {one["code"]: one["isDefault"] for one in mine["version"]} == {"1.9": False, "1.10": True}
 
 
 def test_the_statement_is_readable_from_any_web_page(client):
