@@ -41,7 +41,7 @@ def terminology_statement(context: Context, base: str, started: int) -> dict[str
             "paging": True,
             "incomplete": False,
             "parameter": [{"name": name} for name in EXPANSION],
-            "textFilter": "Each word of the filter begins a word of a text of the concept, in any language; Chinese is found anywhere in a text.",
+            "textFilter": "Each word of the filter begins a word of one of the texts of a concept; Chinese is found anywhere in them.",
         },
         "codeSearch": "all",
         "validateCode": {"translations": False},
