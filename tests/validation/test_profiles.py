@@ -557,3 +557,23 @@ def test_string_means_the_string_of_fhir_in_constraints(text: str) -> None:
     for value, due in (("a", 0), ("b", 1)):
         patient = PATIENT | {"name": [{"text": "n", "extension": [{"url": "http://x.org/e", "valueString": value}]}]}
         assert broken(patient, wanted) == [("k", "Patient.name[0]")] * due
+
+
+def test_what_of_a_profile_cannot_be_checked_is_told() -> None:
+    odd = profile("odd", "Patient", {"path": "name", "min": 1})
+    rows = [{"id": "Patient", "path": "Patient"}, {"id": "Patient.nose", "path": "Patient.nose", "min": 1, "max": "1"}]
+    odd["snapshot"] = {"element": rows}
+    issues = [issue for issue in room(odd).validate(PATIENT, [odd["url"]]) if issue.rule == "profile-part"]
+    assert [(issue.severity, "Patient.nose" in issue.diagnostics) for issue in issues] == [("warning", True)]
+
+
+def test_resources_are_not_held_against_a_logical_model() -> None:
+    model = profile("model", "http://x.org/Nose", base=f"{BASE}Element") | {"kind": "logical", "derivation": "specialization"}
+    (issue,) = [one for one in room(model).validate(PATIENT, [model["url"]]) if one.rule == "profile-unknown"]
+    assert "http://x.org/Nose, which is none of R4's" in issue.diagnostics
+
+
+@pytest.mark.parametrize("name", ["catalog", "familymemberhistory-genetic"])
+def test_elements_that_r4_names_as_if_they_were_slices(name: str) -> None:
+    compiled = room().profile(BASE + name)
+    assert compiled is not None and compiled.faults == []

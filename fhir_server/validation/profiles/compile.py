@@ -21,6 +21,10 @@ _EVERYWHERE = frozenset({"ele-1", "ext-1"})
 """Constraints that the structural validation looks at."""
 
 
+class UnknownType(Exception):
+    """A definition of a type that is none of R4's (a logical model): resources cannot be held against it."""
+
+
 class Compiler:
     """Compiles profiles over one set of definitions of the types."""
 
@@ -30,22 +34,23 @@ class Compiler:
     def profile(self, definition: Mapping[str, Any], elements: list[Definition], part: str = "") -> Profile:
         """The rules of a profile with this snapshot, or of the element of it that has the id `part`.
 
-        Raises KeyError for a type that R4 does not have, and for an id that the profile does not have.
+        Raises UnknownType for a type that R4 does not have, KeyError for an id that the profile does not have.
         """
         type_name = str(definition["type"])
+        if type_name not in self._known.types:
+            raise UnknownType(f"it defines the type {type_name}, which is none of R4's")
         top = tree_of(elements, elements[0]["path"])
         holder = self._known.types[type_name]
         version = definition.get("version")
         url = str(definition.get("url", ""))
         canonical = f"{url}|{version}" if version else url
-        title = str(definition.get("title") or definition.get("name") or url)
         work = _Work(self._known)
         node = top if not part else {str(one.definition.get("id")): one for one in top.walk()}[part]
         if part:
             type_name = str(node.definition["type"][0]["code"])
             holder = self._known.types[node.definition.get("base", {}).get("path", type_name) if type_name in _ABSTRACT else type_name]
         root = work.rules(node, None, holder, part or type_name)
-        return Profile(canonical, url, type_name, title, root, dict(definition), work.faults)
+        return Profile(canonical, type_name, root, dict(definition), work.faults)
 
 
 class _Work:
@@ -66,7 +71,7 @@ class _Work:
         made.binding = _binding(said, element)
         made.narrative = control_of(said)
         base = {one.key for one in self._base_constraints(element, holder)} | _EVERYWHERE
-        made.invariants = [self._invariant(one, id) for one in said.get("constraint", ()) if one.get("key") not in base]
+        made.invariants = [_invariant(one) for one in said.get("constraint", ()) if one.get("key") not in base]
         if holder is not None:
             several = len({row.get("code") for row in said.get("type", ())}) > 1
             for group in node.groups:
@@ -84,17 +89,6 @@ class _Work:
             definition = self._known.types[current]
             yield from definition.constraints
             current = definition.base
-
-    def _invariant(self, row: Mapping[str, Any], id: str) -> Invariant:
-        key, severity, human = str(row.get("key", "")), str(row.get("severity", "error")), str(row.get("human", ""))
-        text = row.get("expression")
-        if not text:
-            return Invariant(key, severity, human, None)
-        try:
-            return Invariant(key, severity, human, compile_expression(text))
-        except FhirPathError as fault:
-            self.faults.append(f"{id}: the expression of {key} cannot be read: {fault}")
-            return Invariant(key, severity, human, None, str(fault))
 
     def _types(self, said: Definition, element: ElementDef | None) -> tuple[Type, ...] | None:
         """The types where the profile narrows them, or demands profiles of them."""
@@ -122,9 +116,12 @@ class _Work:
     def _group(self, group: Group, holder: TypeDef, id: str) -> GroupRules | None:
         name = group.name.removesuffix("[x]")
         element = holder.elements.get(name)
-        if element is None or group.whole is None:
+        if element is None:
             self.faults.append(f"{id}: the type {holder.name} has no such element")
             return None
+        if group.whole is None:  # some snapshots of R4 name the element itself as if it were a slice
+            group = Group(group.name, group.slices[0], group.slices[1:])
+            assert group.whole is not None
         said = group.whole.definition
         made = GroupRules(element, holder)
         low, high = int(said.get("min", 0)), _max(said)
@@ -167,6 +164,17 @@ class _Work:
                     return self._known.types[str(code)]
                 return self._known.types.get(name)
         return None
+
+
+def _invariant(row: Mapping[str, Any]) -> Invariant:
+    key, severity, human = str(row.get("key", "")), str(row.get("severity", "error")), str(row.get("human", ""))
+    text = row.get("expression")
+    if not text:
+        return Invariant(key, severity, human, None)
+    try:
+        return Invariant(key, severity, human, compile_expression(text))
+    except FhirPathError as fault:
+        return Invariant(key, severity, human, None, str(fault))
 
 
 def profiles_of(row: Mapping[str, Any]) -> Iterable[str]:

@@ -16,7 +16,7 @@ from fhir_server.model.definitions import Binding, Definitions, definitions
 from fhir_server.terminology.room import Large, Supplements, Terminology
 from fhir_server.validation.profiles.base import BaseRules
 from fhir_server.validation.profiles.check import Checker
-from fhir_server.validation.profiles.compile import Compiler, profiles_of
+from fhir_server.validation.profiles.compile import Compiler, UnknownType, profiles_of
 from fhir_server.validation.profiles.context import Broken, Context, Probe, Resolve
 from fhir_server.validation.profiles.discriminators import Matcher, matcher
 from fhir_server.validation.profiles.referring import References
@@ -105,7 +105,7 @@ class ProfileRoom:
             try:
                 part = canonical.partition("#")[2]
                 made = self._compiler.profile(definition, self._generator.snapshot(definition), part)
-            except SnapshotError as fault:
+            except (SnapshotError, UnknownType) as fault:
                 self._faults[canonical] = str(fault)
             except (KeyError, TypeError, ValueError, AttributeError) as fault:
                 self._faults[canonical] = f"the StructureDefinition cannot be read: {fault!r}"
@@ -227,6 +227,11 @@ class ProfileRoom:
         if profile is None or at in context.active:
             return
         context.active.add(at)
+        for fault in profile.faults:
+            english, chinese = f"a part of {canonical} was not checked: {fault}", f"规范 {canonical} 的一部分未检查：{fault}"
+            context.report.add(
+                "not-supported", spot.path, english, chinese, severity="warning", rule="profile-part", profile=profile.canonical
+            )
         try:
             Checker(context, profile.canonical).element(profile.root, spot, context)
         finally:

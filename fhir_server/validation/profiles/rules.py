@@ -92,9 +92,7 @@ class Profile:
     """A compiled profile. `canonical` with its version; `faults`: what of it cannot be checked, and why."""
 
     canonical: str
-    url: str
     type: str
-    title: str
     root: Rules
     definition: dict[str, Any]
     faults: list[str] = field(default_factory=list)
