@@ -96,7 +96,7 @@ def _referred(context: Context, bases: tuple[str, ...], include: Include, stored
             if not isinstance(text, str):
                 continue
             found = parse_reference(text)
-            if found.form == "relative" or (found.form == "absolute" and found.base in bases):
+            if found.within(bases):
                 if include.target in (None, found.type):
                     places.append((found.type, found.id))
             elif isinstance(value, str):

@@ -115,7 +115,7 @@ class Validating:
     def _own(self, reference: str) -> tuple[str, str] | None:
         """Type and id of a reference to a resource of this server."""
         parsed = parse_reference(reference)
-        own = parsed.form == "relative" or (parsed.form == "absolute" and parsed.base in self._context.own_bases)
+        own = parsed.within(self._context.own_bases)
         return (parsed.type, parsed.id) if own and parsed.type in self._context.types else None
 
 

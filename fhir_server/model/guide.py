@@ -13,11 +13,11 @@ from typing import Any
 
 from fhir_server.model.json_codec import loads
 from fhir_server.model.packages import Package
+from fhir_server.model.references import CORE
 
 FOLDER = Path(__file__).resolve().parents[2] / "profiles" / "guide"
 CANONICAL = "http://example.org/followup"
 """Base of the canonicals until a site sets its own."""
-CORE = "http://hl7.org/fhir/StructureDefinition/"
 _DATE = "2026-11-28"
 
 

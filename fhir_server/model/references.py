@@ -6,11 +6,13 @@ Specification: https://hl7.org/fhir/R4/references.html
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import orjson
 
+CORE = "http://hl7.org/fhir/StructureDefinition/"
+"""Where R4 defines its types, its profiles and its extensions."""
 ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z", re.ASCII)
 ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 """How an absolute URI begins."""
@@ -33,6 +35,10 @@ class Reference(NamedTuple):
     type: str = ""
     id: str = ""
     version: str = ""
+
+    def within(self, bases: Collection[str]) -> bool:
+        """Whether it leads to a resource of the server with these base URLs."""
+        return self.form == "relative" or (self.form == "absolute" and self.base in bases)
 
 
 def parse_reference(text: str) -> Reference:

@@ -45,7 +45,7 @@ async def _referred(context: Context, request: Request, given: Input) -> Stored:
     """What `from` or `to` names: Type/id or Type/id/_history/version. Raises FhirError 400, 404, 410."""
     text = given.value.get("reference") if isinstance(given.value, dict) else given.value
     found = parse_reference(str(text))
-    own = found.form == "relative" or (found.form == "absolute" and found.base in (request.base, *context.own_bases))
+    own = found.within((request.base, *context.own_bases))
     if not own or found.type not in context.types:
         raise given.refused("must be Type/id or Type/id/_history/version of this server")
     if found.version:

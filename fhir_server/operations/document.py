@@ -44,7 +44,7 @@ class _Document:
         found: dict[tuple[str, str], str] = {}
         for reference in references_in(content):
             to = parse_reference(reference["reference"])
-            local = to.form == "relative" or (to.form == "absolute" and to.base in self._bases)
+            local = to.within(self._bases)
             if local and to.type in self._context.types:
                 found[(to.type, to.id)] = to.text
             elif to.form != "fragment":

@@ -70,7 +70,7 @@ def _local(context: Context, request: Request, bodies: Iterable[bytes]) -> list[
     found = []
     for text in dict.fromkeys(text for body in bodies for text in (*texts_in(body), *binaries_in(body))):
         to = parse_reference(text)
-        if (to.form == "relative" or (to.form == "absolute" and to.base in bases)) and to.type in context.types:
+        if to.within(bases) and to.type in context.types:
             found.append((to.type, to.id))
     return found
 

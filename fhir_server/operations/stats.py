@@ -311,7 +311,7 @@ async def _sources(context: Context, request: Request, asked: _Asked, gathering:
     for panel in gathering.panels:
         for member in panel["hasMember"]:
             reference = parse_reference(str(member.get("reference", "")))
-            own = reference.form == "relative" or (reference.form == "absolute" and reference.base in (request.base, *context.own_bases))
+            own = reference.within((request.base, *context.own_bases))
             if own and reference.type == "Observation" and reference.id not in sources:
                 members[("Observation", reference.id)] = None
     loaded = [json_codec.loads(stored.body) for stored in await context.gate.read_many(request.principal, list(members))]

@@ -127,7 +127,7 @@ def reference(identifier: int) -> Extractor:
         text = value.get("reference")
         if text is not None:
             found = parse_reference(text)
-            if found.form == "relative" or (found.form == "absolute" and found.base in into.own_bases):
+            if found.within(into.own_bases):
                 into.keys[Key(number, found.type, found.id)] = None
             else:
                 _elsewhere(found, number, into)

@@ -41,7 +41,7 @@ class Sets:
     def _in(self, parameter: Parameter, name: str, choice: str) -> Criterion:
         value = unescape(choice)
         found = parse_reference(value)
-        own = found.form == "relative" or (found.form == "absolute" and found.base in self._scope.own_bases)
+        own = found.within(self._scope.own_bases)
         if own and found.type == "ValueSet":
             value = f"ValueSet/{found.id}"
         elif not _split(name, value).scheme:
@@ -62,7 +62,7 @@ class Sets:
         """`Type/id` in the hierarchy of its type, or a canonical with a version and those below it."""
         value = unescape(choice)
         found = parse_reference(value)
-        if found.form == "relative" or (found.form == "absolute" and found.base in self._scope.own_bases):
+        if found.within(self._scope.own_bases):
             return self._in_hierarchy(parameter, name, choice, found.type, found.id, up)
         if ID.match(value):
             kinds = [target for target in parameter.targets if self._part_of(target)]

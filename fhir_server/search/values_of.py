@@ -112,7 +112,7 @@ def reference(parameter: Parameter, name: str, text: str, scope: Scope, only: st
     """A logical id, Type/id, an absolute URL (own or foreign), or a canonical with or without version. `only`: the type of `:Type`."""
     value = unescape(text)
     found = parse_reference(value)
-    if found.form == "relative" or (found.form == "absolute" and found.base in scope.own_bases):
+    if found.within(scope.own_bases):
         if only and found.type != only:
             raise invalid(name, text, f"the modifier says {only}, the value {found.type}")
         return _targets(parameter, name, text, [found.type], found.id, explicit=True)
@@ -343,7 +343,7 @@ def component(parameter: Parameter, number: int, name: str, text: str, scope: Sc
         return KeyMatch(number, *token_parts(name, text))
     if kind == "reference":
         found = parse_reference(unescape(text))
-        if found.form == "relative" or (found.form == "absolute" and found.base in scope.own_bases):
+        if found.within(scope.own_bases):
             return KeyMatch(number, found.type, found.id)
         return KeyMatch(number, None if ID.match(text) else "", unescape(text))
     if kind == "quantity":

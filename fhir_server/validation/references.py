@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from fhir_server.model.references import parse_reference
+from fhir_server.model.references import CORE, parse_reference
 from fhir_server.validation.primitives import uri_fault
 from fhir_server.validation.report import Fragment, Path, Report, shown
 
@@ -74,7 +74,6 @@ def _report_target(value: str, kind: str, targets: frozenset[str], any_type: boo
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S")
 _RESOURCE_NAME = re.compile(r"[A-Z][A-Za-z]+\Z")
-_CORE = "http://hl7.org/fhir/StructureDefinition/"
 
 
 def _allowed(targets: frozenset[str], any_type: bool) -> str:
@@ -92,7 +91,7 @@ def type_test(targets: frozenset[str], any_type: bool) -> Callable[[Any, dict[st
         if fault := uri_fault(value):
             report.malformed(place, value, "uri", fault)
             return
-        name = value.removeprefix(_CORE)
+        name = value.removeprefix(CORE)
         if not _RESOURCE_NAME.match(name):
             return
         if name not in targets:

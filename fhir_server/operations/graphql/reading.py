@@ -46,7 +46,7 @@ class Reader:
         to = parse_reference(text) if isinstance(text, str) else None
         if to is None or to.type not in self.context.types:
             return None
-        if to.form != "relative" and not (to.form == "absolute" and to.base in (self.request.base, *self.context.own_bases)):
+        if not to.within((self.request.base, *self.context.own_bases)):
             return None
         if to.version and not _VERSION.match(to.version):
             return None

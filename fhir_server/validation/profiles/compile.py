@@ -10,10 +10,10 @@ from typing import Any
 
 from fhir_server.fhirpath import FhirPathError, compile_expression
 from fhir_server.model.definitions import Binding, Constraint, Definitions, ElementDef, TypeDef
+from fhir_server.model.references import CORE
 from fhir_server.validation.primitives import PRIMITIVES
 from fhir_server.validation.profiles.narratives import control_of
 from fhir_server.validation.profiles.rules import GroupRules, Invariant, Profile, Rules, Slicing, Type
-from fhir_server.validation.snapshot.generate import CORE
 from fhir_server.validation.snapshot.merge import SYSTEM
 from fhir_server.validation.snapshot.tree import Definition, Group, Node, tree_of
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from fhir_server.fhirpath.evaluation import Env
 from fhir_server.fhirpath.items import Item
 from fhir_server.fhirpath.references import resolved
-from fhir_server.model.references import parse_reference
+from fhir_server.model.references import CORE, parse_reference
 from fhir_server.validation.profiles.rules import Type
 from fhir_server.validation.profiles.spots import Spot, of_resource
 from fhir_server.validation.report import shown
-from fhir_server.validation.snapshot.generate import CORE
 
 if TYPE_CHECKING:
     from fhir_server.validation.profiles.context import Context

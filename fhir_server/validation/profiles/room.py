@@ -13,6 +13,7 @@ from typing import Any
 from fhir_server.errors import Issue
 from fhir_server.fhirpath.items import Item
 from fhir_server.model.definitions import Binding, Definitions, definitions
+from fhir_server.model.references import CORE
 from fhir_server.terminology.room import Large, Supplements, Terminology
 from fhir_server.validation.profiles.base import BaseRules
 from fhir_server.validation.profiles.check import Checker
@@ -25,7 +26,6 @@ from fhir_server.validation.profiles.spots import Spot, entry_of, of_resource
 from fhir_server.validation.profiles.terms import Terms
 from fhir_server.validation.report import Enough, Path, Report
 from fhir_server.validation.snapshot import Generator, SnapshotError
-from fhir_server.validation.snapshot.generate import CORE
 from fhir_server.validation.snapshot.tree import Group, Node, tree_of
 
 Source = Callable[[str], "Mapping[str, Any] | None"]

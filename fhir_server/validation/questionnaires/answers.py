@@ -16,12 +16,11 @@ from fhir_server.fhirpath.errors import FhirPathError
 from fhir_server.fhirpath.functions.regex import pattern
 from fhir_server.fhirpath.items import Item
 from fhir_server.fhirpath.kinds import kind_of
-from fhir_server.model.references import parse_reference
+from fhir_server.model.references import CORE, parse_reference
 from fhir_server.validation.profiles.context import Context
 from fhir_server.validation.report import shown
 from fhir_server.validation.values import compare, listed
 
-CORE = "http://hl7.org/fhir/StructureDefinition/"
 SDC = "http://hl7.org/fhir/uv/sdc/StructureDefinition/sdc-questionnaire-"
 TYPES: dict[str, tuple[str, ...]] = {
     "boolean": ("boolean",), "decimal": ("decimal", "integer"), "integer": ("integer",), "date": ("date",),

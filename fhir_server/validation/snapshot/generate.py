@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from fhir_server.model.references import CORE
 from fhir_server.validation.snapshot.merge import SYSTEM, SnapshotError, capital, check_change, merge
 from fhir_server.validation.snapshot.tree import Definition, Disorder, Group, Node, elements_of, tree_of
 
 Resolve = Callable[[str], "Mapping[str, Any] | None"]
 """Canonical (perhaps with |version) -> the StructureDefinition, or None."""
 
-CORE = "http://hl7.org/fhir/StructureDefinition/"
 _BY_URL = {"discriminator": [{"type": "value", "path": "url"}], "ordered": False, "rules": "open"}
 _BY_TYPE = {"discriminator": [{"type": "type", "path": "$this"}], "ordered": False, "rules": "open"}
 _EXTENSIONS = ("extension", "modifierExtension")
