@@ -1,0 +1,147 @@
+"""Whether a change is an event of a topic: interaction, query criteria on the version before and the new one, FHIRPath criteria.
+
+Specification: https://hl7.org/fhir/R5/subscriptiontopic.html#trigger-resource, conformance.md K18
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fhir_server.errors import FhirError
+from fhir_server.fhirpath import Expression, FhirPathError, compile_expression
+from fhir_server.search.query import Criterion, Everything
+from fhir_server.search.values import IndexValues
+from fhir_server.storage.port import Stored
+from subscriptions.criteria import Criteria
+from subscriptions.topics.definition import PASSES, ResourceTrigger, Topic
+
+Resource = Mapping[str, Any]
+Index = Callable[[dict[str, Any]], IndexValues]
+Compile = Callable[[str], Criteria]
+"""`Type?parameters` -> criteria; raises FhirError for what cannot be decided by one resource."""
+
+
+class Change:
+    """One version and the one before it, parsed and indexed when first asked for. `before` is None where there was none, or a deletion."""
+
+    def __init__(self, stored: Stored, before: Stored | None, read: Callable[[bytes], dict[str, Any]], index: Index) -> None:
+        self.stored = stored
+        self.before = None if before is None or before.deleted else before
+        self._read, self._index = read, index
+
+    @property
+    def interaction(self) -> str:
+        """create, update or delete; what comes back after a deletion is created."""
+        return "delete" if self.stored.deleted else "update" if self.before is not None else "create"
+
+    @property
+    def focus(self) -> Stored:
+        """The version that the notification is about: of a deletion the last one."""
+        return self.before if self.stored.deleted and self.before is not None else self.stored
+
+    @cached_property
+    def current(self) -> dict[str, Any] | None:
+        """The new content; None of a deletion."""
+        return None if self.stored.deleted else self._read(self.stored.body)
+
+    @cached_property
+    def previous(self) -> dict[str, Any] | None:
+        """The content before."""
+        return None if self.before is None else self._read(self.before.body)
+
+    @cached_property
+    def current_values(self) -> IndexValues:
+        """Index values of the new content."""
+        return IndexValues() if self.current is None else self._index(self.current)
+
+    @cached_property
+    def previous_values(self) -> IndexValues:
+        """Index values of the content before."""
+        return IndexValues() if self.previous is None else self._index(self.previous)
+
+    @property
+    def focus_values(self) -> IndexValues:
+        """Those of `focus`."""
+        return self.previous_values if self.stored.deleted else self.current_values
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger, compiled. `previous` and `current` are None where the topic asks for nothing."""
+
+    said: ResourceTrigger
+    previous: Criterion | None
+    current: Criterion | None
+    fhirpath: Expression | None
+
+    def fires(self, change: Change) -> bool:
+        """Whether a change of a resource of this type is an event. An expression that cannot be evaluated on it is not met."""
+        if change.interaction not in self.said.interactions:
+            return False
+        if self.fhirpath is not None and not self._path(change):
+            return False
+        if self.previous is None and self.current is None:
+            return True
+        results = []
+        if self.previous is not None:
+            results.append(
+                _met(self.previous, change.before, change.previous_values) if change.before is not None else self.said.for_create == PASSES
+            )
+        if self.current is not None:
+            results.append(
+                self.said.for_delete == PASSES if change.stored.deleted else _met(self.current, change.stored, change.current_values)
+            )
+        return all(results) if self.said.both else any(results)
+
+    def _path(self, change: Change) -> bool:
+        assert self.fhirpath is not None
+        variables = {"previous": change.previous, "current": change.current}
+        try:
+            return self.fhirpath.test(change.current or change.previous, variables=variables) is True
+        except FhirPathError:
+            return False
+
+
+def _met(where: Criterion, stored: Stored, values: IndexValues) -> bool:
+    return Criteria(stored.type, where).meets(stored, values)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledTopic:
+    """A topic whose triggers can be asked."""
+
+    topic: Topic
+    triggers: tuple[Trigger, ...]
+
+    def fires(self, change: Change) -> bool:
+        """Whether a change is an event of the topic."""
+        return any(one.said.type == change.stored.type and one.fires(change) for one in self.triggers)
+
+
+def compile_topic(topic: Topic, criteria: Compile, types: tuple[str, ...]) -> CompiledTopic:
+    """Raises FhirError 422 for a criterion that cannot be read, or that looks at other resources."""
+    return CompiledTopic(topic, tuple(_compiled(one, at, criteria, types) for at, one in enumerate(topic.triggers)))
+
+
+def _compiled(said: ResourceTrigger, at: int, criteria: Compile, types: tuple[str, ...]) -> Trigger:
+    place = f"SubscriptionTopic.resourceTrigger[{at}]"
+    if said.type not in types:
+        raise FhirError.of(
+            422, "value", f"{place}.resource: '{said.type}' is no resource type", place, zh=f"{place}.resource：“{said.type}”不是资源类型"
+        )
+    found: list[Criterion | None] = []
+    for name, query in (("previous", said.previous), ("current", said.current)):
+        try:
+            where = criteria(f"{said.type}?{query}").where if query else None
+        except FhirError as fault:
+            where_at = f"{place}.queryCriteria.{name}"
+            raise FhirError.of(422, "not-supported", f"{where_at}: {fault.issues[0].diagnostics}", where_at) from None
+        found.append(None if isinstance(where, Everything) else where)
+    try:
+        expression = compile_expression(said.fhirpath) if said.fhirpath else None
+    except FhirPathError as fault:
+        raise FhirError.of(422, "value", f"{place}.fhirPathCriteria: {fault}", f"{place}.fhirPathCriteria") from None
+    return Trigger(said, found[0], found[1], expression)
