@@ -21,7 +21,7 @@ from fhir_server.search.values_of import Scope
 from fhir_server.storage.port import Store
 from subscriptions.admission import check_subscription
 from subscriptions.channel import Channel
-from subscriptions.criteria import compile_criteria
+from subscriptions.criteria import Criteria, compile_criteria
 from subscriptions.delivery.caller import Caller
 from subscriptions.delivery.endpoint import EndpointPolicy
 from subscriptions.followup import loader, pathway
@@ -33,6 +33,9 @@ from subscriptions.jobs.feed import FeedReader
 from subscriptions.jobs.kinds import Kind, Kinds, Services
 from subscriptions.jobs.runner import Jobs
 from subscriptions.table import Table
+from subscriptions.topics.catalogue import CODE as TOPIC
+from subscriptions.topics.catalogue import Topics
+from subscriptions.watch import Watch, watch_of
 
 __all__ = ["Running", "build"]
 
@@ -49,6 +52,8 @@ class Running:
 
     jobs: Jobs
     check: Callable[[dict[str, Any]], list[Issue]]
+    topics: Topics
+    base: Callable[[], str]
     _canonical: Canonical
     _pathways: list[pathway.Pathway]
     _caller: Caller
@@ -111,14 +116,28 @@ def build(
     canonical = Canonical((environment.get("FOLLOWUP_CANONICAL") or DEFAULT_BASE).rstrip("/"))
     pathways = pathway.load()
     caller = Caller(policy)
-    table = Table(lambda text: compile_criteria(text, parser, types), every.newest)
-    subscriptions = Subscriptions(table, index, caller, services)
+
+    def compile(text: str) -> Criteria:
+        return compile_criteria(text, parser, types)
+
+    topics = Topics(services, lambda: parser.criteria("Basic", f"code={TOPIC}").where, compile, types)
+
+    def watch(subscription: Mapping[str, Any]) -> Watch:
+        return watch_of(subscription, compile, topics.find)
+
+    def base() -> str:
+        return context.own_bases[0] if context.own_bases else ""
+
+    table = Table(watch, lambda: (every.newest(), topics.generation))
+    subscriptions = Subscriptions(table, topics, index, caller, services, base)
     inbox = next((channel for channel in channels if not channel.external), None)
     engine = CareEngine(canonical, pathways, services, _numbers(context), zone, inbox)
     all_kinds = Kinds([*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), *kinds])
     jobs = Jobs(services, all_kinds, [subscriptions.reader(), engine.reader(), *readers])
-    room = Running(jobs, lambda resource: check_subscription(resource, parser, types, policy), canonical, pathways, caller)
-    context.parts.setdefault("admission", {})["Subscription"] = room.check
+    room = Running(jobs, lambda resource: check_subscription(resource, watch, policy), topics, base, canonical, pathways, caller)
+    admission = context.parts.setdefault("admission", {})
+    admission["Subscription"], admission["Basic"] = room.check, topics.issues
+    context.parts["topics"] = topics
     context.parts["jobs"] = room
     return room
 

@@ -6,41 +6,46 @@ Specification: https://hl7.org/fhir/R4/subscription.html, conformance.md K17, K2
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fhir_server.errors import FhirError, Issue
-from subscriptions.criteria import compile_criteria
 from subscriptions.delivery.endpoint import EndpointPolicy
-from subscriptions.delivery.rest_hook import JSON_TYPES, header_complaint, payload_type
+from subscriptions.delivery.notification import CONTENTS, wish_of
+from subscriptions.delivery.rest_hook import MEDIA_TYPES, header_complaint, payload_type
+from subscriptions.watch import BACKPORT, FILTER, Watch, names_topic
 
 Resource = dict[str, Any]
 
 CHANNELS = ("rest-hook",)
 """Channel types that are served so far; websocket, email and message follow, sms with its adapters."""
 HEADERS = 20
+_NUMBERS = {f"{BACKPORT}backport-{name}" for name in ("heartbeat-period", "timeout", "max-count")}
 _BACKPORT = re.compile(
-    r"backport-(topic|filter-criteria|channel-type|payload-content)|/5\.0/StructureDefinition/extension-Subscription|/subscriptions-backport/"
+    r"backport-(topic|filter-criteria|channel-type|payload-content|heartbeat-period|timeout|max-count)|/5\.0/StructureDefinition/extension-Subscription|/subscriptions-backport/"
 )
 
 
-def check_subscription(resource: Resource, parser: Any, types: tuple[str, ...], policy: EndpointPolicy) -> list[Issue]:
+def check_subscription(resource: Resource, watch: Callable[[Resource], Watch], policy: EndpointPolicy) -> list[Issue]:
     """Issues (HTTP 422) of a Subscription that a client wants to create or update; none when it will be served.
 
-    `resource` has passed the structural check; `parser` is the search parser, `types` the resource types.
+    `resource` has passed the structural check; `watch` makes of it what is watched, or raises FhirError.
     A Subscription that the client switches off may say what it likes.
     """
     if resource.get("status") == "off":
         return []
-    return list(_issues(resource, parser, types, policy))
+    return list(_issues(resource, watch, policy))
 
 
-def _issues(resource: Resource, parser: Any, types: tuple[str, ...], policy: EndpointPolicy) -> Iterator[Issue]:
+def _issues(resource: Resource, watch: Callable[[Resource], Watch], policy: EndpointPolicy) -> Iterator[Issue]:
+    topic = names_topic(str(resource.get("criteria", "")))
     try:
-        compile_criteria(str(resource.get("criteria", "")), parser, types)
+        watch(resource)
     except FhirError as fault:
         yield from fault.issues
-    yield from _backport(resource)
+    yield from _foreign(resource, topic)
+    if topic:
+        yield from _topic(resource)
     channel = resource.get("channel", {})
     kind = channel.get("type")
     if kind not in CHANNELS:
@@ -51,9 +56,9 @@ def _issues(resource: Resource, parser: Any, types: tuple[str, ...], policy: End
         yield _issue("required", "channel.endpoint", "a rest-hook needs the URL that is called")
     elif complaint := policy.complaint(str(endpoint)):
         yield _issue("value", "channel.endpoint", f"the endpoint {complaint}")
-    if payload_type(channel) and payload_type(channel) not in JSON_TYPES:
+    if payload_type(channel) and payload_type(channel) not in MEDIA_TYPES:
         yield _issue(
-            "not-supported", "channel.payload", f"'{channel['payload']}' is not served; served are: {', '.join(JSON_TYPES)}, or none"
+            "not-supported", "channel.payload", f"'{channel['payload']}' is not served; served are: {', '.join(MEDIA_TYPES)}, or none"
         )
     elif any(ord(letter) < 32 or ord(letter) > 126 for letter in str(channel.get("payload", ""))):
         yield _issue("value", "channel.payload", "contains characters that no media type has")
@@ -65,21 +70,35 @@ def _issues(resource: Resource, parser: Any, types: tuple[str, ...], policy: End
             yield _issue("value", f"channel.header[{number}]", f"the header {complaint}")
 
 
-def _backport(resource: Resource) -> Iterator[Issue]:
-    """Extensions of the topic-based form would change what is sent: not understood means refused, never ignored."""
+def _topic(resource: Resource) -> Iterator[Issue]:
+    """What a topic-based Subscription must say of its notifications."""
+    channel = resource.get("channel", {})
+    wish = wish_of(channel)
+    if not wish.content:
+        yield _issue("required", "channel.payload", f"the extension backport-payload-content is required: {', '.join(CONTENTS)}")
+    elif wish.content not in CONTENTS:
+        yield _issue("value", "channel.payload", f"backport-payload-content is '{wish.content[:40]}', not one of {', '.join(CONTENTS)}")
+    for extension in channel.get("extension", ()):
+        url, value = str(extension.get("url", "")), next((value for key, value in extension.items() if key.startswith("value")), None)
+        if url in _NUMBERS and not (type(value) is int and value > 0):
+            yield _issue("value", "channel.extension", f"{url.rpartition('/')[2]} must be a whole number above 0")
+
+
+def _foreign(resource: Resource, topic: bool) -> Iterator[Issue]:
+    """Extensions that would change what is sent: not understood means refused, never ignored."""
+    channel = resource.get("channel", {})
     places = [
-        ("criteria", resource.get("_criteria", {})),
-        ("channel.payload", resource.get("channel", {}).get("_payload", {})),
-        ("channel.type", resource.get("channel", {}).get("_type", {})),
+        ("criteria", resource.get("_criteria"), {FILTER} if topic else set()),
+        ("channel.payload", channel.get("_payload"), {f"{BACKPORT}backport-payload-content"} if topic else set()),
+        ("channel.type", channel.get("_type"), set()),
+        ("channel", channel, _NUMBERS if topic else set()),
     ]
-    for place, element in places:
+    for place, element, known in places:
         for extension in (element or {}).get("extension", ()):
-            if _BACKPORT.search(str(extension.get("url", ""))):
-                yield _issue(
-                    "not-supported",
-                    place,
-                    f"the extension {extension['url']} belongs to topic-based subscriptions, which are not served yet",
-                )
+            url = str(extension.get("url", ""))
+            if _BACKPORT.search(url) and url not in known:
+                why = "is not understood here" if topic else "belongs to topic-based subscriptions, but the criteria are a search"
+                yield _issue("not-supported", place, f"the extension {url} {why}")
 
 
 def _issue(code: str, place: str, text: str) -> Issue:

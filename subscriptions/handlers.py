@@ -1,7 +1,8 @@
-"""What follows from a Subscription: its reader of the change feed, and the jobs that activate, deliver and end it.
+"""What follows from a Subscription: its reader of the change feed, and the jobs that activate, deliver, keep alive and end it.
 
 A delivery is a job of the subscription's own key: in order for one subscription, side by side for several. It reads the Subscription
-as it is at the moment of sending. Specification: https://hl7.org/fhir/R4/subscription.html, conformance.md K5, K19, K22–K24.
+as it is at the moment of sending. Every event has a number, without gaps, that is written in the unit that makes its delivery.
+Specification: https://hl7.org/fhir/R4/subscription.html, conformance.md K5–K14, K19, K22–K24.
 """
 
 from __future__ import annotations
@@ -13,30 +14,52 @@ from typing import Any
 
 from fhir_server.model import json_codec
 from fhir_server.search.values import IndexValues
-from fhir_server.storage.port import ClaimedJob, Effects, Facts, Job, Stored, Unit, Write
+from fhir_server.storage.port import ClaimedJob, Effects, Facts, Job, Record, Stored, Unit, Write
 from subscriptions.delivery.caller import Caller, CallFailed
 from subscriptions.delivery.endpoint import EndpointRefused
-from subscriptions.delivery.rest_hook import call_of
+from subscriptions.delivery.notification import Event, bundle_of, status_of, wish_of
+from subscriptions.delivery.rest_hook import Call, call_of, notification_call
+from subscriptions.events import COUNTS, count_of, event_record
 from subscriptions.jobs.backoff import Backoff
 from subscriptions.jobs.feed import FeedReader
 from subscriptions.jobs.kinds import Kind, Lane, Later, Services
 from subscriptions.table import IN_FORCE, Entry, Table
+from subscriptions.topics.catalogue import Topics
+from subscriptions.topics.matching import Change
+from subscriptions.watch import names_topic
 
 Resource = dict[str, Any]
 log = logging.getLogger("fhir_server.subscriptions")
 
 ACTIVATE, DELIVER, EXPIRE = "subscription.activate", "subscription.deliver", "subscription.expire"
+HEARTBEAT = "subscription.heartbeat"
 DELIVERIES = Lane("deliveries", 64, train=20)
 ERROR_AFTER = 4
 """Failed attempts in a row after which the Subscription's status becomes `error`; attempts go on, without an end."""
+HANDSHAKES = 3
+"""Attempts at a handshake, before the Subscription's status becomes `error`."""
+UNTIL_SHAKEN = 250
+"""Milliseconds between two looks whether the handshake is over."""
 PAUSES = Backoff.exponential(1_000, 60_000, jitter=0.2)
 
 
 class Subscriptions:
     """Reader and handlers. `index` makes the index values of a resource, for criteria that need them."""
 
-    def __init__(self, table: Table, index: Callable[[Resource], IndexValues], caller: Caller, services: Services) -> None:
-        self._table, self._index, self._caller, self._services = table, index, caller, services
+    def __init__(
+        self,
+        table: Table,
+        topics: Topics,
+        index: Callable[[Resource], IndexValues],
+        caller: Caller,
+        services: Services,
+        base: Callable[[], str],
+    ) -> None:
+        """`base`: the base URL under which the server is known, for what is sent."""
+        self._table, self._topics, self._index, self._caller, self._services = table, topics, index, caller, services
+        self._base = base
+        self._sent: dict[str, int] = {}
+        """When this process last reached the endpoint of a Subscription, in milliseconds."""
 
     def reader(self) -> FeedReader:
         """The reader `subscriptions`."""
@@ -49,37 +72,54 @@ class Subscriptions:
             Kind(ACTIVATE, self.activate, backoff=quick, limit=20),
             Kind(DELIVER, self.deliver, DELIVERIES, PAUSES, limit=None, timeout=15.0),
             Kind(EXPIRE, self.expire, backoff=quick, limit=20, timer=True),
+            Kind(HEARTBEAT, self.beat, DELIVERIES, quick, limit=3, timeout=15.0, timer=True),
         ]
 
     async def _prepare(self, position: int) -> None:
+        await self._topics.fresh()
         await self._table.prepare(self._services, position)
 
     # --- the reader
 
     async def react(self, changes: list[Stored]) -> Effects:
-        """Deliveries for every version that meets criteria, in commit order; activation and end of the Subscriptions themselves."""
+        """Deliveries for every version that is watched, in commit order; activation and end of the Subscriptions themselves."""
         jobs: list[Job] = []
+        told: list[tuple[Entry, Change]] = []
         now = self._services.clock()
+        if any(stored.type == "Basic" for stored in changes):
+            await self._topics.fresh()
         self._table.renew()
         for stored in changes:
-            if not stored.deleted:
-                jobs += self._deliveries(stored, now)
+            told += await self._told(stored)
             if stored.type == "Subscription":
                 jobs += self._own_jobs(stored, self._table.apply(stored), now)
-        return Effects(jobs=jobs)
+        if not told:
+            return Effects(jobs=jobs)
+        deliveries, records = await self._numbered(told, now)
+        return Effects(jobs=[*jobs, *deliveries], records=records)
 
-    def _deliveries(self, stored: Stored, now: int) -> list[Job]:
+    async def _told(self, stored: Stored) -> list[tuple[Entry, Change]]:
         entries = [entry for entry in self._table.of(stored.type) if entry.since < stored.rid]
         if not entries:
             return []
-        payload = {"type": stored.type, "id": stored.id, "version": stored.version, "rid": stored.rid}
-        return [Job(DELIVER, entry.id, payload, now) for entry in self._matching(entries, stored)]
+        before = await self._services.store.previous(stored) if any(entry.watch.looks_back for entry in entries) else None
+        change = Change(stored, before, json_codec.loads, self._index)
+        return [(entry, change) for entry in entries if entry.watch.wants(change)]
 
-    def _matching(self, entries: list[Entry], stored: Stored) -> list[Entry]:
-        if all(entry.criteria.everything for entry in entries):
-            return entries
-        values = self._index(json_codec.loads(stored.body))
-        return [entry for entry in entries if entry.criteria.meets(stored, values)]
+    async def _numbered(self, told: list[tuple[Entry, Change]], now: int) -> tuple[list[Job], list[Record]]:
+        """The deliveries with their numbers. An event of a topic is kept, so that it can be asked for again (`$events`)."""
+        counts = {id: await count_of(self._services, id) for id in dict.fromkeys(entry.id for entry, _ in told)}
+        jobs, records = [], []
+        for entry, change in told:
+            number = counts[entry.id] = counts[entry.id] + 1
+            focus = change.focus
+            event = Event(number, focus.type, focus.id, focus.version, change.stored.updated, change.interaction)
+            payload = {**event._asdict(), "rid": change.stored.rid}
+            jobs.append(Job(DELIVER, entry.id, payload, now))
+            if entry.watch.looks_back:
+                records.append(event_record(entry.id, event))
+        records += [Record(COUNTS, id, {"count": count}) for id, count in counts.items()]
+        return jobs, records
 
     def _own_jobs(self, stored: Stored, subscription: Resource | None, now: int) -> list[Job]:
         if subscription is None:
@@ -88,6 +128,9 @@ class Subscriptions:
         payload = {"id": stored.id, "version": stored.version}
         if subscription.get("status") == "requested":
             jobs.append(Job(ACTIVATE, stored.id, payload, now))
+        heartbeat = wish_of(subscription.get("channel", {})).heartbeat if subscription.get("status") == "active" else 0
+        if heartbeat and names_topic(str(subscription.get("criteria", ""))):
+            jobs.append(Job(HEARTBEAT, stored.id, payload, now + heartbeat * 1000, f"{stored.id}/{stored.version}"))
         if subscription.get("end") and subscription.get("status") in IN_FORCE and not _past(subscription, stored):
             jobs.append(Job(EXPIRE, stored.id, payload, end_of(subscription), f"{stored.id}/{stored.version}"))
         return jobs
@@ -95,16 +138,49 @@ class Subscriptions:
     # --- the jobs
 
     async def activate(self, job: ClaimedJob, services: Services) -> Unit:
-        """requested → active, and an error text of earlier days goes; → error for criteria that are not served (not admitted by us)."""
+        """requested → active, and an error text of earlier days goes; → error for what is not served or does not answer the handshake.
+
+        A rest-hook on a topic is asked first (K5, K9). Raises Later while it may still answer.
+        """
+        id = str(job.payload["id"])
+        stored = await services.gate.read(services.principal, "Subscription", id)
+        if stored is None or stored.deleted:
+            return Unit(lambda facts: Effects())
+        asked = json_codec.loads(stored.body)
+        complaint = self._table.complaint(asked)
+        if not complaint and asked.get("status") == "requested" and names_topic(str(asked.get("criteria", ""))):
+            complaint = await self._shake(asked, services)
+            if complaint and job.attempts < HANDSHAKES:
+                raise Later(complaint)
 
         def change(subscription: Resource) -> Resource | None:
             if subscription.get("status") != "requested":
                 return None
             kept = {name: value for name, value in subscription.items() if name != "error"}
-            complaint = self._table.complaint(str(subscription.get("criteria", "")))
             return {**kept, "status": "error", "error": complaint} if complaint else {**kept, "status": "active"}
 
-        return _changed(str(job.payload["id"]), change)
+        return _changed(id, change)
+
+    async def _shake(self, subscription: Resource, services: Services) -> str:
+        """'' when the endpoint answered the handshake."""
+        asked = {name: value for name, value in subscription.items() if name != "error"}
+        count = await count_of(services, str(subscription["id"]))
+        return await self._tell("handshake", asked, count, services, status="requested")
+
+    async def beat(self, job: ClaimedJob, services: Services) -> Effects:
+        """A heartbeat where nothing else was sent for the period; the next one is due a period later. Ends with the version that asked."""
+        stored = await services.gate.read(services.principal, "Subscription", job.key)
+        if stored is None or stored.deleted or stored.version != job.payload["version"]:
+            return Effects()
+        subscription = json_codec.loads(stored.body)
+        period = wish_of(subscription["channel"]).heartbeat * 1000
+        now = services.clock()
+        due = self._sent.get(stored.id, 0) + period
+        if due <= now:
+            # A heartbeat that fails is no event: deliveries are what sets the status.
+            await self._tell("heartbeat", subscription, await count_of(services, stored.id), services)
+            due = now + period
+        return Effects(jobs=[Job(HEARTBEAT, stored.id, dict(job.payload), due, f"{stored.id}/{stored.version}/{due}")])
 
     async def expire(self, job: ClaimedJob, services: Services) -> Unit:
         """`end` has come: off."""
@@ -124,24 +200,52 @@ class Subscriptions:
         subscription = json_codec.loads(stored.body)
         if subscription.get("status") not in IN_FORCE or (subscription.get("end") and end_of(subscription) <= services.clock()):
             return
-        payload = job.payload
-        version = await services.gate.read_version(services.principal, payload["type"], payload["id"], payload["version"])
-        if version is None:
+        topic = names_topic(str(subscription.get("criteria", "")))
+        if topic and subscription["status"] == "requested":
+            raise Later("the handshake comes first", UNTIL_SHAKEN)
+        event = Event(**{name: job.payload[name] for name in Event._fields}) if "number" in job.payload else None
+        version = await services.gate.read_version(services.principal, job.payload["type"], job.payload["id"], job.payload["version"])
+        if topic and event is not None:
+            fault = await self._tell("event-notification", subscription, event.number, services, event=event, version=version)
+        elif version is None:
             return
-        fault = await self._send(subscription["channel"], version)
+        else:
+            fault = await self._send(stored.id, call_of(subscription["channel"], version))
         if fault:
             if job.attempts >= ERROR_AFTER:
                 await self._mark(stored.id, fault, services)
             raise Later(fault)
 
-    async def _send(self, channel: Resource, version: Stored) -> str:
+    async def _tell(
+        self,
+        kind: str,
+        subscription: Resource,
+        count: int,
+        services: Services,
+        *,
+        status: str = "",
+        event: Event | None = None,
+        version: Stored | None = None,
+    ) -> str:
+        """Send a notification Bundle; '' when the endpoint took it."""
+        channel = subscription["channel"]
+        wish = wish_of(channel)
+        events = [event] if event is not None else []
+        said = status_of(kind, subscription, self._base(), count, events, focus=wish.content != "empty", status=status)
+        versions = {event.number: version} if event is not None and version is not None else {}
+        bundle = bundle_of(said, subscription, self._base(), services.clock(), events, wish.content, versions)
+        return await self._send(str(subscription["id"]), notification_call(channel, bundle), wish.timeout)
+
+    async def _send(self, id: str, call: Call, timeout: float = 0) -> str:
         """'' when the endpoint took it, else what went wrong, without secrets."""
-        call = call_of(channel, version)
         try:
-            answer = await self._caller.call(*call)
+            answer = await self._caller.call(*call, timeout=timeout)
         except (EndpointRefused, CallFailed) as fault:
             return f"{call.method} {_shown(call.url)}: {fault}"
-        return "" if 200 <= answer.status < 300 else f"{call.method} {_shown(call.url)}: HTTP {answer.status}"
+        if 200 <= answer.status < 300:
+            self._sent[id] = self._services.clock()
+            return ""
+        return f"{call.method} {_shown(call.url)}: HTTP {answer.status}"
 
     async def _mark(self, id: str, fault: str, services: Services) -> None:
         """Say in the Subscription that deliveries fail; an error that is there already is not written again."""

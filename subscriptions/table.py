@@ -13,8 +13,8 @@ from fhir_server.errors import FhirError
 from fhir_server.model import json_codec
 from fhir_server.search.query import Query
 from fhir_server.storage.port import Position, Stored
-from subscriptions.criteria import Criteria
 from subscriptions.jobs.kinds import Services
+from subscriptions.watch import Watch
 
 Resource = dict[str, Any]
 log = logging.getLogger("fhir_server.subscriptions")
@@ -28,23 +28,23 @@ class Entry(NamedTuple):
     """A subscription in force; `since` is the sequence number of the version that says so."""
 
     id: str
-    criteria: Criteria
+    watch: Watch
     since: int
 
 
 class Table:
-    """`compile` turns criteria into what can be matched; raises FhirError for what cannot.
+    """`watch` turns a Subscription into what it watches; raises FhirError for what cannot be.
 
-    `generation` tells which search parameters there are: when it changes, all criteria are read again.
+    `generation` tells which search parameters and topics there are: when it changes, all Subscriptions are read again.
     """
 
-    def __init__(self, compile: Callable[[str], Criteria], generation: Callable[[], int] = lambda: 0) -> None:
-        self._compile = compile
+    def __init__(self, watch: Callable[[Resource], Watch], generation: Callable[[], Any] = lambda: 0) -> None:
+        self._watch = watch
         self._generation = generation
         self._known = generation()
-        self._texts: dict[str, tuple[str, int]] = {}
+        self._said: dict[str, tuple[Resource, int]] = {}
         self._by_type: dict[str, dict[str, Entry]] = {}
-        self._types: dict[str, str] = {}
+        self._types: dict[str, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._types)
@@ -54,15 +54,15 @@ class Table:
         return iter(self._by_type.get(type, {}).values())
 
     def renew(self) -> None:
-        """Read the criteria again where the site has changed its search parameters."""
+        """Read the Subscriptions again where search parameters or topics have changed."""
         now = self._generation()
         if now == self._known:
             return
         self._known = now
         self._by_type.clear()
         self._types.clear()
-        for id, (text, since) in self._texts.items():
-            self._enter(id, text, since)
+        for id, (said, since) in self._said.items():
+            self._enter(id, said, since)
 
     def apply(self, stored: Stored) -> Resource | None:
         """Take a version of a Subscription into account; gives its content, None for a deletion."""
@@ -71,39 +71,41 @@ class Table:
             return None
         subscription: Resource = json_codec.loads(stored.body)
         if subscription.get("status") in IN_FORCE:
-            self._texts[stored.id] = (str(subscription.get("criteria", "")), stored.rid)
-            self._enter(stored.id, *self._texts[stored.id])
+            said: Resource = {name: subscription[name] for name in ("criteria", "_criteria") if name in subscription}
+            self._said[stored.id] = (said, stored.rid)
+            self._enter(stored.id, said, stored.rid)
         return subscription
 
-    def _enter(self, id: str, text: str, since: int) -> None:
+    def _enter(self, id: str, said: Resource, since: int) -> None:
         try:
-            criteria = self._compile(text)
+            watch = self._watch(said)
         except FhirError as fault:
             # Admission refuses such criteria; this one came in another way (an import, an older version of this server), or the site
-            # has taken a search parameter back that it names.
+            # has taken back a search parameter or a topic that it names.
             log.warning("Subscription/%s is not served: %s", id, fault)
             return
-        self._by_type.setdefault(criteria.type, {})[id] = Entry(id, criteria, since)
-        self._types[id] = criteria.type
+        for type in watch.types:
+            self._by_type.setdefault(type, {})[id] = Entry(id, watch, since)
+        self._types[id] = watch.types
 
-    def complaint(self, criteria: str) -> str:
-        """Why these criteria are not served, '' when they are."""
+    def complaint(self, subscription: Resource) -> str:
+        """Why a Subscription is not served, '' when it is."""
         try:
-            self._compile(criteria)
+            self._watch(subscription)
         except FhirError as fault:
             return fault.issues[0].diagnostics
         return ""
 
     def _forget(self, id: str) -> None:
-        self._texts.pop(id, None)
-        if type := self._types.pop(id, None):
+        self._said.pop(id, None)
+        for type in self._types.pop(id, ()):
             self._by_type[type].pop(id, None)
 
     async def prepare(self, services: Services, position: int) -> None:
         """Put the table to its state right after the version with the sequence number `position`."""
         self._by_type.clear()
         self._types.clear()
-        self._texts.clear()
+        self._said.clear()
         later = await self._later(services, position)
         after: Position | None = None
         while True:

@@ -62,6 +62,8 @@ async def _interact(context: Context, request: Request, to: Route) -> Response:
     preferences(request)  # refuses what no interaction serves yet
     if interaction in _WRITES and context.settings.validation == "profiles":
         await context.parts["validating"].fresh()
+    if interaction in _WRITES and (to.type == "Subscription" or (not to.type and b'"Subscription"' in request.body)):
+        await context.parts["topics"].fresh()
     context.gate.require(request.principal, interaction)
     if interaction == "read":
         if to.type == "Binary" and not request.entry and binary.wants_raw(request):

@@ -60,15 +60,19 @@ class Caller:
         self._number = 0
         self._tls: ssl.SSLContext | None = None
 
-    async def call(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes) -> Answer:
-        """Send one request. Raises EndpointRefused or CallFailed; any status, a redirect too, is an answer."""
+    async def call(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes, *, timeout: float = 0) -> Answer:
+        """Send one request. Raises EndpointRefused or CallFailed; any status, a redirect too, is an answer.
+
+        `timeout`: seconds, shorter than the caller's own (0: that one).
+        """
+        seconds = min(timeout, self._timeout) if timeout else self._timeout
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(seconds):
                 return await self._call(method, urlsplit(url), headers, body)
         except EndpointRefused:
             raise
         except TimeoutError:
-            raise CallFailed(f"no answer within {self._timeout:g} s") from None
+            raise CallFailed(f"no answer within {seconds:g} s") from None
         except (OSError, h11.ProtocolError, UnicodeError, ValueError) as fault:
             raise CallFailed(f"{type(fault).__name__}: {str(fault)[:200] or 'the connection failed'}") from None
 

@@ -1,7 +1,8 @@
-"""The request of a rest-hook notification, made of a Subscription and a version; pure.
+"""The request of a rest-hook notification, made of a Subscription and what it tells; pure.
 
-Without `channel.payload` the notification is a POST with an empty body; with it, the resource is sent as an update,
-`PUT endpoint/Type/id`. Specification: https://hl7.org/fhir/R4/subscription.html#2.46.5.1 (rest-hook), conformance.md K22.
+Of a topic it is a POST of a notification Bundle. Of a search: without `channel.payload` a POST with an empty body; with it, the resource is
+sent as an update, `PUT endpoint/Type/id`.
+Specification: https://hl7.org/fhir/R4/subscription.html#2.46.5.1 (rest-hook), conformance.md K6, K22.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ import re
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+from fhir_server.model import json_codec
+from fhir_server.model.xml_writing import to_xml
 from fhir_server.storage.port import Stored
 
 Resource = dict[str, Any]
 
 JSON_TYPES = ("application/fhir+json", "application/json")
+XML_TYPES = ("application/fhir+xml", "application/xml")
+MEDIA_TYPES = (*JSON_TYPES, *XML_TYPES)
 _NAME = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 _OWN = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "expect", "proxy-connection"}
@@ -53,16 +58,30 @@ def payload_type(channel: Resource) -> str:
 
 def call_of(channel: Resource, stored: Stored) -> Call:
     """The notification of one version."""
-    headers = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in channel.get("header", ()))]
     endpoint = str(channel.get("endpoint", ""))
     if not payload_type(channel):
-        return Call("POST", endpoint, [*headers, ("Content-Length", "0")], b"")
-    media = str(channel["payload"])
-    own = [("Content-Type", media if "charset" in media else f"{media};charset=utf-8")]
-    given = {name.lower() for name, _ in headers}
-    return Call(
-        "PUT", _below(endpoint, f"{stored.type}/{stored.id}"), [*headers, *(h for h in own if h[0].lower() not in given)], stored.body
-    )
+        return Call("POST", endpoint, [*_headers(channel), ("Content-Length", "0")], b"")
+    place = _below(endpoint, f"{stored.type}/{stored.id}")
+    xml = payload_type(channel) in XML_TYPES
+    return Call("PUT", place, _with_media(channel), to_xml(json_codec.loads(stored.body)) if xml else stored.body)
+
+
+def notification_call(channel: Resource, bundle: Resource) -> Call:
+    """The notification of a topic: a Bundle in the form that the channel asks for, JSON where it says nothing."""
+    body = to_xml(bundle) if payload_type(channel) in XML_TYPES else json_codec.dumps(bundle)
+    return Call("POST", str(channel.get("endpoint", "")), _with_media(channel), body)
+
+
+def _headers(channel: Resource) -> list[tuple[str, str]]:
+    return [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in channel.get("header", ()))]
+
+
+def _with_media(channel: Resource) -> list[tuple[str, str]]:
+    """The subscriber's headers, and the media type unless they name one."""
+    headers = _headers(channel)
+    media = str(channel.get("payload") or JSON_TYPES[0])
+    own = ("Content-Type", media if "charset" in media else f"{media};charset=utf-8")
+    return headers if any(name.lower() == "content-type" for name, _ in headers) else [*headers, own]
 
 
 def _below(endpoint: str, path: str) -> str:

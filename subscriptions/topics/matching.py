@@ -31,6 +31,14 @@ class Change:
         self.stored = stored
         self.before = None if before is None or before.deleted else before
         self._read, self._index = read, index
+        self._fired: dict[int, bool] = {}
+
+    def fires(self, topic: CompiledTopic) -> bool:
+        """Whether it is an event of a topic; asked once, however many subscribe to it."""
+        known = self._fired.get(id(topic))
+        if known is None:
+            known = self._fired[id(topic)] = topic.fires(self)
+        return known
 
     @property
     def interaction(self) -> str:

@@ -17,6 +17,8 @@ from fhir_server.search.values_of import Scope
 from fhir_server.storage.port import Stored
 from subscriptions.criteria import compile_criteria
 from subscriptions.table import Table
+from subscriptions.topics.matching import Change
+from subscriptions.watch import Watch, watch_of
 
 SUBSCRIPTION = {"resourceType": "Subscription", "id": "s", "status": "active", "criteria": "Patient?nick=glad"}
 
@@ -34,13 +36,18 @@ def test_criteria_follow_the_parameters_of_the_site() -> None:
     indexer = Indexer(registry, ZoneInfo("UTC"))
     every = EveryParameter(registry)
     parser = Parser(every, Scope(ZoneInfo("UTC")))
-    table = Table(lambda text: compile_criteria(text, parser, definitions().resource_types), every.newest)
+
+    def watch(subscription: dict[str, Any]) -> Watch:
+        return watch_of(subscription, lambda text: compile_criteria(text, parser, definitions().resource_types), lambda canonical: None)
+
+    table = Table(watch, every.newest)
     patient = {"resourceType": "Patient", "id": "p", "name": [{"family": "Glad", "text": "Sad"}]}
 
     def met() -> list[str]:
         table.renew()
         indexer.forget()
-        return [one.id for one in table.of("Patient") if one.criteria.meets(stored(patient, 9), indexer.index(patient))]
+        change = Change(stored(patient, 9), None, json.loads, indexer.index)
+        return [one.id for one in table.of("Patient") if one.watch.wants(change)]
 
     def serve(*customs: Custom) -> None:
         registry.take(customs, registry.generation + 1)

@@ -60,6 +60,7 @@ async def world(folder: Path, *, clock: Clock = system_clock, running: bool = Fa
     store = SqliteStore(folder, index=index, type_names=definitions().resource_types)
     await store.open()
     context = Context(Gate(store), definitions(), REGISTRY, Operations(), Settings(**settings), b"s" * 32, zone, clock)
+    context.own_bases = ("http://fhir.example.org/fhir",)
     room = subscriptions.build(context, store, index, [Inbox()], environment={})
     if running:
         await room.start()

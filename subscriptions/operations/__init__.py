@@ -1,0 +1,1 @@
+"""Operations on Subscriptions, one a file."""

@@ -1,0 +1,97 @@
+"""The topics that can be subscribed to: those that are stored (as Basic), and those that the product brings.
+
+Specification: https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/components.html#subscription-topics-in-fhir-r4
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from fhir_server.errors import FhirError
+from fhir_server.model import json_codec
+from fhir_server.model.library import chosen
+from fhir_server.model.references import split_canonical
+from fhir_server.search.query import Criterion, Query
+from fhir_server.storage.port import Position
+from subscriptions.jobs.kinds import Services
+from subscriptions.topics.definition import is_topic, topic_of
+from subscriptions.topics.matching import Compile, CompiledTopic, compile_topic
+
+log = logging.getLogger("fhir_server.subscriptions")
+CODE = "http://hl7.org/fhir/fhir-types|SubscriptionTopic"
+SERVED = frozenset({"active", "draft"})
+"""Status of topics that can be subscribed to."""
+_PAGE = 200
+
+
+class Topics:
+    """One process's view of the topics; `fresh` takes up what was written since."""
+
+    def __init__(self, services: Services, stored: Callable[[], Criterion], compile: Compile, types: tuple[str, ...]) -> None:
+        """`stored`: the criterion by which Basics that are topics are found."""
+        self._services, self._stored, self._compile, self._types = services, stored, compile, types
+        self._shipped: dict[str, dict[str, CompiledTopic]] = {}
+        self._known: dict[str, dict[str, CompiledTopic]] = {}
+        self._state: tuple[tuple[str, int], ...] | None = None
+        self.generation = 0
+        """Grows whenever a topic has changed."""
+
+    def ship(self, resources: Iterable[Mapping[str, Any]]) -> None:
+        """Topics of the product. Raises FhirError for one that is wrong."""
+        for resource in resources:
+            self._put(self._shipped, resource)
+        self._state = None
+
+    def find(self, canonical: str) -> CompiledTopic | None:
+        """The topic of a canonical, of several versions the highest that fits."""
+        url, wanted, _ = split_canonical(canonical)
+        for known in (self._known, self._shipped):
+            version = chosen(known.get(url, {}), wanted)
+            if version is not None:
+                return known[url][version]
+        return None
+
+    def all(self) -> list[CompiledTopic]:
+        """Every topic, stored ones first."""
+        stored = [one for versions in self._known.values() for one in versions.values()]
+        return stored + [one for url, versions in self._shipped.items() if url not in self._known for one in versions.values()]
+
+    def issues(self, resource: Mapping[str, Any]) -> list[Any]:
+        """Why a Basic that is a topic cannot be served; none for other Basics."""
+        if not is_topic(resource):
+            return []
+        try:
+            compile_topic(topic_of(resource), self._compile, self._types)
+        except FhirError as fault:
+            return fault.issues
+        return []
+
+    async def fresh(self) -> int:
+        """Read the stored topics where they have changed; the generation then."""
+        found: list[Any] = []
+        after: Position | None = None
+        while True:
+            query = Query(("Basic",), self._stored(), limit=_PAGE)
+            page = await self._services.gate.search(self._services.principal, query, after)
+            found += page.items
+            after = page.next
+            if after is None:
+                break
+        state = tuple(sorted((stored.id, stored.rid) for stored in found))
+        if state != self._state:
+            self._state = state
+            self._known = {}
+            for stored in found:
+                try:
+                    self._put(self._known, json_codec.loads(stored.body))
+                except FhirError as fault:
+                    log.warning("the topic Basic/%s is not served: %s", stored.id, fault)
+            self.generation += 1
+        return self.generation
+
+    def _put(self, known: dict[str, dict[str, CompiledTopic]], resource: Mapping[str, Any]) -> None:
+        topic = topic_of(resource)
+        if topic.status in SERVED:
+            known.setdefault(topic.url, {}).setdefault(topic.version, compile_topic(topic, self._compile, self._types))
