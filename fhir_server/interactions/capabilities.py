@@ -24,6 +24,9 @@ _NORMATIVE = frozenset(
         "Patient", "StructureDefinition", "ValueSet",
     }
 )  # fmt: skip
+_TOPIC_BASED = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-subscription"
+_TOPIC = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/capabilitystatement-subscriptiontopic-canonical"
+_TOPIC_SERVER = "http://hl7.org/fhir/uv/subscriptions-backport/CapabilityStatement/backport-subscription-server-r4"
 _MODES = ("full", "normative", "terminology")
 
 
@@ -94,6 +97,12 @@ def _resource(context: Context, type: str, reverse: list[str]) -> dict[str, Any]
     }
     validating = context.parts.get("validating")
     profiles = validating.library.profiles.get(type) if validating else None
+    topics = context.parts.get("topics") if type == "Subscription" else None
+    if topics:
+        profiles = {*(profiles or ()), _TOPIC_BASED}
+        entry = {"extension": [{"url": _TOPIC, "valueCanonical": one.topic.url} for one in topics.all()], **entry}
+        if not entry["extension"]:
+            del entry["extension"]
     if profiles:
         entry["supportedProfile"] = sorted(profiles)
     includes = [f"{type}:{parameter.code}" for parameter in parameters if parameter.type == "reference"]
@@ -132,6 +141,7 @@ def statement(context: Context, base: str, started: int, mode: str = "full") -> 
         "status": "active",
         "date": instant(started),
         "kind": "instance",
+        **({"instantiates": [_TOPIC_SERVER]} if context.parts.get("topics") else {}),
         "software": {"name": "fhir-server", "version": __version__},
         "implementation": {"description": "FHIR R4 server with HL7 v2 feeds, subscriptions and follow-up care", "url": base},
         "fhirVersion": "4.0.1",
@@ -152,8 +162,8 @@ class Statements:
 
     def _now(self) -> tuple[int, int]:
         """What the statements are made of changes with search parameters, profiles and code systems."""
-        validating = self._context.parts.get("validating")
-        return self._context.search.generation, validating.changes if validating else 0
+        validating, topics = self._context.parts.get("validating"), self._context.parts.get("topics")
+        return self._context.search.generation, (validating.changes if validating else 0) + (topics.generation if topics else 0)
 
     def body(self, base: str, mode: str) -> bytes:
         """The statement as bytes."""
@@ -197,6 +207,8 @@ async def capabilities(context: Context, request: Request) -> Response:
         raise FhirError.of(400, "value", f"mode={mode[:80]} is not one of {', '.join(_MODES)}")
     if validating := context.parts.get("validating"):
         await validating.fresh()
+    if topics := context.parts.get("topics"):
+        await topics.fresh()
     statements: Statements = context.parts.get("statements") or context.parts.setdefault("statements", Statements(context))
     headers = [("ETag", statements.tag)]
     known = request.headers.get("if-none-match")
