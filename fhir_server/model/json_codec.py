@@ -26,8 +26,8 @@ _NO_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
 # A number that a float or int might not give back as it was sent: with a point or exponent, beyond 64 bits, or minus zero.
 _NUMBER = re.compile(rb"(?:\A|[:\[,])(-?\d+(?:\.\d+(?:[eE][+-]?\d+)?|[eE][+-]?\d+)|-?\d{19,}|-0)(?=[,\]}]|\Z)")
 _ESCAPED_PUNCTUATION = re.compile(rb"\\u00[23]")  # may be a quote or colon, which spoils the counting of keys
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_CONTROL_ESCAPE = re.compile(rb"\\u00(?:0[0-8bBcCeEfF]|1[0-9a-fA-F])|\\[bf]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_CONTROL_ESCAPE = re.compile(rb"\\u00(?:0[0-8bBcCeEfF]|1[0-9a-fA-F])|\\[bf]|\\u[fF]{3}[eEfF]")
 
 
 class Number(Decimal):
@@ -78,9 +78,18 @@ def loads_any(raw: bytes) -> Any:
         raise _too_deep()
     if written != raw:
         value = _compared(raw, value, written)
-    if b"\\" in raw and _CONTROL_ESCAPE.search(raw):
+    if (b"\\" in raw and _CONTROL_ESCAPE.search(raw)) or b"\xef\xbf\xbe" in raw or b"\xef\xbf\xbf" in raw:
         _refuse_control_characters(value, "")
     return value
+
+
+def loads_stored(raw: bytes) -> dict[str, Any]:
+    """Parse what is stored: also what would no longer be taken, so that it can still be read, changed and deleted."""
+    try:
+        return loads(raw)
+    except FhirError:
+        value: dict[str, Any] = json.loads(raw, parse_float=number, parse_int=integer)
+        return value
 
 
 def _compared(raw: bytes, value: Any, written: bytes) -> Any:
@@ -208,8 +217,8 @@ def _explain(raw: bytes, fault: orjson.JSONDecodeError) -> FhirError:
 def _refuse_control_characters(value: Any, path: str) -> None:
     if isinstance(value, str):
         if found := _CONTROL.search(value):
-            what = f"{path or 'The value'} holds the control character U+{ord(found[0]):04X}, which no FHIR string may"
-            raise FhirError.of(400, "value", what, path, zh=f"{path} 含有不允许的控制字符 U+{ord(found[0]):04X}")
+            what = f"{path or 'The value'} holds the character U+{ord(found[0]):04X}, which no FHIR string may"
+            raise FhirError.of(400, "value", what, path, zh=f"{path} 含有不允许的字符 U+{ord(found[0]):04X}")
     elif isinstance(value, dict):
         path = path or str(value.get("resourceType", ""))
         for key, inner in value.items():

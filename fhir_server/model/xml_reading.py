@@ -8,6 +8,7 @@ Specification: https://hl7.org/fhir/R4/xml.html, https://hl7.org/fhir/R4/securit
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import Any, NoReturn
 from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
@@ -244,7 +245,7 @@ def _value(text: str, type: str) -> Any:
         return {"true": True, "false": False}.get(text, text)
     if type in _INTEGERS and _JSON_INTEGER.match(text):
         return integer(text)
-    if type == "decimal" and _JSON_NUMBER.match(text):
+    if type == "decimal" and _JSON_NUMBER.match(text) and isfinite(float(text)):  # as JSON has it: no more than a double holds
         return number(text) if _FRACTION.search(text) else integer(text)
     return text
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, NamedTuple
 
 from fhir_server.model import dates
@@ -31,7 +32,7 @@ class Primitive(NamedTuple):
     fault: Callable[[Any], Fault]
 
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _BLANKS = re.compile(r"[ \t\r\n]")
 _CODE = re.compile(r"[^ \t\r\n\f\v]+(?:[ \t\r\n][^ \t\r\n\f\v]+)*\Z")
 _OID = re.compile(r"urn:oid:[0-2](?:\.(?:0|[1-9][0-9]*))+\Z")
@@ -105,6 +106,15 @@ def _no_fault(value: Any) -> Fault:
     return None
 
 
+def _usual(value: Any) -> bool:
+    return value.__class__ is not Number
+
+
+def _decimal_fault(value: Any) -> Fault:
+    """A number that no double holds could not be read as JSON again."""
+    return None if isfinite(float(value)) else ("is beyond 1.8e308", "超出 1.8e308")
+
+
 _MONTH_DAY = r"(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|1[0-9]|2[0-8])"
 _CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
 _ZONE = r"(?:Z|[+-](?:0[0-9]|1[0-3]):[0-5][0-9])"
@@ -159,7 +169,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "time": _text(_QUICK_TIME, _date_fault(dates.check_time, _TIME_ZH)),
     "xhtml": _text(_never, string_fault),
     "boolean": Primitive("a boolean", _always, _no_fault),
-    "decimal": Primitive("a number", _always, _no_fault),
+    "decimal": Primitive("a number", _usual, _decimal_fault),
     "integer": _whole(-(2**31), 2**31 - 1),
     "unsignedInt": _whole(0, 2**31 - 1),
     "positiveInt": _whole(1, 2**31 - 1),

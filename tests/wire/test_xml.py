@@ -210,3 +210,19 @@ def test_convert(client):
     outcome(client.post("$convert", json={"resourceType": "Patient", "nam": 1}), 400)
     outcome(client.post("$convert?depth=1", json={"resourceType": "Patient"}), 400, "not-supported")
     outcome(client.get("$convert"), 405)
+
+
+HUGE = "1" * 400
+
+
+def test_what_json_refuses_is_refused_in_xml(client):
+    """Both forms have the same values: numbers that no double holds, and characters that XML does not have."""
+    quantity = f'<valueQuantity><value value="{HUGE}"/></valueQuantity>'
+    xml = f'<Observation xmlns="http://hl7.org/fhir"><id value="huge"/><status value="final"/><code><text value="x"/></code>{quantity}</Observation>'
+    outcome(client.put("Observation/huge", content=xml.encode(), headers={"Content-Type": "application/fhir+xml"}), 400)
+    json = f'{{"resourceType":"Observation","id":"huge","status":"final","code":{{"text":"x"}},"valueQuantity":{{"value":{HUGE}}}}}'
+    outcome(client.put("Observation/huge", content=json.encode(), headers={"Content-Type": "application/fhir+json"}), 400)
+    assert client.get("Observation/huge").status_code == 404
+    for text in ('"a\\uffffb"', '"a\uffffb"', '"a\\uFFFEb"'):
+        body = f'{{"resourceType":"Patient","name":[{{"family":{text}}}]}}'.encode()
+        outcome(client.post("Patient", content=body, headers={"Content-Type": "application/fhir+json"}), 400)

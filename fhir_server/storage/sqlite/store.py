@@ -93,7 +93,7 @@ class SqliteStore(Queues):
         if dumps is None or loads is None:
             from fhir_server.model import json_codec
 
-            dumps, loads = dumps or json_codec.dumps, loads or json_codec.loads
+            dumps, loads = dumps or json_codec.dumps, loads or json_codec.loads_stored
         if fold is None:
             from fhir_server.search.text import fold as fold_text
 

@@ -24,6 +24,11 @@ from fhir_server.storage.sqlite.keys import TYPE_PARAMETER, Keys, Term, TermWrit
 from fhir_server.storage.sqlite.schema import METHOD_NUMBER, METHODS
 from fhir_server.storage.sqlite.tools import Part, Tools
 
+
+class Unfinished(Exception):
+    """A unit failed while its rows were made: what is in the transaction cannot be told from what others of the group wrote."""
+
+
 LARGE_UNIT = 200
 """Writes from which on a unit is flushed as it goes."""
 SLICE_SECONDS = 0.003
@@ -276,8 +281,11 @@ class Writer:
         ahead: dict[tuple[str, str], Current],
         rid: int,
     ) -> None:
-        for before, after, resource, entries in planned:
-            self._rows(before, after, resource, entries)
+        try:
+            for before, after, resource, entries in planned:
+                self._rows(before, after, resource, entries)
+        except FhirError as fault:
+            raise Unfinished(f"{after.stored.type}/{after.stored.id}: {fault}") from fault
         self._fresh.update(ahead)
         self.rid = rid
 
