@@ -194,13 +194,16 @@ def _filter(system: CodeSystem, property: str, operator: str, value: str) -> Cal
         wanted = set(value.split(","))
         return lambda concept: wanted.isdisjoint(_values(system, concept, property)) == (operator == "not-in")
     if operator == "regex":
-        try:
-            compiled = pattern(value)
-        except FhirPathError as fault:
-            raise NotEnumerable(
-                f"the regular expression '{value[:80]}' cannot be used: {fault}", f"正则表达式“{value[:80]}”不能使用：{fault}"
-            ) from None
-        return lambda concept: any(compiled.fullmatch(one) for one in _values(system, concept, property))
+
+        def fits(concept: Concept) -> bool:
+            try:
+                return any(pattern(value).fullmatch(one) for one in _values(system, concept, property))
+            except FhirPathError as fault:
+                raise NotEnumerable(
+                    f"the regular expression '{value[:80]}' cannot be used: {fault}", f"正则表达式“{value[:80]}”不能使用：{fault}"
+                ) from None
+
+        return fits
     raise NotEnumerable(f"the filter operator '{operator}' is not one of FHIR R4", f"过滤运算符“{operator}”不属于 FHIR R4")
 
 

@@ -218,7 +218,8 @@ HUGE = "1" * 400
 def test_what_json_refuses_is_refused_in_xml(client):
     """Both forms have the same values: numbers that no double holds, and characters that XML does not have."""
     quantity = f'<valueQuantity><value value="{HUGE}"/></valueQuantity>'
-    xml = f'<Observation xmlns="http://hl7.org/fhir"><id value="huge"/><status value="final"/><code><text value="x"/></code>{quantity}</Observation>'
+    inside = f'<id value="huge"/><status value="final"/><code><text value="x"/></code>{quantity}'
+    xml = f'<Observation xmlns="http://hl7.org/fhir">{inside}</Observation>'
     outcome(client.put("Observation/huge", content=xml.encode(), headers={"Content-Type": "application/fhir+xml"}), 400)
     json = f'{{"resourceType":"Observation","id":"huge","status":"final","code":{{"text":"x"}},"valueQuantity":{{"value":{HUGE}}}}}'
     outcome(client.put("Observation/huge", content=json.encode(), headers={"Content-Type": "application/fhir+json"}), 400)

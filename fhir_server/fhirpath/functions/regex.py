@@ -1,114 +1,116 @@
-"""Regular expressions of FHIRPath, within bounds: no pattern or text may keep the server busy for ever.
+"""Regular expressions of FHIRPath, within bounds: no pattern or text may keep the server busy.
 
+RE2 reads a text once, whatever the pattern. What it cannot express (looking ahead or back, references to groups) is left to an engine
+that tries, against the clock. Decision: docs/decisions/0022-regular-expressions.md
 Specification: http://hl7.org/fhirpath/N1/#matchesregex-string-boolean (single-line mode, PCRE syntax)
 """
 
 from __future__ import annotations
 
-import re
+import time
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
+
+import re2
+import regex
 
 from fhir_server.fhirpath.errors import FhirPathError
 
 MAX_PATTERN = 1000
 """Longest pattern, in characters."""
-OFTEN = 8
-"""From so many repetitions on a part is looked at as if it repeated without end."""
 MAX_SUBJECT = 1_000_000
 """Longest text that is searched, in characters."""
+MOST_STEPS = 200_000_000
+"""Size of a pattern's program times length of a text: what RE2 needs at worst."""
+AT_ONCE, PER_MINUTE = 0.1, 1.0
+"""Seconds that a pattern may try: on one text, and on all of a minute."""
 
-_parse: Any = re._parser.parse  # type: ignore[attr-defined]
-_NAMED = re.compile(r"\(\?<(?![=!])")
-_REFERENCE = re.compile(r"\$(?:(\d{1,2})|\{(\w+)\})")
+_NAMED = regex.compile(r"\(\?<(?![=!])")
+_REFERENCE = regex.compile(r"\$(?:(\d{1,2})|\{(\w+)\})")
+_OPTIONS = re2.Options()
+_OPTIONS.dot_nl, _OPTIONS.log_errors, _OPTIONS.max_mem = True, False, 1 << 20
+
+
+class Pattern(Protocol):
+    """A pattern that ends. Each method raises FhirPathError where it would take too long."""
+
+    def search(self, text: str) -> bool:
+        """Whether the pattern fits some part of the text."""
+
+    def fullmatch(self, text: str) -> bool:
+        """Whether it fits the whole text."""
+
+    def replace(self, text: str, one: Callable[[Any], str]) -> str:
+        """The text with each match replaced; `one` is given the match, whose groups are had by number and name."""
+
+
+class _Linear:
+    """A pattern of RE2."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled, self._size = compiled, compiled.programsize
+
+    def _bounded(self, text: str) -> str:
+        if self._size * len(subject(text)) > MOST_STEPS:
+            raise FhirPathError(f"a text of {len(text)} characters is too long for this regular expression")
+        return text
+
+    def search(self, text: str) -> bool:
+        return self._compiled.search(self._bounded(text)) is not None
+
+    def fullmatch(self, text: str) -> bool:
+        return self._compiled.fullmatch(self._bounded(text)) is not None
+
+    def replace(self, text: str, one: Callable[[Any], str]) -> str:
+        return str(self._compiled.sub(one, self._bounded(text)))
+
+
+class _Trying:
+    """A pattern that only trying can match, as long as the clock allows."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._since, self._spent = time.monotonic(), 0.0
+
+    def _timed(self, run: Callable[..., Any], *arguments: Any) -> Any:
+        now = time.monotonic()
+        if now - self._since > 60:
+            self._since, self._spent = now, 0.0
+        left = PER_MINUTE - self._spent
+        try:
+            if left <= 0:
+                raise TimeoutError
+            return run(*arguments, timeout=min(AT_ONCE, left), concurrent=True)
+        except TimeoutError:
+            raise FhirPathError(f"the regular expression '{self._compiled.pattern[:60]}' takes too long") from None
+        finally:
+            self._spent += time.monotonic() - now
+
+    def search(self, text: str) -> bool:
+        return self._timed(self._compiled.search, subject(text)) is not None
+
+    def fullmatch(self, text: str) -> bool:
+        return self._timed(self._compiled.fullmatch, subject(text)) is not None
+
+    def replace(self, text: str, one: Callable[[Any], str]) -> str:
+        return str(self._timed(self._compiled.sub, one, subject(text)))
 
 
 @lru_cache(maxsize=512)
-def pattern(text: str) -> re.Pattern[str]:
-    """The compiled pattern; raises FhirPathError where it is none, too long, or could take exponential time."""
+def pattern(text: str) -> Pattern:
+    """The compiled pattern; raises FhirPathError where it is none or too long."""
     if len(text) > MAX_PATTERN:
         raise FhirPathError(f"a regular expression may have {MAX_PATTERN} characters at most, this has {len(text)}")
     own = _NAMED.sub("(?P<", text)
     try:
-        if _explodes(_parse(own, re.S), within=False):
-            raise FhirPathError(f"'{text[:60]}' repeats what is itself repeated without end; such a pattern can take exponential time")
-        return re.compile(own, re.S)
-    except (re.error, OverflowError, RecursionError) as fault:
+        return _Linear(re2.compile(own, _OPTIONS))
+    except re2.error:
+        pass
+    try:
+        return _Trying(regex.compile(own, regex.DOTALL))
+    except (regex.error, OverflowError, RecursionError, ValueError, MemoryError) as fault:
         raise FhirPathError(f"'{text[:60]}' is no regular expression: {fault}") from None
-
-
-def _explodes(parsed: Any, *, within: bool, repeated: bool = False) -> bool:
-    """Whether an often repeated part could match the same text in several ways: (a+)+, (a|aa)*, (\\w+\\s?)*, (a?){30}.
-
-    A repeat inside is harmless when something beside it must match each time (as in `(\\.[a-z]+)*`). `within`: nothing such is
-    there; `repeated`: the part stands in an often repeated one.
-    """
-    for operator, argument in parsed:
-        name = str(operator)
-        if name in ("MAX_REPEAT", "MIN_REPEAT"):
-            low, high, inner = argument
-            if within and low != high:
-                return True
-            often = high >= OFTEN
-            if _explodes(inner, within=(often or within) and _loose(inner), repeated=repeated or often):
-                return True
-        elif name in ("SUBPATTERN", "ATOMIC_GROUP"):
-            if _explodes(argument[-1] if name == "SUBPATTERN" else argument, within=within, repeated=repeated):
-                return True
-        elif name == "BRANCH":
-            if repeated and _overlap(argument[1]):
-                return True
-            if any(_explodes(branch, within=within, repeated=repeated) for branch in argument[1]):
-                return True
-    return False
-
-
-def _overlap(branches: Any) -> bool:
-    """Whether two alternatives could begin with the same character."""
-    seen: set[int] = set()
-    for branch in branches:
-        first = _first(branch)
-        if first is None or not seen.isdisjoint(first):
-            return True
-        seen |= first
-    return False
-
-
-def _first(parsed: Any) -> set[int] | None:
-    """The characters with which a part can begin; None where that is not told easily, or where it can be empty."""
-    for operator, argument in parsed:
-        name = str(operator)
-        if name == "LITERAL":
-            return {argument}
-        if name == "IN":
-            found: set[int] = set()
-            for kind, what in argument:
-                if str(kind) == "LITERAL":
-                    found.add(what)
-                elif str(kind) == "RANGE" and what[1] - what[0] < 65536:
-                    found.update(range(what[0], what[1] + 1))
-                elif str(what) == "CATEGORY_DIGIT":
-                    found.update(range(48, 58))
-                else:
-                    return None
-            return found
-        if name == "SUBPATTERN":
-            return _first(argument[-1])
-        if name in ("MAX_REPEAT", "MIN_REPEAT") and argument[0] > 0:
-            return _first(argument[2])
-        if name != "AT":
-            return None
-    return None
-
-
-def _loose(parsed: Any) -> bool:
-    """Whether nothing in a sequence has to match each time besides one unbounded repeat."""
-    firm = 0
-    for operator, argument in parsed:
-        name = str(operator)
-        if name in ("LITERAL", "NOT_LITERAL", "IN", "ANY") or (name == "SUBPATTERN" and not _loose(argument[-1])):
-            firm += 1
-    return firm == 0
 
 
 def subject(text: str) -> str:
@@ -122,15 +124,14 @@ def replaced(text: str, expression: str, new: str) -> str:
     """replaceMatches(): $1 and ${name} in `new` are what the groups matched. An empty expression changes nothing."""
     if not expression:
         return text
-    found = pattern(expression)
 
-    def one(match: re.Match[str]) -> str:
-        def group(reference: re.Match[str]) -> str:
+    def one(match: Any) -> str:
+        def group(reference: Any) -> str:
             try:
                 return match[int(reference[1]) if reference[1] else reference[2]] or ""
-            except IndexError:
+            except (IndexError, KeyError):
                 return str(reference[0])
 
-        return _REFERENCE.sub(group, new)
+        return str(_REFERENCE.sub(group, new))
 
-    return found.sub(one, subject(text))
+    return pattern(expression).replace(text, one)

@@ -14,7 +14,7 @@ from fhir_server.fhirpath.code import EMPTY, Code, of_value
 from fhir_server.fhirpath.errors import FhirPathError
 from fhir_server.fhirpath.evaluation import Env, checked_text, integer, string
 from fhir_server.fhirpath.functions.declare import Function, Site, on_text
-from fhir_server.fhirpath.functions.regex import pattern, replaced, subject
+from fhir_server.fhirpath.functions.regex import pattern, replaced
 from fhir_server.fhirpath.items import Collection
 
 
@@ -125,8 +125,8 @@ FUNCTIONS = {
     "upper": on_text(lambda text: text.upper()),
     "lower": on_text(lambda text: text.lower()),
     "replace": on_text(_replace, 2),
-    "matches": on_text(lambda text, expression: pattern(expression).search(subject(text)) is not None, 1, condition=True),
-    "matchesFull": on_text(lambda text, expression: pattern(expression).fullmatch(subject(text)) is not None, 1, condition=True),
+    "matches": on_text(lambda text, expression: pattern(expression).search(text), 1, condition=True),
+    "matchesFull": on_text(lambda text, expression: pattern(expression).fullmatch(text), 1, condition=True),
     "replaceMatches": on_text(lambda text, expression, new: checked_text(replaced(text, expression, new)), 2),
     "length": on_text(len),
     "toChars": Function(_characters),

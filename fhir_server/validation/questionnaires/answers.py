@@ -133,7 +133,7 @@ def _text(question: Mapping[str, Any], value: str) -> Iterator[Fault]:
         )
     if isinstance(form, str):
         try:
-            fits = pattern(form).fullmatch(value) is not None
+            fits = pattern(form).fullmatch(value)
         except FhirPathError:
             return  # no regular expression, or one that could run for ever
         if not fits:
