@@ -43,6 +43,7 @@ async def expand(context: Context, request: Request, type: str | None, id: str |
         asked.flag("activeOnly") or (resource.get("compose") or {}).get("inactive") is False,
         asked.flag("includeDesignations"),
         asked.flag("excludeNotForUI"),
+        tuple(_kind(text) for text in asked.texts("designation")),
     )
     try:
         made = expansion(room, content, wishes, _shown(asked), instant(context.clock()))
@@ -52,6 +53,15 @@ async def expand(context: Context, request: Request, type: str | None, id: str |
     kept = KEPT if not asked.flag("includeDefinition") else (*KEPT, "compose")
     answer = {"resourceType": "ValueSet", "status": "active", **{key: resource[key] for key in kept if key in resource}, "expansion": made}
     return Response(200, json_codec.dumps(answer))
+
+
+def _kind(text: str) -> tuple[str, str]:
+    """The use or language of designations: `system|code`. Raises FhirError 400."""
+    system, bar, code = text.partition("|")
+    if not bar or not code:
+        what = f"designation={text[:80]} must be system|code, such as urn:ietf:bcp:47|zh-CN"
+        raise FhirError.of(400, "value", what, "designation", zh=f"designation={text[:80]} 应为 system|code，例如 urn:ietf:bcp:47|zh-CN")
+    return system, code
 
 
 def _shown(asked: Asked) -> list[dict[str, Any]]:

@@ -52,11 +52,17 @@ async def _of_system(context: Context, request: Request, room: Terminology, id: 
     url = asked.text("url") or next((system for system, *_ in codings if system), "")
     if given is None and not url:
         raise FhirError.of(400, "required", "$validate-code needs the url of the code system", "url", zh="$validate-code 需要参数 url")
-    held = room.of_resource(given) if given is not None else room.code_system(url, asked.text("version") or "")
-    if held is None:
-        raise missing("CodeSystem", url)
+    version = asked.text("version") or ""
+    whole = room.of_resource(given) if given is not None else room.code_system(url, version)
+    if whole is None:
+        raise missing("CodeSystem", f"{url}|{version}" if version else url)
     failures: list[str] = []
-    for system, _, code, text in codings:
+    for system, its_version, code, text in codings:
+        held = room.code_system(whole.url, its_version) if its_version and given is None and not version else whole
+        if held is None:
+            why = f"the version {its_version} of {whole.url} is not here"
+            failures.append(asked.says(why, f"本机没有 {whole.url} 的 {its_version} 版"))
+            continue
         if system and system != held.url:
             failures.append(asked.says(f"the coding is of {system}, not of {held.url}", f"该编码属于 {system}，不属于 {held.url}"))
             continue
@@ -149,23 +155,26 @@ def _in_set(room: Terminology, name: str, content: Content, coding: Coding, aske
         if not content.has(system, written):
             return False, "", asked.says(f"'{code}' of {system} is not in {name}", f"{system} 的“{code}”不在 {name} 中")
         code = written
-    own = content.codes.get((system, code), "")
+    named = content.codes.get((system, code))
+    own = named.display if named else ""
+    version = version or (named.version if named else content.versions.get(system, ""))
     held = room.code_system(system, version)
     if held is None and version and room.code_system(system) is not None:
         why = f"the version {version} of {system} is not here, so that the code cannot be looked up in it"
         return False, "", asked.says(why, f"本机没有 {system} 的 {version} 版，无法查找该编码")
-    if held is None and system in content.systems and (system, code) not in content.codes:
+    if held is None and system in content.systems and named is None:
         why = f"the code system {system} is not here, so that '{code}' cannot be looked up"
         return False, "", asked.says(why, f"本机没有代码系统 {system}，无法查找“{code}”")
-    if held is not None and held.whole and held.find(code) is None and (system, code) not in content.codes:
-        return False, "", _unknown(asked, system, code)
+    if held is not None and held.find(code) is None and named is None:
+        return judged(held, code, None, asked)
     concept = held.find(code) if held is not None else None
+    told = {plain(one) for one in (own, *(str(row.get("value", "")) for row in (named.designations if named else ()))) if one}
     if held is None or concept is None or not any(texts(concept)):
-        if text is not None and own and plain(text) != plain(own):
+        if text is not None and told and plain(text) not in told:
             why = f"'{text}' is no text of '{code}'; {name} has '{own}'"
             return False, own, asked.says(why, f"“{text}”不是“{code}”的名称；{name} 中为“{own}”")
         return True, own, ""
-    if text is not None and own and plain(text) == plain(own):
+    if text is not None and plain(text) in told:
         text = None
     result, shown, message = judged(held, code, text, asked)
     return result, own if own and not asked.languages() else shown or own, message

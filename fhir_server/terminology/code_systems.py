@@ -89,8 +89,11 @@ class CodeSystem:
 
     def _take(self, rows: Iterable[Mapping[str, Any]], parent: str | None, edges: list[tuple[str, str]]) -> None:
         for row in rows:
-            code = row["code"]
-            properties = tuple((one["code"], _value(one)) for one in row.get("property", ()))
+            code = row.get("code")
+            if not isinstance(code, str):  # only an extension says why there is none
+                self._take(row.get("concept") or (), parent, edges)
+                continue
+            properties = tuple((one["code"], _value(one)) for one in row.get("property", ()) if "code" in one)
             self.concepts[code] = Concept(
                 code, row.get("display", ""), row.get("definition", ""), properties, tuple(row.get("designation", ()))
             )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fhir_server.terminology.code_systems import CodeSystem, Concept
-from fhir_server.terminology.displays import designation, display, texts
+from fhir_server.terminology.displays import designation, display, fits, texts
 from fhir_server.terminology.large import LargeCodeSystem
 from fhir_server.terminology.room import Terminology
-from fhir_server.terminology.value_sets import Content
+from fhir_server.terminology.value_sets import Content, Listed
 
 MOST = 50_000
 """Most codes of an expansion that is not paged."""
@@ -43,6 +43,8 @@ class Wishes:
     designations: bool = False
     not_for_ui: bool = False
     """Leave out what is only there to group others (`excludeNotForUI`)."""
+    kinds: tuple[tuple[str, str], ...] = ()
+    """(system, code) of the uses or languages (system urn:ietf:bcp:47) of which designations are wished; none: all."""
 
 
 def expansion(room: Terminology, content: Content, wishes: Wishes, parameters: Sequence[Mapping[str, Any]], now: str) -> dict[str, Any]:
@@ -50,51 +52,71 @@ def expansion(room: Terminology, content: Content, wishes: Wishes, parameters: S
 
     Raises NotEnumerable for whole systems whose codes are not here, TooCostly for more than MOST codes at once.
     """
-    rows = list(_chosen(room, content, wishes))
+    limited: list[str] = []
+    rows = list(_chosen(room, content, wishes, limited))
     if wishes.count is None and len(rows) > MOST:
         raise TooCostly(
             f"the expansion has {len(rows)} codes, of which at most {MOST} come at once: use count and offset, or filter",
             f"展开结果有 {len(rows)} 个编码，一次最多返回 {MOST} 个：请使用 count 与 offset，或用 filter 过滤",
         )
     page = rows[wishes.offset :] if wishes.count is None else rows[wishes.offset : wishes.offset + wishes.count]
-    found: dict[str, Any] = {"identifier": f"urn:uuid:{uuid.uuid4()}", "timestamp": now, "total": len(rows)}
+    found: dict[str, Any] = {"identifier": f"urn:uuid:{uuid.uuid4()}", "timestamp": now}
+    if not limited:  # else nobody knows
+        found["total"] = len(rows)
     if wishes.offset or wishes.count is not None:
         found["offset"] = wishes.offset
-    said = [*parameters, *_versions(room, {system for system, _ in content.codes})]
+    said = [*parameters, *_versions(room, rows)]
+    if limited:
+        said.append({"name": "limitedExpansion", "valueBoolean": True})
     if said:
         found["parameter"] = said
     if page:
-        found["contains"] = [_row(room, system, code, text, wishes) for system, code, text in page]
+        found["contains"] = [_row(room, system, code, listed, wishes) for system, code, listed in page]
     return found
 
 
-def _chosen(room: Terminology, content: Content, wishes: Wishes) -> Iterator[tuple[str, str, str]]:
-    """(system, code, own text) of the codes that are wanted, in order."""
+Row = tuple[str, str, Listed]
+"""System, code, what the value set says of it."""
+
+
+def _chosen(room: Terminology, content: Content, wishes: Wishes, limited: list[str]) -> Iterator[Row]:
+    """The codes that are wanted, in order. `limited` gets the URL of a large system of which more was found than is told."""
     words = wishes.filter.casefold().split()
-    whole = {url: held for url in content.systems if isinstance(held := room.code_system(url), LargeCodeSystem)}
+    whole = {
+        url: held for url in content.systems if isinstance(held := room.code_system(url, content.versions.get(url, "")), LargeCodeSystem)
+    }
     if whole and words and len(whole) == len(content.systems):
         for url, held in whole.items():
-            for one in held.search(words, FOUND):
-                if one.code not in content.systems[url] and not (wishes.active_only and one.inactive):
-                    yield url, one.code, one.display
-        listed: Mapping[tuple[str, str], str] = content.codes
+            told = 0
+            for one in held.search(words):
+                if one.code in content.systems[url] or (wishes.active_only and one.inactive) or not _matches(words, one.code, NOTHING, one):
+                    continue
+                if told == FOUND:
+                    limited.append(url)
+                    break
+                told += 1
+                yield url, one.code, Listed(one.display, content.versions.get(url, ""))
+        listed: Mapping[tuple[str, str], Listed] = content.codes
     else:
         listed = content.enumerated()
-    for (system, code), text in listed.items():
-        concept = _concept(room, system, code)
-        if concept is not None:
-            if wishes.active_only and concept.inactive:
-                continue
-            if wishes.not_for_ui and concept.abstract:
-                continue
-        if words and not _matches(words, code, text, concept):
+    for (system, code), said in listed.items():
+        concept = _concept(room, system, code, said.version)
+        if wishes.active_only and (said.inactive if said.inactive is not None else concept is not None and concept.inactive):
             continue
-        yield system, code, text
+        if wishes.not_for_ui and (said.abstract or (concept is not None and concept.abstract)):
+            continue
+        if words and not _matches(words, code, said, concept):
+            continue
+        yield system, code, said
 
 
-def _matches(words: list[str], code: str, text: str, concept: Concept | None) -> bool:
+NOTHING = Listed()
+
+
+def _matches(words: list[str], code: str, said: Listed, concept: Concept | None) -> bool:
     """Each word begins a word of one of the texts, or of the code; of Chinese texts, which have no words, each stands in it."""
-    held = [code.casefold(), text.casefold(), *(one.casefold() for one in (texts(concept) if concept else ()))]
+    own = [said.display, *(str(one.get("value", "")) for one in said.designations)]
+    held = [one.casefold() for one in (code, *own, *(texts(concept) if concept else ()))]
     return all(any(_begins(word, one) for one in held) for word in words)
 
 
@@ -104,34 +126,53 @@ def _begins(word: str, text: str) -> bool:
     return text.startswith(word) or any(part.startswith(word) for part in text.replace("-", " ").replace("(", " ").split())
 
 
-def _concept(room: Terminology, system: str, code: str) -> Concept | None:
-    found = room.code_system(system)
+def _concept(room: Terminology, system: str, code: str, version: str) -> Concept | None:
+    found = room.code_system(system, version) if system else None
     return found.find(code) if found else None
 
 
-def _row(room: Terminology, system: str, code: str, text: str, wishes: Wishes) -> dict[str, Any]:
+def _row(room: Terminology, system: str, code: str, said: Listed, wishes: Wishes) -> dict[str, Any]:
     row: dict[str, Any] = {"system": system} if system else {}
-    held = room.code_system(system) if system else None
+    held = room.code_system(system, said.version) if system else None
     concept = held.find(code) if held else None
-    if concept is not None and concept.abstract:
+    if said.abstract or (concept is not None and concept.abstract):
         row["abstract"] = True
-    if concept is not None and concept.inactive:
+    if said.inactive if said.inactive is not None else concept is not None and concept.inactive:
         row["inactive"] = True
+    if said.version:
+        row["version"] = said.version
     row["code"] = code
-    shown = text or (concept.display if concept else "")
-    if concept is not None and held is not None and wishes.languages:
-        translated = display(concept, list(wishes.languages), held.language)
-        shown = translated if translated != concept.display else shown
+    own = concept.display if concept else ""
+    shown = said.display or own
+    designations = (*said.designations, *(concept.designations if concept else ()))
+    if wishes.languages:
+        language = held.language if held is not None and shown == own else ""
+        shown = display(Concept(code, shown, designations=designations), list(wishes.languages), language)
     if shown:
         row["display"] = shown
-    if wishes.designations and concept is not None and concept.designations:
-        row["designation"] = [designation(one) for one in concept.designations]
+    if wishes.designations or wishes.kinds:
+        told = [designation(one) for one in designations if _wished(one, wishes.kinds)]
+        if told:
+            row["designation"] = told
     return row
 
 
-def _versions(room: Terminology, systems: set[str]) -> Iterator[dict[str, Any]]:
+def _wished(one: Mapping[str, Any], kinds: Sequence[tuple[str, str]]) -> bool:
+    """Whether a designation is of a language or use that is asked for."""
+    use = one.get("use") or {}
+    return not kinds or any(
+        (system == LANGUAGES and fits(str(one.get("language", "")), code)) or (system, code) == (use.get("system"), use.get("code"))
+        for system, code in kinds
+    )
+
+
+LANGUAGES = "urn:ietf:bcp:47"
+
+
+def _versions(room: Terminology, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
     """Which versions of systems were used."""
-    for system in sorted(systems):
-        held: CodeSystem | None = room.code_system(system)
-        if held is not None and held.version:
-            yield {"name": "version", "valueUri": f"{system}|{held.version}"}
+    for system, version in sorted({(system, said.version) for system, _, said in rows}):
+        held: CodeSystem | None = room.code_system(system, version) if system else None
+        used = version or (held.version if held is not None else "")
+        if used:
+            yield {"name": "version", "valueUri": f"{system}|{used}"}

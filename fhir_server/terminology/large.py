@@ -147,12 +147,12 @@ class LargeCodeSystem(CodeSystem):
         for (found,) in self.db.execute(_CLOSURE.format(**ways), (code,)):
             yield found
 
-    def search(self, words: list[str], most: int) -> list[Concept]:
-        """Concepts whose code or one of whose texts holds all words; at most so many, those with the shortest display first."""
+    def search(self, words: list[str]) -> Iterator[Concept]:
+        """Concepts that may hold all words in their code or texts, those with the shortest display first."""
         assert self.db is not None
         tests = " AND ".join(["(instr(lower(code || ' ' || display || ' ' || coalesce(more, '')), ?) > 0)"] * len(words))
-        sql = f"SELECT code, display, more FROM concept WHERE {tests} ORDER BY length(display), code LIMIT ?"
-        return [_concept(row) for row in self.db.execute(sql, (*[word.lower() for word in words], most))]
+        sql = f"SELECT code, display, more FROM concept WHERE {tests} ORDER BY length(display), code"
+        return (_concept(row) for row in self.db.execute(sql, [word.lower() for word in words]))
 
 
 class LargeSystems:

@@ -6,9 +6,10 @@ Specification: https://hl7.org/fhir/R4/terminology-service.html
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from fhir_server.model.references import split_canonical
 from fhir_server.terminology.code_systems import CodeSystem
 from fhir_server.terminology.countries import ISO_3166, countries
 from fhir_server.terminology.units import UCUM, units
@@ -47,7 +48,7 @@ class Terminology:
         made = made or (CodeSystem.of(resource) if resource is not None and resource.get("resourceType") == "CodeSystem" else None)
         made = made or (countries() if url == ISO_3166 and not version else None)
         if made is not None and self._supplements is not None:
-            made = made.supplemented(self._supplements(url))
+            made = made.supplemented(self._of_version(url, made.version))
         _keep(self._systems, canonical, made)
         return made
 
@@ -58,7 +59,14 @@ class Terminology:
     def of_resource(self, resource: Mapping[str, Any]) -> CodeSystem:
         """A CodeSystem resource as a table, with what supplements add."""
         made = CodeSystem.of(resource)
-        return made.supplemented(self._supplements(made.url)) if self._supplements is not None else made
+        return made.supplemented(self._of_version(made.url, made.version)) if self._supplements is not None else made
+
+    def _of_version(self, url: str, version: str) -> Iterator[Mapping[str, Any]]:
+        """The supplements of a version of a system: those that name it, or none."""
+        for one in self._supplements(url) if self._supplements is not None else ():
+            _, wanted, _ = split_canonical(str(one.get("supplements", "")))
+            if not wanted or version == wanted or version.startswith(wanted + "."):
+                yield one
 
     def normal(self, system: str, code: str) -> str:
         """The code as its system writes it, where upper and lower case are one there."""

@@ -5,7 +5,7 @@ Specification: https://hl7.org/fhir/R4/valueset.html#compositions, filters: http
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -17,6 +17,10 @@ Coding = tuple[str, str]
 """(system, code)"""
 Systems = Callable[[str, str], CodeSystem | None]
 """(url, version or '') -> the code system, or None where it is not here."""
+
+
+GROWING = ("http://terminology.hl7.org/CodeSystem/v2-", "http://terminology.hl7.org/CodeSystem/v3-")
+"""Tables of v2 and v3, which grow without FHIR; what is here is their state at the time of R4."""
 
 
 class NotEnumerable(Exception):
@@ -59,75 +63,119 @@ class Unfit(Set[str]):
     __rand__, __ror__ = __and__, __or__  # type: ignore[assignment]
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a value set itself says of one of its codes. `version`: that of the system of which it was selected, '' where none is named.
+
+    `inactive`: of a stored expansion, None where nothing is said.
+    """
+
+    display: str = ""
+    version: str = ""
+    designations: tuple[Mapping[str, Any], ...] = ()
+    inactive: bool | None = None
+    abstract: bool = False
+
+
+_PLAIN = Listed()
+
+
 @dataclass(slots=True)
 class Content:
-    """`codes`: (system, code) -> display, in order. `systems`: systems that are in it as a whole and whose codes are not all known here,
-    with the codes that are excluded."""
+    """`codes`: (system, code) -> what is said of it, in order. `systems`: systems that are in it as a whole and whose codes are not all
+    known here, with the codes that are excluded; `versions`: which version of those is meant, where one is named."""
 
-    codes: dict[Coding, str] = field(default_factory=dict)
+    codes: dict[Coding, Listed] = field(default_factory=dict)
     systems: dict[str, Set[str]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     def has(self, system: str, code: str) -> bool:
         """Whether the code is in it."""
         return (system, code) in self.codes or (system in self.systems and code not in self.systems[system])
 
-    def enumerated(self) -> dict[Coding, str]:
+    def enumerated(self) -> dict[Coding, Listed]:
         """All codes. Raises NotEnumerable where a whole system is in it whose codes are not known here."""
         if self.systems:
-            listed = ", ".join(sorted(self.systems))
+            listed = ", ".join(f"{url}|{self.versions[url]}" if self.versions.get(url) else url for url in sorted(self.systems))
             raise NotEnumerable(f"the codes of {listed} are not known here", f"本机没有 {listed} 的编码")
         return self.codes
 
     def join(self, other: Content) -> None:
         """Become the union of both."""
-        for coding, display in other.codes.items():
-            self.codes.setdefault(coding, display)
+        for coding, listed in other.codes.items():
+            self.codes.setdefault(coding, listed)
         for system, excluded in other.systems.items():
+            if system in self.systems and self.versions.get(system) != other.versions.get(system):
+                self.versions.pop(system, None)  # of several versions none can be named
+            elif version := other.versions.get(system):
+                self.versions[system] = version
             self.systems[system] = self.systems[system] & excluded if system in self.systems else excluded
 
     def meet(self, other: Content) -> Content:
         """What is in both."""
-        codes = {coding: display for coding, display in self.codes.items() if other.has(*coding)}
-        codes.update({coding: display for coding, display in other.codes.items() if coding not in codes and self.has(*coding)})
+        codes = {coding: listed for coding, listed in self.codes.items() if other.has(*coding)}
+        codes.update({coding: listed for coding, listed in other.codes.items() if coding not in codes and self.has(*coding)})
         shared = self.systems.keys() & other.systems.keys()
-        return Content(codes, {system: self.systems[system] | other.systems[system] for system in shared})
+        return Content(
+            codes, {system: self.systems[system] | other.systems[system] for system in shared}, {**other.versions, **self.versions}
+        )
 
     def without(self, other: Content) -> Content:
         """What is in this and not in the other."""
-        codes = {coding: display for coding, display in self.codes.items() if not other.has(*coding)}
+        codes = {coding: listed for coding, listed in self.codes.items() if not other.has(*coding)}
         systems: dict[str, Set[str]] = {}
         for system, excluded in self.systems.items():
             held = other.systems.get(system)
             if isinstance(held, Unfit):
                 systems[system] = excluded | held.inverted()
             elif held is not None:  # only what the other leaves out of the system stays
-                codes.update({(system, code): "" for code in held - excluded if not other.has(system, code)})
+                listed = Listed(version=self.versions.get(system, ""))
+                codes.update({(system, code): listed for code in held - excluded if not other.has(system, code)})
             else:
                 systems[system] = excluded | {code for its_system, code in other.codes if its_system == system}
-        return Content(codes, systems)
+        return Content(codes, systems, self.versions)
 
 
 def content_of(resource: Mapping[str, Any], systems: Systems, imported: Callable[[str], Content]) -> Content:
     """The content of a ValueSet resource: its `compose`, or its stored expansion where it has no other.
 
-    `imported(canonical)`: the content of another value set. Raises NotEnumerable for a filter over a system that is not here.
+    `imported(canonical)`: the content of another value set. Raises NotEnumerable for a filter over a system that is not here, or that
+    the system cannot answer, and where nothing says what is in it.
     """
     compose = resource.get("compose")
-    if not compose:
-        return Content(dict(_expanded(resource.get("expansion", {}).get("contains", ()))))
+    if not isinstance(compose, Mapping) or not compose:
+        expansion = resource.get("expansion")
+        if not isinstance(expansion, Mapping):
+            raise NotEnumerable("it has neither compose nor expansion, which would say what is in it", "它既没有 compose 也没有 expansion")
+        return Content(dict(_expanded(_rows(expansion, "contains"))))
     whole = Content()
-    for row in compose.get("include", ()):
+    for row in _rows(compose, "include"):
         whole.join(_selected(row, systems, imported))
-    for row in compose.get("exclude", ()):
+    for row in _rows(compose, "exclude"):
         whole = whole.without(_selected(row, systems, imported))
     return whole
 
 
-def _expanded(rows: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Coding, str]]:
+def _rows(holder: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    rows = holder.get(name)
+    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+
+
+def _expanded(rows: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Coding, Listed]]:
     for row in rows:
-        if row.get("code") and not row.get("abstract"):
-            yield (row.get("system", ""), row["code"]), row.get("display", "")
-        yield from _expanded(row.get("contains", ()))
+        if code := row.get("code"):
+            inactive = row.get("inactive")
+            yield (
+                (str(row.get("system", "")), str(code)),
+                Listed(
+                    str(row.get("display", "")),
+                    str(row.get("version", "")),
+                    tuple(_rows(row, "designation")),
+                    inactive if isinstance(inactive, bool) else None,
+                    row.get("abstract") is True,
+                ),
+            )
+        yield from _expanded(_rows(row, "contains"))
 
 
 def _selected(row: Mapping[str, Any], systems: Systems, imported: Callable[[str], Content]) -> Content:
@@ -135,49 +183,65 @@ def _selected(row: Mapping[str, Any], systems: Systems, imported: Callable[[str]
     found: Content | None = None
     url = row.get("system")
     if url:
-        found = _of_system(row, url, systems(url, row.get("version", "")))
-    for canonical in row.get("valueSet", ()):
-        other = imported(canonical)
-        found = other if found is None else found.meet(other)
+        version = str(row.get("version") or "")
+        found = _of_system(row, url, "" if version == "*" else version, systems(url, "" if version == "*" else version))
+    for canonical in row.get("valueSet") or ():
+        if isinstance(canonical, str):
+            other = imported(canonical)
+            found = other if found is None else found.meet(other)
     return found or Content()
 
 
-def _of_system(row: Mapping[str, Any], url: str, system: CodeSystem | None) -> Content:
+def _of_system(row: Mapping[str, Any], url: str, version: str, system: CodeSystem | None) -> Content:
     if row.get("concept"):
-        displays = {concept["code"]: concept.get("display", "") for concept in row["concept"]}
-        known = system.concepts if system else {}
-        return Content({(url, code): display or (known[code].display if code in known else "") for code, display in displays.items()})
-    filters = row.get("filter", ())
+        return Content(dict(_named(row, url, version, system)))
+    filters = _rows(row, "filter")
+    said = [(str(one.get("property", "")), str(one.get("op", "")), str(one.get("value", ""))) for one in filters]
+    pinned = {url: version} if version else {}
     if system is not None and system.endless and filters:
-        said = [(one.get("property", ""), one.get("op", ""), str(one.get("value", ""))) for one in filters]
         tests = [_filter(system, name, operator, system.as_property(name, value)) for name, operator, value in said]
 
         def fits(code: str) -> bool:
             concept = system.find(code)
             return concept is not None and all(test(concept) for test in tests)
 
-        return Content({}, {url: Unfit(url, fits)})
+        return Content({}, {url: Unfit(url, fits)}, pinned)
     if system is not None and not system.listed and not filters:
-        return Content({}, {url: frozenset()})
+        return Content({}, {url: frozenset()}, pinned)
     if system is None or not system.whole:
         if filters:
-            names = ", ".join(f"{one.get('property')} {one.get('op')} {one.get('value')}" for one in filters)
+            names = ", ".join(" ".join(one) for one in said)
+            whole = f"{url}|{version}" if version else url
             raise NotEnumerable(
-                f"the filter {names} needs the code system {url}, which is not here", f"过滤条件 {names} 需要代码系统 {url}，但本机没有"
+                f"the filter {names} needs the code system {whole}, which is not here", f"过滤条件 {names} 需要代码系统 {whole}，但本机没有"
             )
-        return Content({}, {url: frozenset()})
+        return Content({}, {url: frozenset()}, pinned)
     chosen: Iterable[Concept] = system.concepts.values()
     first = filters[0] if filters and not system.listed else {}
     if first.get("op") in ("is-a", "descendent-of"):  # of a large system only what is below is read
         chosen = (system.concepts[code] for code in system.below(str(first.get("value", ""))))
-    for one in filters:
-        test = _filter(system, one.get("property", ""), one.get("op", ""), str(one.get("value", "")))
+    for name, operator, value in said:
+        test = _filter(system, name, operator, value)
         chosen = [concept for concept in chosen if test(concept)]
-    return Content({(url, concept.code): concept.display for concept in chosen})
+    return Content({(url, concept.code): Listed(concept.display, version) for concept in chosen})
+
+
+def _named(row: Mapping[str, Any], url: str, version: str, system: CodeSystem | None) -> Iterator[tuple[Coding, Listed]]:
+    """The codes that a value set names one by one; of a system that is here as a whole those that it has."""
+    for one in _rows(row, "concept"):
+        code = one.get("code")
+        if not isinstance(code, str):
+            continue
+        concept = system.find(code) if system is not None else None
+        if concept is None and system is not None and system.whole and not system.endless and not url.startswith(GROWING):
+            continue
+        display = str(one.get("display") or (concept.display if concept else ""))
+        yield (url, code), Listed(display, version, tuple(_rows(one, "designation")))
 
 
 def _filter(system: CodeSystem, property: str, operator: str, value: str) -> Callable[[Concept], bool]:
-    """Raises NotEnumerable for an operator that FHIR does not define."""
+    """Raises NotEnumerable for an operator that FHIR does not define, and for what the system cannot answer."""
+    _check_filter(system, property, operator, value)
     if operator in ("is-a", "descendent-of", "is-not-a"):
         below = set(system.below(value))
         if operator == "descendent-of" and (found := system.find(value)):
@@ -207,6 +271,32 @@ def _filter(system: CodeSystem, property: str, operator: str, value: str) -> Cal
     raise NotEnumerable(f"the filter operator '{operator}' is not one of FHIR R4", f"过滤运算符“{operator}”不属于 FHIR R4")
 
 
+_OF_ALL = frozenset({"code", "concept", "display", "definition", "parent", "child", "inactive", "notSelectable", "abstract", "status"})
+"""Properties that each system has."""
+_HIERARCHY = frozenset({"is-a", "descendent-of", "is-not-a", "generalizes"})
+
+
+def _check_filter(system: CodeSystem, property: str, operator: str, value: str) -> None:
+    """A filter that cannot be answered is told, never taken for one that nothing meets."""
+    known = property in _OF_ALL or property in system.properties or not system.listed
+    if not known and not any(property == name for concept in system.concepts.values() for name, _ in concept.properties):
+        raise NotEnumerable(
+            f"{system.url} has no property '{property[:80]}' by which it could be filtered",
+            f"{system.url} 没有可用于过滤的属性“{property[:80]}”",
+        )
+    if property in ("constraint", "expression") and property not in system.properties:
+        raise NotEnumerable(f"filters by {property} are not supported for {system.url}", f"不支持按 {property} 过滤 {system.url}")
+    if operator in _HIERARCHY:
+        if property not in ("concept", "code"):
+            raise NotEnumerable(
+                f"'{operator}' asks for a concept, not for '{property[:80]}'", f"“{operator}”只用于 concept，不用于“{property[:80]}”"
+            )
+        if system.find(value) is None:
+            raise NotEnumerable(f"'{value[:80]}' is no code of {system.url}", f"“{value[:80]}”不是 {system.url} 的编码")
+    if operator == "exists" and value not in ("true", "false"):
+        raise NotEnumerable(f"'exists' needs true or false, not '{value[:80]}'", f"exists 的值应为 true 或 false，而不是“{value[:80]}”")
+
+
 def _values(system: CodeSystem, concept: Concept, name: str) -> list[str]:
     """The values of a property as texts; code, display, definition, parent and child are properties of every system."""
     if name in ("code", "concept"):
@@ -216,4 +306,8 @@ def _values(system: CodeSystem, concept: Concept, name: str) -> list[str]:
         return [text] if text else []
     if name in ("parent", "child"):
         return list((system.parents if name == "parent" else system.children).get(concept.code, ()))
+    if name == "inactive":
+        return ["true" if concept.inactive else "false"]
+    if name in ("notSelectable", "abstract"):
+        return ["true" if concept.abstract else "false"]
     return [("true" if value else "false") if isinstance(value, bool) else str(value) for value in concept.values_of(name)]

@@ -95,7 +95,7 @@ def parameters(**given):
     return {
         "resourceType": "Parameters",
         "parameter": [
-            {"name": name, "resource": value} if "resourceType" in value
+            {"name": name, "resource": value} if isinstance(value, dict) and "resourceType" in value
             else {"name": name, "valueCodeableConcept": value} if name == "codeableConcept"
             else {"name": name, keys[type(value)]: value}
             for name, value in given.items()

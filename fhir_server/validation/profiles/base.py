@@ -17,6 +17,7 @@ from fhir_server.fhirpath.kinds import Kind, kind_of
 from fhir_server.model.definitions import FOLDER, Binding, Constraint
 from fhir_server.model.references import ABSOLUTE
 from fhir_server.terminology.countries import ISO_3166
+from fhir_server.terminology.value_sets import GROWING
 from fhir_server.validation.profiles.bundles import check_bundle
 from fhir_server.validation.profiles.conformance import check_search_parameter, check_structure
 from fhir_server.validation.profiles.extensions import Extensions
@@ -62,7 +63,6 @@ CORRECTED = {
 
 BEST_PRACTICE = frozenset({"dom-6"})
 """Constraints that the definitions mark as good practice only."""
-_GROWING = ("http://terminology.hl7.org/CodeSystem/v2-", "http://terminology.hl7.org/CodeSystem/v3-")
 
 
 @dataclass(slots=True)
@@ -242,7 +242,7 @@ class BaseRules:
         if terms.known(system, version, code) is False:
             english = f"{shown(code)} is not a code of the system {system}"
             # The tables of v2 and v3 grow without FHIR; what is here is their state at the time of R4.
-            severity = "warning" if system.startswith(_GROWING) else "error"
+            severity = "warning" if system.startswith(GROWING) else "error"
             chinese = f"{shown(code)} 不是编码系统 {system} 的编码"
             context.report.add("code-invalid", (path, "code", -1), english, chinese, severity=severity, rule="code")
             return

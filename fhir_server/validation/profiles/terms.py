@@ -34,7 +34,7 @@ class Terms:
             return self._official(value_set, system, code)
         if system is not None:
             if system in content.systems:
-                known = self.known(system, "", code)
+                known = self.known(system, content.versions.get(system, ""), code)
                 return known if known is not True else code not in content.systems[system]
             return content.has(system, code) or content.has(system, self._terminology.normal(system, code))
         if any(its_code == code for _, its_code in content.codes):
