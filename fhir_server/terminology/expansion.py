@@ -123,7 +123,10 @@ def _matches(words: list[str], code: str, said: Listed, concept: Concept | None)
 def _begins(word: str, text: str) -> bool:
     if any(ord(letter) > 0x2E7F for letter in word):
         return word in text
-    return text.startswith(word) or any(part.startswith(word) for part in text.replace("-", " ").replace("(", " ").split())
+    at = text.find(word)
+    while at > 0 and text[at - 1].isalnum():  # within a word
+        at = text.find(word, at + 1)
+    return at >= 0
 
 
 def _concept(room: Terminology, system: str, code: str, version: str) -> Concept | None:
