@@ -92,5 +92,5 @@ def operation_outcome(issues: Iterable[Issue], *, chinese: bool = False) -> dict
     """An OperationOutcome of the given issues; with none, one `information` issue that says all is well."""
     rendered = [issue.as_json(chinese=chinese) for issue in issues]
     if not rendered:
-        rendered = [{"severity": "information", "code": "informational", "diagnostics": "No issues detected"}]
+        rendered = [Issue("informational", "No issues detected", severity="information", zh="未发现问题").as_json(chinese=chinese)]
     return {"resourceType": "OperationOutcome", "issue": rendered}

@@ -276,7 +276,7 @@ SUITES = [
     Suite("Examples the same after JSON, XML, JSON", 549, "FHIR R4 4.0.1 examples", xml_round_trip_cases),
     Suite("Flawed examples refused", 119, "FHIR R4 4.0.1 examples", flawed_cases),
     Suite("Examples true to R4's invariants", 428, "FHIR R4 4.0.1 examples", profile_example_cases),
-    Suite("Snapshots", 44, "HL7 fhir-test-cases, snapshot-generation (R4B)", snapshot_cases),
+    Suite("Snapshots", 45, "HL7 fhir-test-cases, snapshot-generation (R4B)", snapshot_cases),
     Suite("Verdicts of the reference validator", 363, "HL7 fhir-test-cases, validator (R4)", reference_validator_cases),
     Suite("Search parameters compiled", 1400, "hl7.fhir.r4.core 4.0.1", search_parameter_cases),
     Suite("Invariants compiled", 203, "hl7.fhir.r4.core 4.0.1", invariant_cases),

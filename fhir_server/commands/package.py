@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fhir_server.errors import FhirError
-from fhir_server.loading.installing import Installed, install, installed
+from fhir_server.loading.installing import NEEDS_INDEXING, Installed, install, installed
 from fhir_server.loading.sources import LoadError
 from fhir_server.model.guide import guide
 from fhir_server.model.packages import Package, PackageError, packed, read_package
@@ -47,8 +47,7 @@ def install_command(
         reports = asyncio.run(_install(packages, data_dir, search_parameters, console))
     except (PackageError, LoadError, FhirError, OSError) as problem:
         text = "; ".join(issue.diagnostics for issue in problem.issues) if isinstance(problem, FhirError) else str(problem)
-        console.print(f"[red]It stopped 已中止:[/red] {text}", highlight=False, soft_wrap=True)
-        raise typer.Exit(STOPPED) from None
+        raise _stopped(text + ("; none of the packages was installed 所有包均未安装" if len(paths) > 1 else "")) from None
     for report, seconds in reports:
         _show(report, seconds)
     raise typer.Exit(REFUSED if any(report.refused for report, _ in reports) else 0)
@@ -74,7 +73,8 @@ def _show(report: Installed, seconds: float) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in report.types.most_common())
     print(f"{report.package}: {total} resources ({kinds}), {report.changed} new or changed, {seconds:.1f} s")
     for kind, count in report.passed_over.items():
-        print(f"  left out 未安装: {count} {kind} (--search-parameters installs them)")
+        hint = " (--search-parameters installs them)" if kind in NEEDS_INDEXING else ""
+        print(f"  left out 未安装: {count} {kind}{hint}")
     for name in report.missing:
         print(f"  builds upon 依赖 {name}, which is not installed 尚未安装")
     for name, issues in report.refused[:SHOWN]:
@@ -86,11 +86,13 @@ def _show(report: Installed, seconds: float) -> None:
 @app.command("list")
 def list_command(data_dir: Folder = None) -> None:
     """The packages that are installed."""
+    folder = data_dir or Settings().data_dir  # type: ignore[call-arg]
+    if not folder.is_dir():
+        raise _stopped(f"there is no folder 没有该文件夹: {folder}")
     try:
         found = asyncio.run(_installed(data_dir))
     except (LoadError, FhirError, OSError) as problem:
-        Console(stderr=True).print(f"[red]It stopped 已中止:[/red] {problem}", highlight=False, soft_wrap=True)
-        raise typer.Exit(STOPPED) from None
+        raise _stopped(str(problem)) from None
     table = Table("package", "version")
     for name in found:
         table.add_row(*name.split("#", 1))
@@ -104,8 +106,17 @@ def export_command(
 ) -> None:
     """Write this product's own implementation guide as a package: the same bytes each time."""
     made = guide(canonical or Settings().followup_canonical)  # type: ignore[call-arg]
-    path.write_bytes(packed(made))
+    try:
+        path.write_bytes(packed(made))
+    except OSError as problem:
+        raise _stopped(f"{path}: {problem.strerror}") from None
     print(f"{path}: {made.id}, {len(made.resources)} resources, {len(made.examples)} examples")
+
+
+def _stopped(text: str) -> typer.Exit:
+    """Say why nothing was done; what to raise then."""
+    Console(stderr=True).print(f"[red]It stopped 已中止:[/red] {text}", highlight=False, soft_wrap=True)
+    return typer.Exit(STOPPED)
 
 
 async def _installed(data_dir: Path | None) -> list[str]:

@@ -30,6 +30,7 @@ from fhir_server.settings import Settings
 from fhir_server.validation import structure
 from fhir_server.validation.profiles import ProfileRoom
 from fhir_server.validation.profiles.refusals import refusable
+from fhir_server.validation.values import listed
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -56,6 +57,8 @@ class Words(NamedTuple):
     total: str
     ignored: str
     stopped: str
+    nothing: str
+    no_entry: str
 
 
 WORDS = {
@@ -66,6 +69,8 @@ WORDS = {
         "{resources} resources in {seconds:.1f} s: {valid} valid, {wrong} refused, {warned} with warnings",
         "Files without FHIR content, ignored: {} (such as {})",
         "The validation stopped:",
+        "there is no resource in these files",
+        "no Bundle has the entry {}, so that its profile was not asked",
     ),
     Language.zh: Words(
         "问题",
@@ -74,6 +79,8 @@ WORDS = {
         "共 {resources} 个资源，用时 {seconds:.1f} 秒：{valid} 个有效，{wrong} 个被拒绝，{warned} 个有警告",
         "已忽略 {} 个没有 FHIR 内容的文件（例如 {}）",
         "校验中止：",
+        "这些文件中没有资源",
+        "没有 Bundle 含有条目 {}，其规范未被检查",
     ),
 }
 SEVERITIES_ZH = {"fatal": "致命", "error": "错误", "warning": "警告", "information": "提示"}
@@ -120,7 +127,8 @@ def validate(
 ) -> None:
     """Check files as the operation $validate does: structure, the rules of R4, the profiles that a resource declares, and those named here.
 
-    Exit status: 0 all is valid (there may be warnings), 1 something would be refused, 2 a file cannot be read.
+    Exit status: 0 all is valid (there may be warnings), 1 something would be refused, 2 a file cannot be read, or there was nothing of
+    what was to be looked at.
     """
     console, words = Console(), WORDS[language]
     started = time.monotonic()
@@ -134,7 +142,11 @@ def validate(
     show(result, time.monotonic() - started, language, console)
     if ignored:
         console.print(words.ignored.format(len(ignored), ignored[0]), markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(WRONG if result.wrong else 0)
+    missed = "" if result.resources else words.nothing
+    missed = missed or next((words.no_entry.format(name) for name in judge.unmet()), "")
+    if missed:
+        Console(stderr=True).print(f"{words.stopped} {missed}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(STOPPED if missed else WRONG if result.wrong else 0)
 
 
 class Judge:
@@ -149,6 +161,8 @@ class Judge:
             raise LoadError(f"--refuse: {fault}") from None
         self._profiles = tuple(profiles)
         self._entries = [_entry(text) for text in entries]
+        self._most: Counter[str] = Counter()
+        """Type -> how many entries of it some Bundle has, at most."""
         for option, canonical in (
             *(("--profile", one) for one in self._profiles),
             *(("--entry", one) for _, _, one in self._entries),
@@ -166,7 +180,14 @@ class Judge:
         issues = structure.validate(resource)
         if not any(issue.syntax for issue in issues):
             issues += self._room.validate(resource, self._profiles, entries=self._entries)
+        if self._entries and resource.get("resourceType") == "Bundle":
+            inner = [entry.get("resource") for entry in listed(resource, "entry")]
+            self._most |= Counter(str(one.get("resourceType")) for one in inner if isinstance(one, dict))
         return resource, issues
+
+    def unmet(self) -> list[str]:
+        """The entries that no Bundle had."""
+        return [f"{type}:{number}" for type, number, _ in self._entries if self._most[type] <= number]
 
 
 def _entry(text: str) -> tuple[str, int, str]:

@@ -84,9 +84,14 @@ class Expression:
         return check(self.node, root, context=context, check_order=check_order)
 
     def test(self, resource: dict[str, Any] | Item | None, *, context: Item | list[Item] | None = None, **ports: Any) -> bool | None:
-        """The result as a condition, None when empty; the parameters are those of `evaluate`. Raises FhirPathError."""
-        root, variables = ports.pop("root", None), ports.pop("variables", None)
+        """The result as a condition, None when empty; the parameters are those of `evaluate`. Raises FhirPathError.
+
+        `purse`: how many items it may touch.
+        """
+        root, variables, purse = ports.pop("root", None), ports.pop("variables", None), ports.pop("purse", None)
         env, here = self._start(resource, context, root, variables, ports.pop("now", None), **ports)
+        if purse is not None:
+            env.purse = purse
         try:
             return self._condition(here, env)
         except RecursionError:

@@ -27,6 +27,15 @@ Truth: TypeAlias = "Callable[[Collection, Env], bool | None]"
 """Evaluates to true, false or None (empty)."""
 
 
+class Purse:
+    """How many items may still be touched, by one evaluation or by several together."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int = MAX_ITEMS) -> None:
+        self.left = left
+
+
 class Env:
     """One evaluation: the resource at the root, variables, `$index`, `$total`, and the ports to the outside.
 
@@ -39,8 +48,8 @@ class Env:
         "conforms",
         "context",
         "index",
-        "left",
         "now",
+        "purse",
         "resolve",
         "resource",
         "root",
@@ -62,19 +71,20 @@ class Env:
         terminology: Callable[[str, Item, Any], Any] | None = None,
         conforms: Callable[[Any, str], bool | None] | None = None,
         traces: list[tuple[str, Collection]] | None = None,
+        purse: Purse | None = None,
     ) -> None:
         self.resource, self.root, self.context, self.variables = resource, root, context, variables
         self.now, self.resolve, self.terminology, self.conforms, self.traces = now, resolve, terminology, conforms, traces
         self.index: int | None = None
         self.total: Collection = []
         self.slots: dict[int, Collection] = {}
-        self.left = MAX_ITEMS
+        self.purse = purse or Purse()
 
     def spend(self, items: int) -> None:
         """Count items that a loop touches; raises FhirPathError when there were too many."""
-        self.left -= items
-        if self.left < 0:
-            raise FhirPathError(f"the expression touches more than {MAX_ITEMS} items")
+        self.purse.left -= items
+        if self.purse.left < 0:
+            raise FhirPathError("the expression touches more items than it may")
 
     def instant(self) -> dt.datetime:
         """The evaluation's own time, the same for each now(), today() and timeOfDay()."""

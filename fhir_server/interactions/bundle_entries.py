@@ -216,13 +216,11 @@ def within_entry(error: FhirError, index: int, resource_type: str | None = None)
     """
     name = f"Bundle.entry[{index}]"
     issues = [
-        Issue(
-            issue.code,
-            issue.diagnostics if name in issue.diagnostics else f"{name}: {issue.diagnostics}",
-            tuple(_lifted(expression, name, resource_type) for expression in issue.expression) or (name,),
-            issue.severity,
-            issue.zh,
-            issue.syntax,
+        replace(
+            issue,
+            diagnostics=issue.diagnostics if name in issue.diagnostics else f"{name}: {issue.diagnostics}",
+            expression=tuple(_lifted(expression, name, resource_type) for expression in issue.expression) or (name,),
+            zh=issue.zh if not issue.zh or name in issue.zh else f"{name}：{issue.zh}",
         )
         for issue in error.issues
     ]

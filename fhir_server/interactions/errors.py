@@ -9,11 +9,13 @@ import orjson
 
 from fhir_server.errors import FhirError
 from fhir_server.interactions.http import Response
+from fhir_server.terminology.displays import wanted
 
 
 def wants_chinese(headers: dict[str, str]) -> bool:
-    """Whether the first language that the client accepts is Chinese."""
-    return headers.get("accept-language", "")[:2].lower() == "zh"
+    """Whether Chinese is what the client likes best of the languages that it accepts and that are spoken here."""
+    spoken = (tag for tag in wanted(headers.get("accept-language", "")) if tag.startswith(("zh", "en")))
+    return next(spoken, "").startswith("zh")
 
 
 def render(error: FhirError, headers: dict[str, str] | None = None) -> Response:

@@ -6,6 +6,7 @@ Specification: https://hl7.org/fhir/R4/validation.html
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from fhir_server.validation import structure
 from fhir_server.validation.profiles import ProfileRoom
 from fhir_server.validation.profiles.refusals import EXAMPLES, MARKUP
 
+log = logging.getLogger("fhir_server.validation")
 LARGE = 50
 """Entries from which on a Bundle is validated in a thread."""
 REFERENCES = 500
@@ -41,6 +43,7 @@ class Validating:
         self._enforced = _canonicals(settings.validation_enforce)
         self._required = _canonicals(settings.validation_require)
         wanted = (*self._enforced, *self._required)
+        self._wanted_names = wanted
         self._wanted = {*wanted, *(one.partition("|")[0] for one in wanted)}
         refuses = settings.unknown_extensions == "refuse"
         own = Library(guide(settings.followup_canonical).resources)
@@ -73,6 +76,10 @@ class Validating:
             self._generation = generation
             self.changes += 1
             self.room.forget()
+            for canonical in self._wanted_names:
+                if self.room.profile(canonical) is None:
+                    why = self.room.fault_of(canonical) or "it is not known here"
+                    log.warning("the settings name the profile %s, which is not looked at: %s", canonical, why)
             by_type = {type: list(profiles) for type, profiles in self.library.by_type.items()}
             for canonical in self._required:
                 profile = self.room.profile(canonical)

@@ -16,6 +16,7 @@ from fhir_server.auth.gate import ALL_SEEING
 from fhir_server.errors import Issue
 from fhir_server.interactions.context import Context
 from fhir_server.model import json_codec
+from fhir_server.model.definitions import definitions
 from fhir_server.model.packages import Package
 from fhir_server.search.query import KeyMatch, Query
 from fhir_server.storage.port import Unit, Write
@@ -70,7 +71,8 @@ def prepared(package: Package, *, search_parameters: bool = False) -> tuple[list
             report.passed_over[kind] += 1
             continue
         resource = {**_linked(one, ids), "id": id_of(one, package)}
-        resource.setdefault("version", package.version)
+        if kind in definitions().types and "version" in definitions().types[kind].elements:  # a NamingSystem of R4 has none
+            resource.setdefault("version", package.version)
         meta = resource.get("meta") or {}
         if isinstance(meta, dict):  # else the structure refuses it below
             meta = {key: value for key, value in meta.items() if key not in ("versionId", "lastUpdated")}

@@ -65,17 +65,28 @@ def _parameters(content: dict[str, Any], said: str | None) -> tuple[Any, str | N
     if not any(row.get("name") in _NAMES for row in rows):
         return content, said, []
     resource, profiles = None, []
+    taken: set[str] = set()
     for number, row in enumerate(rows):
         name, at = row.get("name"), f"Parameters.parameter[{number}]"
         if name not in _NAMES:
             what = f"Parameter '{str(name)[:80]}' is not known; $validate: it has {', '.join(_NAMES)}"
             raise FhirError.of(400, "not-supported", what, at, zh=f"$validate 不支持参数“{str(name)[:80]}”")
+        if name in taken and name != "profile":
+            raise FhirError.of(400, "value", f"The parameter '{name}' stands there twice", at, zh=f"参数 {name} 只能出现一次")
+        taken.add(str(name))
+        strange = [key for key in row if key not in ("name", "id", "extension", "resource") and not key.startswith(("value", "_value"))]
+        if strange:
+            what = f"The parameter '{name}' has the unknown element '{strange[0][:80]}'"
+            raise FhirError.of(400, "structure", what, at, zh=f"参数 {name} 含有未知元素“{strange[0][:80]}”")
         if name == "resource":
             resource = row.get("resource")
             continue
-        value = next((value for key, value in row.items() if key.startswith("value")), None)
+        key, value = next(((key, value) for key, value in row.items() if key.startswith("value")), ("", None))
         if not isinstance(value, str) or not value:
-            raise FhirError.of(400, "required", f"The parameter '{name}' needs a value", at, zh=f"参数 {name} 缺少值")
+            what = f"The parameter '{name}' needs a text, not {key}" if key else f"The parameter '{name}' needs a value"
+            raise FhirError.of(
+                400, "value" if key else "required", what, at, zh=f"参数 {name} 需要文本值" if key else f"参数 {name} 缺少值"
+            )
         if name == "mode":
             said = value
         else:
@@ -89,8 +100,8 @@ async def _issues(
     if mode == "delete" or (resource is None and id is not None):
         stored = await context.gate.read(request.principal, type or "", id or "") if id else None
         if stored is None or stored.deleted:
-            where = f"{type}/{id}" if id else "the address names no resource"
-            return [Issue("not-found", f"There is no resource to look at: {where}", zh=f"没有可校验的资源：{where}")]
+            where, zh = (f"{type}/{id}", f"{type}/{id}") if id else ("the address names no resource", "地址中没有资源")
+            return [Issue("not-found", f"There is no resource to look at: {where}", zh=f"没有可校验的资源：{zh}")]
         if mode == "delete":
             return []
         resource = json_codec.loads(stored.body)

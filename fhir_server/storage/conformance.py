@@ -19,7 +19,16 @@ from fhir_server.model.references import split_canonical
 from fhir_server.search.query import Everything, Query
 from fhir_server.storage.port import Commit, Store, Stored
 
-TYPES = ("StructureDefinition", "ValueSet", "CodeSystem", "ConceptMap", "Questionnaire", "ImplementationGuide", "SearchParameter")
+TYPES = (
+    "StructureDefinition",
+    "ValueSet",
+    "CodeSystem",
+    "ConceptMap",
+    "Questionnaire",
+    "Measure",
+    "ImplementationGuide",
+    "SearchParameter",
+)
 """Types that others are validated against, or looked up in."""
 SECONDS = 1.0
 """For how long another process's changes may go unseen."""

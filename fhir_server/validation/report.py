@@ -80,11 +80,12 @@ class Report:
     `pieces`: the content holds pieces of another resource, to whose contained ones `#id` may point.
     """
 
-    __slots__ = ("_errors", "conditional", "fragments", "holder", "issues", "pieces")
+    __slots__ = ("_errors", "_said", "conditional", "fragments", "holder", "issues", "pieces")
 
     def __init__(self, conditional: bool = False, pieces: bool = False) -> None:
         self.issues: list[Issue] = []
         self._errors = 0
+        self._said: set[tuple[str, str, str]] = set()
         self.fragments: list[Fragment] = []
         self.holder = -1
         self.conditional = conditional
@@ -99,6 +100,10 @@ class Report:
         if not refusing and len(self.issues) - self._errors >= MAX_ISSUES:
             return
         where = expression(path)
+        said = (where, english, profile)
+        if said in self._said:
+            return
+        self._said.add(said)
         self.issues.append(Issue(code, f"{where}: {english}", (where,), severity, f"{where}：{chinese}", syntax, rule, profile))
         self._errors += refusing
         if self._errors >= MAX_ISSUES:

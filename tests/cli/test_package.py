@@ -136,3 +136,19 @@ def test_validate_knows_packages_and_profiles(tmp_path) -> None:
     assert ended.exit_code == 1 and "Patient.birthDate" in ended.stdout and "cardinality" in ended.stdout
     unknown = judged("--profile", "http://nowhere.org/p")
     assert unknown.exit_code == 2 and "http://nowhere.org/p" in unknown.stderr
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path):
+    ended = CliRunner().invoke(app, ["list", "--data-dir", str(tmp_path / "typo")])
+    assert ended.exit_code == 2 and "typo" in ended.output and not (tmp_path / "typo").exists()
+    ended = CliRunner().invoke(app, ["export", str(tmp_path / "nowhere" / "f.tgz")])
+    assert ended.exit_code == 2 and "nowhere" in ended.output
+
+
+def test_the_own_guide_is_installed_whole(tmp_path):
+    """Also what has no version in R4: NamingSystem."""
+    file = tmp_path / "own.tgz"
+    assert CliRunner().invoke(app, ["export", str(file)]).exit_code == 0
+    ended = CliRunner().invoke(app, ["install", str(file), "--data-dir", str(tmp_path / "data")])
+    assert ended.exit_code == 0 and "refused" not in ended.output, ended.output
+    assert "NamingSystem" in ended.output

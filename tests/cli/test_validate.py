@@ -143,7 +143,8 @@ def test_entries_of_a_bundle_have_profiles_of_their_own(tmp_path):
     assert run(file, *own, "--entry", f"Patient:0={wanted['url']}").exit_code == 0
     ended = run(file, *own, "--entry", f"Patient:1={wanted['url']}")
     assert ended.exit_code == 1 and "Bundle.entry[1].resource.name" in ended.stdout
-    assert run(file, *own, "--entry", f"Patient:2={wanted['url']}").exit_code == 0, "there is no third Patient"
+    ended = run(file, *own, "--entry", f"Patient:2={wanted['url']}")
+    assert ended.exit_code == 2 and "Patient:2" in ended.output, "there is no third Patient"
     for wrong in ("Patient=x", "Pation:0=x", "Patient:one=x", "Patient:0="):
         assert run(file, "--entry", wrong).exit_code == 2
     assert run(file, "--entry", "Patient:0=http://nowhere.org/p").exit_code == 2
@@ -158,3 +159,8 @@ def test_texts_like_html_and_addresses_of_examples_are_refused_on_demand(tmp_pat
     assert ended.exit_code == 1 and "markup" in ended.stdout and "example-address" in ended.stdout
     assert run(file, "--refuse", "markup").exit_code == 1
     assert run(file, "--refuse", "html").exit_code == 2
+
+
+def test_nothing_to_look_at_is_told(tmp_path):
+    ended = run(write(tmp_path / "empty.json"))
+    assert ended.exit_code == 2 and "no resource" in ended.output

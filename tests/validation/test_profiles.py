@@ -5,6 +5,7 @@ Specification: https://hl7.org/fhir/R4/profiling.html, https://hl7.org/fhir/R4/e
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -578,3 +579,56 @@ def test_resources_are_not_held_against_a_logical_model() -> None:
 def test_elements_that_r4_names_as_if_they_were_slices(name: str) -> None:
     compiled = room().profile(BASE + name)
     assert compiled is not None and compiled.faults == []
+
+
+def structure_rules(definition: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(issue.rule, issue.severity) for issue in room().validate(definition) if issue.rule.startswith("structure-")]
+
+
+def test_slices_say_how_they_are_told_apart() -> None:
+    """https://hl7.org/fhir/R4/profiling.html#slicing: only extensions may leave that out."""
+    rows = ({"path": "identifier", "sliceName": "a", "min": 1}, {"path": "identifier.system", "fixedUri": "urn:a"})
+    assert structure_rules(profile("p", "Patient", *rows)) == [("structure-snapshot", "error")]
+    assert broken(PATIENT, profile("p", "Patient", *rows)) == [("profile-unknown", "Patient")]
+    slicing = {"path": "identifier", "slicing": {"discriminator": [{"type": "value", "path": "system"}], "rules": "open"}}
+    assert structure_rules(profile("p", "Patient", slicing, *rows)) == []
+
+
+@pytest.mark.parametrize("row", [{"path": "link.other", "min": 0}, {"path": "gender", "max": "*"}])
+def test_a_profile_permits_no_more_than_its_base(row: dict[str, Any]) -> None:
+    assert structure_rules(profile("p", "Patient", row)) == [("structure-snapshot", "error")]
+
+
+def test_a_base_that_is_not_known_is_told_where_it_is_named() -> None:
+    assert structure_rules(profile("p", "Patient", base="http://no/where")) == [("structure-base", "warning")]
+    (issue,) = found(PATIENT, {key: value for key, value in profile("p", "Patient").items() if key != "baseDefinition"})
+    assert "it has no baseDefinition" in issue.diagnostics
+
+
+def test_a_profile_that_is_named_twice_is_checked_once() -> None:
+    wanted = profile("p", "Patient", {"path": "name", "min": 1}, version="1.0")
+    patient = PATIENT | {"meta": {"profile": [wanted["url"], wanted["url"] + "|1.0"]}}
+    by_type = {"Patient": [wanted["url"]]}
+    issues = room(wanted, by_type=by_type).validate(patient)
+    assert [issue.rule for issue in issues if issue.severity == "error"] == ["cardinality"]
+
+
+def test_rules_together_end_too() -> None:
+    bomb = {"key": "z-1", "severity": "error", "human": "x", "expression": "(1|2|3|4|5|6|7|8|9).repeat($this+1).exists()"}
+    wanted = profile("p", "Patient", {"path": "name", "constraint": [bomb]})
+    started = time.monotonic()
+    issues = room(wanted).validate(PATIENT | {"name": [{"family": str(n)} for n in range(60)]}, [wanted["url"]])
+    assert [issue.severity for issue in issues if issue.rule == "z-1"] == ["warning"] * 60
+    assert time.monotonic() - started < 30  # a second for each took minutes
+
+
+def test_a_display_may_be_longer_than_the_tables_of_v3() -> None:
+    """v3-TribalEntityUS cuts its texts to 50 characters."""
+    tribes = room().terminology.code_system("http://terminology.hl7.org/CodeSystem/v3-TribalEntityUS")
+    assert tribes is not None
+    code, held = next((code, concept.display) for code, concept in tribes.concepts.items() if len(concept.display) == 50)
+    coding = {"system": tribes.url, "code": code}
+    basic = {"resourceType": "Basic", "code": {"text": "x", "coding": [coding | {"display": held + " and all that follows"}]}}
+    assert broken(basic) == []
+    basic["code"]["coding"][0]["display"] = "another tribe"
+    assert broken(basic) == [("display", "Basic.code.coding[0].display")]

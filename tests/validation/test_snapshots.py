@@ -40,7 +40,6 @@ DEVIATIONS = {
     "t29a": "the reference does not walk into the content reference twice; here that works",
     "t29b": "the reference does not walk into the content reference twice; here that works",
     "t43a": "a slice of a choice with one type is no contradiction here",
-    "simplifier-1": "needs profiles that the suite names but does not bring along; here their type stands in for them",
     "ihe2": "the profile names a type that its base has by another name, which only the reference's cache of R5 shows",
 }
 

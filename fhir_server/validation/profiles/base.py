@@ -126,12 +126,22 @@ class BaseRules:
             special(spot, context)
         meta = spot.value.get("meta")
         named = meta.get("profile") if declared and isinstance(meta, dict) else None
+        seen: set[str] = set()
         for index, canonical in enumerate(named if isinstance(named, list) else ()):
-            if isinstance(canonical, str) and canonical:
+            if isinstance(canonical, str) and canonical and self._first(canonical, seen):
                 where = ((spot.path, "meta", -1), "profile", index)
                 self._room.check_named(canonical, spot, context, where)
         for canonical in self._room.by_type.get(spot.code, ()):
-            self._room.check(canonical, spot, context)
+            if self._first(canonical, seen):
+                self._room.check(canonical, spot, context)
+
+    def _first(self, canonical: str, seen: set[str]) -> bool:
+        """Whether a profile was not met yet, under whichever of its names."""
+        profile = self._room.profile(canonical)
+        name = profile.canonical if profile is not None else canonical
+        new = name not in seen
+        seen.add(name)
+        return new
 
     def _object(self, spot: Spot, context: Context, where: tuple[str, ...], *, declared: bool) -> None:
         value: dict[str, Any] = spot.value

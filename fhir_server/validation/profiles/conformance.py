@@ -63,6 +63,10 @@ def check_structure(spot: Spot, context: Context) -> None:
                 if profile is not None and profile.type != code and not (code in _ABSTRACT and code in kind_of(profile.type).bases):
                     english = f"the profile {canonical} is for {profile.type}, but the type is {code}"
                     add("value", place, english, f"规范 {canonical} 适用于 {profile.type}，但类型是 {code}", rule="structure-profile")
+    if isinstance(base, str) and room.definition(base) is None:
+        english = f"the base definition {base} is not known here, so that the profile cannot be used"
+        chinese = f"基础定义 {base} 此处未知，该规范无法使用"
+        add("not-found", (spot.path, "baseDefinition", -1), english, chinese, severity="warning", rule="structure-base")
     if value.get("derivation") == "constraint" and elements and isinstance(base, str) and room.definition(base) is not None:
         try:
             room.laid_over(value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fhir_server.fhirpath import Expression, FhirPathError
+from fhir_server.fhirpath.evaluation import Purse
 from fhir_server.fhirpath.items import Item
 from fhir_server.validation.profiles.spots import Spot, of_resource
 from fhir_server.validation.report import Path, Report
@@ -14,6 +15,8 @@ from fhir_server.validation.report import Path, Report
 if TYPE_CHECKING:
     from fhir_server.validation.profiles.room import ProfileRoom
 
+ONE_RULE, ALL_RULES, EACH_ENTRY = 300_000, 1_500_000, 3_000
+"""Items that a rule may touch on one element, and all rules together in one validation: so many, and more for each entry of a Bundle."""
 Resolve = Callable[[str], "dict[str, Any] | None"]
 
 
@@ -43,6 +46,8 @@ class Context:
     """A reference to a profiled target that cannot be found is an error."""
     missed: list[str] = field(default_factory=list)
     """References that an expression asked for and that were not at hand."""
+    purse: Purse = field(default_factory=lambda: Purse(ALL_RULES))
+    """What the rules of this validation may still touch."""
     ids: set[str] = field(default_factory=set)
     """Ids of the elements of the resource, as they are met."""
     active: set[tuple[int, str]] = field(default_factory=set)
@@ -57,14 +62,20 @@ class Context:
     def test(self, expression: Expression, spot: Spot) -> bool | None:
         """An expression as a condition on an element. Raises FhirPathError."""
         self.missed.clear()
-        return expression.test(
-            self.resource,
-            context=spot.item,
-            root=self.bundle or self.root,
-            resolve=self.find,
-            terminology=self.room.terms.member,
-            conforms=self.conforms,
-        )
+        given = max(0, min(ONE_RULE, self.purse.left))
+        purse = Purse(given)
+        try:
+            return expression.test(
+                self.resource,
+                context=spot.item,
+                root=self.bundle or self.root,
+                resolve=self.find,
+                terminology=self.room.terms.member,
+                conforms=self.conforms,
+                purse=purse,
+            )
+        finally:
+            self.purse.left -= given - purse.left
 
     def items(self, expression: Expression, item: Item) -> list[Item]:
         """What an expression gives on an element; nothing where it cannot be evaluated."""

@@ -18,7 +18,7 @@ from fhir_server.terminology.room import Large, Supplements, Terminology
 from fhir_server.validation.profiles.base import BaseRules
 from fhir_server.validation.profiles.check import Checker
 from fhir_server.validation.profiles.compile import Compiler, UnknownType, profiles_of
-from fhir_server.validation.profiles.context import Broken, Context, Probe, Resolve
+from fhir_server.validation.profiles.context import EACH_ENTRY, Broken, Context, Probe, Resolve
 from fhir_server.validation.profiles.discriminators import Matcher, matcher
 from fhir_server.validation.profiles.referring import References
 from fhir_server.validation.profiles.rules import Profile, Rules, Slicing
@@ -27,6 +27,7 @@ from fhir_server.validation.profiles.terms import Terms
 from fhir_server.validation.report import Enough, Path, Report
 from fhir_server.validation.snapshot import Generator, SnapshotError
 from fhir_server.validation.snapshot.tree import Group, Node, tree_of
+from fhir_server.validation.values import listed
 
 Source = Callable[[str], "Mapping[str, Any] | None"]
 """Canonical (perhaps with |version) -> StructureDefinition, ValueSet or CodeSystem, or None."""
@@ -131,7 +132,7 @@ class ProfileRoom:
 
     def laid_over(self, definition: Mapping[str, Any]) -> None:
         """Make the snapshot of a profile anew, only to see whether that can be done. Raises SnapshotError."""
-        Generator(self.definition).generate(definition)
+        Generator(self.definition).generate(definition, strict=True)
 
     # --- parts of definitions
     def root(self, canonical: str) -> Node | None:
@@ -187,6 +188,7 @@ class ProfileRoom:
         report = Report()
         spot = of_resource(resource)
         context = Context(self, report, spot.item, spot.item, None, resolve, must_resolve=must_resolve)
+        context.purse.left += EACH_ENTRY * len(listed(resource, "entry"))
         try:
             self.base.resource(spot, context, declared=declared)
             for canonical in profiles:

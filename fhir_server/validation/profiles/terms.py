@@ -116,6 +116,10 @@ def _pair(row: dict[str, Any]) -> list[tuple[str | None, str]]:
     return [(system if isinstance(system, str) else "", code)] if isinstance(code, str) else []
 
 
+CUT = 50
+
+
 def same_display(text: str, displays: frozenset[str]) -> bool:
-    """Whether a display is one of the texts."""
-    return plain(text) in displays
+    """Whether a display is one of the texts, or begins with one that the tables of v3 have cut to 50 characters."""
+    mine = plain(text)
+    return mine in displays or any(len(one) >= CUT - 1 and mine.startswith(one) for one in displays if len(one) <= CUT)

@@ -10,7 +10,7 @@ from copy import deepcopy
 from typing import Any
 
 from fhir_server.model.references import CORE
-from fhir_server.validation.snapshot.merge import SYSTEM, SnapshotError, capital, check_change, merge
+from fhir_server.validation.snapshot.merge import SYSTEM, SnapshotError, capital, check_change, check_limits, merge
 from fhir_server.validation.snapshot.tree import Definition, Disorder, Group, Node, elements_of, tree_of
 
 Resolve = Callable[[str], "Mapping[str, Any] | None"]
@@ -58,14 +58,17 @@ class Generator:
                 self._made[name] = made
         return made
 
-    def generate(self, profile: Mapping[str, Any]) -> list[Definition]:
-        """The elements made from the differential, whatever snapshot is there. Raises SnapshotError."""
+    def generate(self, profile: Mapping[str, Any], *, strict: bool = False) -> list[Definition]:
+        """The elements made from the differential, whatever snapshot is there. Raises SnapshotError.
+
+        `strict`: also where it permits fewer or more elements than its base, which is wrong and harmless: the base counts all the same.
+        """
         url = str(profile.get("url") or profile.get("name") or "")
         if url in self._within:
             raise SnapshotError(f"the profile {url} is built upon itself: {' → '.join([*self._within, url])}")
         self._within.append(url)
         try:
-            return self._generate(profile, url)
+            return self._generate(profile, url, strict)
         except Disorder as fault:
             raise SnapshotError(f"{url}: {fault}") from None
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as fault:
@@ -73,9 +76,11 @@ class Generator:
         finally:
             self._within.pop()
 
-    def _generate(self, profile: Mapping[str, Any], url: str) -> list[Definition]:
+    def _generate(self, profile: Mapping[str, Any], url: str, strict: bool) -> list[Definition]:
         canonical = profile.get("baseDefinition")
-        base = self._resolve(canonical) if canonical else None
+        if not canonical:
+            raise SnapshotError(f"{url}: it has no baseDefinition")
+        base = self._resolve(canonical)
         if base is None:
             raise SnapshotError(f"{url}: the base definition {canonical} is not known here")
         elements = self.snapshot(base)
@@ -86,7 +91,7 @@ class Generator:
         else:
             root = elements[0]["path"]
             top = tree_of(deepcopy(elements), root)
-        overlay = Overlay(self, top, url, profile.get("derivation") == "specialization")
+        overlay = Overlay(self, top, url, profile.get("derivation") == "specialization", strict)
         overlay.apply(top, tree_of(changes, root, strict=True))
         return elements_of(top)
 
@@ -125,8 +130,8 @@ def _rooted(element: Definition, root: str) -> Definition:
 class Overlay:
     """One differential being laid over a tree of the base. `adds`: it defines a new type, so that it may bring new elements."""
 
-    def __init__(self, generator: Generator, top: Node, source: str, adds: bool) -> None:
-        self._generator, self._source, self._adds = generator, source, adds
+    def __init__(self, generator: Generator, top: Node, source: str, adds: bool, strict: bool) -> None:
+        self._generator, self._source, self._adds, self._strict = generator, source, adds, strict
         self._before = top.copy()
 
     def apply(self, base: Node, change: Node, where: str = "") -> None:
@@ -135,6 +140,8 @@ class Overlay:
         if "contentReference" in base.definition and (change.groups or "type" in change.definition):
             self._open(base, change.groups, where)
         check_change(base.definition, change.definition, where)
+        if self._strict:
+            check_limits(base.definition, change.definition, where)
         self._change(base, change.definition, alone=not change.groups)
         if change.groups:
             self._open(base, change.groups, where)
@@ -239,6 +246,10 @@ class Overlay:
         definition = base.whole.definition
         slicing = definition.get("slicing")
         implied = _BY_URL if name in _EXTENSIONS else _BY_TYPE if name.endswith("[x]") else None
+        if slicing is None and implied is None and not base.slices:
+            raise SnapshotError(
+                f"{self._source}: {name} has slices, but nothing before them says how it is sliced (only extensions may leave it out)"
+            )
         if slicing is None and implied is not None:
             definition["slicing"] = deepcopy(implied)
         elif slicing is not None and implied is not None and not slicing.get("discriminator"):

@@ -40,6 +40,15 @@ def check_change(base: Definition, change: Mapping[str, Any], where: str) -> Non
         raise SnapshotError(f"{where}: mustSupport is true in the base, so it cannot be false")
 
 
+def check_limits(base: Definition, change: Mapping[str, Any], where: str) -> None:
+    """Raise SnapshotError where a differential permits fewer or more elements than its base."""
+    low, high = change.get("min"), change.get("max")
+    if isinstance(low, int) and "sliceName" not in change and "sliceName" not in base and low < base.get("min", 0):
+        raise SnapshotError(f"{where}: the base demands at least {base['min']}, so the minimum cannot be {low}")
+    if isinstance(high, str) and "max" in base and _number(high) > _number(base["max"]):
+        raise SnapshotError(f"{where}: the base allows at most {base['max']}, so the maximum cannot be {high}")
+
+
 def _number(max: str) -> float:
     return float("inf") if max == "*" else float(max)
 
