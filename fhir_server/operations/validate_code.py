@@ -130,13 +130,13 @@ async def content_asked(
     try:
         content = room.content(given) if given is not None else room.value_set(str(canonical))
     except NotEnumerable as fault:
-        name = str(canonical or (given or {}).get("url", "it"))
+        name = str(canonical or (given or {}).get("url") or "that is sent")
         raise FhirError.of(
             422, "not-supported", f"The value set {name} cannot be worked out: {fault}", zh=f"无法计算值集 {name}：{fault.zh}"
         ) from None
     if content is None:
         raise missing("ValueSet", str(canonical))
-    return str((given or {}).get("url") or canonical or "the value set"), content, given
+    return str((given or {}).get("url") or canonical or "that is sent"), content, given
 
 
 def _in_set(room: Terminology, name: str, content: Content, coding: Coding, asked: Asked) -> tuple[bool, str, str]:

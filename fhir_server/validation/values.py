@@ -65,6 +65,14 @@ def listed(holder: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 _UNITS = {"a": "years", "mo": "months", "wk": "weeks", "d": "days", "h": "hours", "min": "minutes", "s": "seconds"}
 
 
+def comparable(item: Item, limit: tuple[str, Any]) -> bool:
+    """Whether a value can be said to be below or above a limit: a length in metres is neither for one in kilograms."""
+    kind, value = limit
+    if kind in ("Quantity", "Duration", "Age") and item.kind.name in ("date", "dateTime", "instant"):
+        return isinstance(value, dict) and str(value.get("code")) in _UNITS
+    return compare(item.value, value, kind) is not None
+
+
 def beyond(item: Item, limit: tuple[str, Any], side: int) -> bool:
     """Whether a value is below (`side` -1) or above (1) a limit (type, value). A duration limits a date by its distance before now (a
     lowest value) or after (a highest one)."""

@@ -137,3 +137,47 @@ def test_fhirpath_asks_value_sets_and_profiles(client, stored) -> None:
     assert asked("gender.memberOf('http://hl7.org/fhir/ValueSet/address-use')") == [False]
     assert asked("gender.memberOf('http://nowhere.org/ValueSet/x')") == []
     assert asked(f"conformsTo('{NAMED['url']}')") == [False]
+
+
+def test_a_measure_report_is_held_against_a_stored_measure(client) -> None:
+    from tests.validation.test_measure_reports import ONE, group, measure, report
+
+    stored = measure(ONE) | {"url": "http://example.org/Measure/stored"}
+    wrong = report(group(populations=("initial-population", "numerator"))) | {"measure": stored["url"]}
+    assert client.put("Measure/stored", json=stored | {"id": "stored"}).status_code in (200, 201)
+    issues = client.post("MeasureReport/$validate", json=wrong).json()["issue"]
+    assert [one["details"]["coding"][0]["code"] for one in issues if one["severity"] == "error"] == ["measure-population"]
+
+
+@pytest.mark.parametrize(
+    ("header", "chinese"),
+    [
+        ("zh", True), ("zh-CN,zh;q=0.9,en;q=0.8", True), ("en;q=0.1, zh;q=0.9", True), ("de, zh;q=0.5", True), ("zh;q=0", False),
+        ("en, zh;q=0.9", False), ("fr", False), ("*", False), ("", False),
+    ],
+)  # fmt: skip
+def test_the_language_that_is_liked_best(client, header: str, chinese: bool) -> None:
+    """RFC 9110 section 12.5.4"""
+    answer = client.post("Patient/$validate", json={"resourceType": "Patient", "gender": "x"}, headers={"Accept-Language": header})
+    assert ("text" in answer.json()["issue"][0].get("details", {})) is chinese
+    well = client.post(
+        "Patient/$validate", json={"resourceType": "Patient", "active": True, "text": NARRATIVE}, headers={"Accept-Language": header}
+    )
+    assert ("未发现问题" in well.text) is chinese
+
+
+NARRATIVE = {"status": "generated", "div": '<div xmlns="http://www.w3.org/1999/xhtml">x</div>'}
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"name": "resource", "resource": {"resourceType": "Patient"}}] * 2, "twice"),
+        ([{"name": "mode", "valueCode": "create"}, {"name": "mode", "valueCode": "delete"}], "twice"),
+        ([{"name": "resource", "resource": {"resourceType": "Patient"}, "foo": 1}], "'foo'"),
+        ([{"name": "mode", "valueInteger": 1}], "valueInteger"),
+    ],
+)
+def test_parameters_are_read_to_the_letter(client, rows, words) -> None:
+    answer = client.post("Patient/$validate", json={"resourceType": "Parameters", "parameter": rows})
+    assert answer.status_code == 400 and words in answer.text

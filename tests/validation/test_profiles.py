@@ -632,3 +632,13 @@ def test_a_display_may_be_longer_than_the_tables_of_v3() -> None:
     assert broken(basic) == []
     basic["code"]["coding"][0]["display"] = "another tribe"
     assert broken(basic) == [("display", "Basic.code.coding[0].display")]
+
+
+def test_limits_of_another_kind_are_told() -> None:
+    kilograms = {"value": 10, "system": "http://unitsofmeasure.org", "code": "kg"}
+    wanted = profile("p", "Observation", {"path": "value[x]", "type": [{"code": "Quantity"}], "maxValueQuantity": kilograms})
+    observation = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}}
+    for code, due in (("g", []), ("m", ["warning"])):
+        quantity = {"value": 5, "system": "http://unitsofmeasure.org", "code": code}
+        issues = room(wanted).validate(observation | {"valueQuantity": quantity}, [wanted["url"]])
+        assert [issue.severity for issue in issues if issue.rule == "limit-unknown"] == due

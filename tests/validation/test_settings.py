@@ -95,3 +95,22 @@ def test_the_capability_statement_lists_the_profiles(serve) -> None:
     first = client.get("metadata").headers["etag"]
     client.post("StructureDefinition", json=profile("three", "Patient"))
     assert client.get("metadata", headers={"If-None-Match": first}).status_code == 200
+
+
+def test_refusals_of_bundles_name_rule_profile_and_entry(serve) -> None:
+    client = serve(validation="profiles")
+    entry = {"resource": declared("one"), "request": {"method": "POST", "url": "Patient"}}
+    for kind in ("transaction", "batch"):
+        answer = client.post("", json={"resourceType": "Bundle", "type": kind, "entry": [entry]}, headers={"Accept-Language": "zh"}).json()
+        outcome = answer if kind == "transaction" else answer["entry"][0]["response"]["outcome"]
+        (issue,) = outcome["issue"]
+        assert issue["details"]["coding"][0]["code"] == "cardinality"
+        assert issue["extension"][0]["valueString"].startswith(OWN + "one")
+        assert issue["expression"] == (["Bundle.entry[0].resource.birthDate"] if kind == "transaction" else issue["expression"])
+        assert "Bundle.entry[0]" in issue["details"]["text"] or kind == "batch"
+
+
+def test_settings_that_name_unknown_profiles_are_told(start) -> None:
+    server = start(env={"FHIR_SERVER_VALIDATION": "profiles", "FHIR_SERVER_VALIDATION_REQUIRE": "http://x.org/unknown"})
+    assert server.client().post("Patient", json=PATIENT).status_code == 201
+    assert any("http://x.org/unknown" in line for line in server.log)

@@ -14,7 +14,7 @@ from fhir_server.validation.profiles.rules import GroupRules, Invariant, Rules, 
 from fhir_server.validation.profiles.spots import Spot, below
 from fhir_server.validation.profiles.terms import pairs_of
 from fhir_server.validation.report import Path, shown
-from fhir_server.validation.values import beyond, matches, missing, same
+from fhir_server.validation.values import beyond, comparable, matches, missing, same
 
 RESOURCES = ("Resource", "DomainResource")
 
@@ -98,6 +98,10 @@ class Checker:
                 due, have = _shown(limit[1]), _shown(spot.value)
                 rule = "min-value" if wrong < 0 else "max-value"
                 self._add("value", spot.path, f"must be {english} {due}, not {have}", f"{chinese}必须为 {due}，而不是 {have}", rule)
+            elif limit is not None and spot.value is not None and not comparable(spot.item, limit):
+                due, have = _shown(limit[1]), _shown(spot.value)
+                told = f"{have} was not compared with the limit {due}, for nothing says how"
+                self._add("not-supported", spot.path, told, f"{have} 无法与界限 {due} 比较，未检查", "limit-unknown", "warning")
 
     def binding(self, binding: Binding, spot: Spot, context: Context) -> None:
         """A code that must, or should, be of a value set."""
