@@ -17,8 +17,8 @@ from subscriptions.watch import BACKPORT, FILTER, Watch, names_topic
 
 Resource = dict[str, Any]
 
-CHANNELS = ("rest-hook",)
-"""Channel types that are served so far; websocket, email and message follow, sms with its adapters."""
+CHANNELS = ("rest-hook", "message")
+"""Channel types that are served so far; websocket and email follow, sms with its adapters."""
 HEADERS = 20
 _NUMBERS = {f"{BACKPORT}backport-{name}" for name in ("heartbeat-period", "timeout", "max-count")}
 _BACKPORT = re.compile(
@@ -53,7 +53,7 @@ def _issues(resource: Resource, watch: Callable[[Resource], Watch], policy: Endp
         return
     endpoint = channel.get("endpoint")
     if not endpoint:
-        yield _issue("required", "channel.endpoint", "a rest-hook needs the URL that is called")
+        yield _issue("required", "channel.endpoint", f"a {kind} needs the URL that is called")
     elif complaint := policy.complaint(str(endpoint)):
         yield _issue("value", "channel.endpoint", f"the endpoint {complaint}")
     if payload_type(channel) and payload_type(channel) not in MEDIA_TYPES:

@@ -17,8 +17,9 @@ from fhir_server.search.values import IndexValues
 from fhir_server.storage.port import ClaimedJob, Effects, Facts, Job, Record, Stored, Unit, Write
 from subscriptions.delivery.caller import Caller, CallFailed
 from subscriptions.delivery.endpoint import EndpointRefused
+from subscriptions.delivery.message import SEARCH_EVENT, message_of, processing
 from subscriptions.delivery.notification import Event, bundle_of, status_of, wish_of
-from subscriptions.delivery.rest_hook import Call, call_of, notification_call
+from subscriptions.delivery.rest_hook import Call, call_of, posted
 from subscriptions.events import COUNTS, count_of, event_record
 from subscriptions.jobs.backoff import Backoff
 from subscriptions.jobs.feed import FeedReader
@@ -210,7 +211,7 @@ class Subscriptions:
         elif version is None:
             return
         else:
-            fault = await self._send(stored.id, call_of(subscription["channel"], version))
+            fault = await self._send(stored.id, self._of_search(subscription["channel"], version, services.clock()))
         if fault:
             if job.attempts >= ERROR_AFTER:
                 await self._mark(stored.id, fault, services)
@@ -234,7 +235,21 @@ class Subscriptions:
         said = status_of(kind, subscription, self._base(), count, events, focus=wish.content != "empty", status=status)
         versions = {event.number: version} if event is not None and version is not None else {}
         bundle = bundle_of(said, subscription, self._base(), services.clock(), events, wish.content, versions)
-        return await self._send(str(subscription["id"]), notification_call(channel, bundle), wish.timeout)
+        if channel.get("type") != "message":
+            return await self._send(str(subscription["id"]), posted(channel, bundle), wish.timeout)
+        call = self._message(channel, str(subscription["criteria"]), bundle, f"urn:uuid:{bundle['id']}", services.clock())
+        return await self._send(str(subscription["id"]), call, wish.timeout)
+
+    def _of_search(self, channel: Resource, version: Stored, now: int) -> Call:
+        """What is sent of a version that met a search."""
+        if channel.get("type") != "message":
+            return call_of(channel, version)
+        place = f"{self._base()}/{version.type}/{version.id}"
+        return self._message(channel, SEARCH_EVENT, json_codec.loads(version.body), place, now)
+
+    def _message(self, channel: Resource, event: str, focus: Resource, place: str, now: int) -> Call:
+        url = processing(str(channel.get("endpoint", "")))
+        return posted(channel, message_of(event, focus, place, self._base(), str(channel.get("endpoint", "")), now), url)
 
     async def _send(self, id: str, call: Call, timeout: float = 0) -> str:
         """'' when the endpoint took it, else what went wrong, without secrets."""

@@ -66,10 +66,10 @@ def call_of(channel: Resource, stored: Stored) -> Call:
     return Call("PUT", place, _with_media(channel), to_xml(json_codec.loads(stored.body)) if xml else stored.body)
 
 
-def notification_call(channel: Resource, bundle: Resource) -> Call:
-    """The notification of a topic: a Bundle in the form that the channel asks for, JSON where it says nothing."""
+def posted(channel: Resource, bundle: Resource, url: str = "") -> Call:
+    """A POST of a Bundle in the form that the channel asks for, JSON where it says nothing. `url`: another one than the endpoint."""
     body = to_xml(bundle) if payload_type(channel) in XML_TYPES else json_codec.dumps(bundle)
-    return Call("POST", str(channel.get("endpoint", "")), _with_media(channel), body)
+    return Call("POST", url or str(channel.get("endpoint", "")), _with_media(channel), body)
 
 
 def _headers(channel: Resource) -> list[tuple[str, str]]:
