@@ -129,12 +129,15 @@ def build(
         return context.own_bases[0] if context.own_bases else ""
 
     table = Table(watch, lambda: (every.newest(), topics.generation))
-    subscriptions = Subscriptions(table, topics, index, caller, services, base)
+    mail = next((channel for channel in channels if channel.code == "email"), None)
+    subscriptions = Subscriptions(table, topics, index, caller, services, base, mail)
     inbox = next((channel for channel in channels if not channel.external), None)
     engine = CareEngine(canonical, pathways, services, _numbers(context), zone, inbox)
     all_kinds = Kinds([*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), *kinds])
     jobs = Jobs(services, all_kinds, [subscriptions.reader(), engine.reader(), *readers])
-    room = Running(jobs, lambda resource: check_subscription(resource, watch, policy), topics, base, canonical, pathways, caller)
+    room = Running(
+        jobs, lambda resource: check_subscription(resource, watch, policy, mail=mail is not None), topics, base, canonical, pathways, caller
+    )
     admission = context.parts.setdefault("admission", {})
     admission["Subscription"], admission["Basic"] = room.check, topics.issues
     context.parts["topics"] = topics

@@ -11,14 +11,15 @@ from typing import Any
 
 from fhir_server.errors import FhirError, Issue
 from subscriptions.delivery.endpoint import EndpointPolicy
+from subscriptions.delivery.mail import address_of, attached
 from subscriptions.delivery.notification import CONTENTS, wish_of
 from subscriptions.delivery.rest_hook import MEDIA_TYPES, header_complaint, payload_type
 from subscriptions.watch import BACKPORT, FILTER, Watch, names_topic
 
 Resource = dict[str, Any]
 
-CHANNELS = ("rest-hook", "message")
-"""Channel types that are served so far; websocket and email follow, sms with its adapters."""
+CHANNELS = ("rest-hook", "message", "email")
+"""Channel types that are served so far; websocket follows, sms with its adapters."""
 HEADERS = 20
 _NUMBERS = {f"{BACKPORT}backport-{name}" for name in ("heartbeat-period", "timeout", "max-count")}
 _BACKPORT = re.compile(
@@ -26,18 +27,20 @@ _BACKPORT = re.compile(
 )
 
 
-def check_subscription(resource: Resource, watch: Callable[[Resource], Watch], policy: EndpointPolicy) -> list[Issue]:
+def check_subscription(
+    resource: Resource, watch: Callable[[Resource], Watch], policy: EndpointPolicy, *, mail: bool = False
+) -> list[Issue]:
     """Issues (HTTP 422) of a Subscription that a client wants to create or update; none when it will be served.
 
-    `resource` has passed the structural check; `watch` makes of it what is watched, or raises FhirError.
+    `resource` has passed the structural check; `watch` makes of it what is watched, or raises FhirError. `mail`: there is a mail server.
     A Subscription that the client switches off may say what it likes.
     """
     if resource.get("status") == "off":
         return []
-    return list(_issues(resource, watch, policy))
+    return list(_issues(resource, watch, policy, mail))
 
 
-def _issues(resource: Resource, watch: Callable[[Resource], Watch], policy: EndpointPolicy) -> Iterator[Issue]:
+def _issues(resource: Resource, watch: Callable[[Resource], Watch], policy: EndpointPolicy, mail: bool) -> Iterator[Issue]:
     topic = names_topic(str(resource.get("criteria", "")))
     try:
         watch(resource)
@@ -50,6 +53,9 @@ def _issues(resource: Resource, watch: Callable[[Resource], Watch], policy: Endp
     kind = channel.get("type")
     if kind not in CHANNELS:
         yield _issue("not-supported", "channel.type", f"'{kind}' is not served; served are: {', '.join(CHANNELS)}")
+        return
+    if kind == "email":
+        yield from _mail(channel, mail)
         return
     endpoint = channel.get("endpoint")
     if not endpoint:
@@ -82,6 +88,20 @@ def _topic(resource: Resource) -> Iterator[Issue]:
         url, value = str(extension.get("url", "")), next((value for key, value in extension.items() if key.startswith("value")), None)
         if url in _NUMBERS and not (type(value) is int and value > 0):
             yield _issue("value", "channel.extension", f"{url.rpartition('/')[2]} must be a whole number above 0")
+
+
+def _mail(channel: Resource, mail: bool) -> Iterator[Issue]:
+    """What a Subscription by mail must say."""
+    if not mail:
+        yield _issue(
+            "not-supported", "channel.type", "'email' is not served here, because no mail server is configured (FOLLOWUP_SMTP_HOST)"
+        )
+    if not address_of(str(channel.get("endpoint", ""))):
+        yield _issue("value", "channel.endpoint", "an email needs an endpoint of the form mailto:name@example.org")
+    if attached(str(channel.get("payload", ""))) is None:
+        yield _issue("not-supported", "channel.payload", "a mail is text/plain, or text/plain;attach=application/fhir+json (or +xml)")
+    if channel.get("header"):
+        yield _issue("not-supported", "channel.header", "headers of HTTP do not go with a mail")
 
 
 def _foreign(resource: Resource, topic: bool) -> Iterator[Issue]:

@@ -13,6 +13,15 @@ from fhir_server.storage.port import Record
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with a message."""
+
+    name: str
+    media: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One text for one recipient. `key` is the idempotency key (`CommunicationRequest/id|channel|attempt`); `to` the channel's address.
 
@@ -29,6 +38,8 @@ class Message:
     patient: str = ""
     communication: str = ""
     """Reference of the Communication that records this attempt."""
+    attachments: tuple[Attachment, ...] = ()
+    """Of channels that can carry them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,10 @@ from typing import Any
 from fhir_server.model import json_codec
 from fhir_server.search.values import IndexValues
 from fhir_server.storage.port import ClaimedJob, Effects, Facts, Job, Record, Stored, Unit, Write
+from subscriptions.channel import Channel, Message
 from subscriptions.delivery.caller import Caller, CallFailed
 from subscriptions.delivery.endpoint import EndpointRefused
+from subscriptions.delivery.mail import attached, mail_of
 from subscriptions.delivery.message import SEARCH_EVENT, message_of, processing
 from subscriptions.delivery.notification import Event, bundle_of, status_of, wish_of
 from subscriptions.delivery.rest_hook import Call, call_of, posted
@@ -55,10 +57,11 @@ class Subscriptions:
         caller: Caller,
         services: Services,
         base: Callable[[], str],
+        mail: Channel | None = None,
     ) -> None:
-        """`base`: the base URL under which the server is known, for what is sent."""
+        """`base`: the base URL under which the server is known, for what is sent; `mail`: the channel of mails, where there is one."""
         self._table, self._topics, self._index, self._caller, self._services = table, topics, index, caller, services
-        self._base = base
+        self._base, self._mail = base, mail
         self._sent: dict[str, int] = {}
         """When this process last reached the endpoint of a Subscription, in milliseconds."""
 
@@ -210,6 +213,8 @@ class Subscriptions:
             fault = await self._tell("event-notification", subscription, event.number, services, event=event, version=version)
         elif version is None:
             return
+        elif subscription["channel"].get("type") == "email":
+            fault = await self._post_search(subscription, version, job, services)
         else:
             fault = await self._send(stored.id, self._of_search(subscription["channel"], version, services.clock()))
         if fault:
@@ -235,10 +240,46 @@ class Subscriptions:
         said = status_of(kind, subscription, self._base(), count, events, focus=wish.content != "empty", status=status)
         versions = {event.number: version} if event is not None and version is not None else {}
         bundle = bundle_of(said, subscription, self._base(), services.clock(), events, wish.content, versions)
+        if channel.get("type") == "email":
+            return await self._post(subscription, kind, count, bundle if wish.content != "empty" else None, events, services)
         if channel.get("type") != "message":
             return await self._send(str(subscription["id"]), posted(channel, bundle), wish.timeout)
         call = self._message(channel, str(subscription["criteria"]), bundle, f"urn:uuid:{bundle['id']}", services.clock())
         return await self._send(str(subscription["id"]), call, wish.timeout)
+
+    async def _post(
+        self, subscription: Resource, kind: str, count: int, bundle: Resource | None, events: list[Event], services: Services
+    ) -> str:
+        """A notification of a topic by mail; '' when the mail server took it."""
+        lines = [("Subscription", "订阅", str(subscription["id"])), ("Events so far", "累计事件数", str(count))]
+        for event in events:
+            lines.append(("Event", "事件编号", str(event.number)))
+            if bundle is not None:
+                lines += [
+                    ("Topic", "主题", str(subscription["criteria"])),
+                    ("Resource", "资源", f"{event.type}/{event.id} ({event.interaction})"),
+                ]
+        key = f"Subscription/{subscription['id']}|{kind}|{events[0].number if events else count}"
+        return await self._mailed(mail_of(subscription, kind, key, lines, bundle, services.clock()), str(subscription["id"]))
+
+    async def _post_search(self, subscription: Resource, version: Stored, job: ClaimedJob, services: Services) -> str:
+        """A new version that met a search by mail: without a payload the text alone, which names nothing."""
+        lines = [("Subscription", "订阅", str(subscription["id"]))]
+        payload = attached(str(subscription["channel"].get("payload", "")))
+        if payload or subscription["channel"].get("payload"):
+            lines += [("Resource", "资源", f"{version.type}/{version.id}")]
+        key = f"Subscription/{subscription['id']}|search|{job.payload['rid']}"
+        message = mail_of(subscription, "event-notification", key, lines, json_codec.loads(version.body), services.clock())
+        return await self._mailed(message, str(subscription["id"]))
+
+    async def _mailed(self, message: Message, id: str) -> str:
+        if self._mail is None:
+            return "no mail server is configured"
+        receipt = await self._mail.send(message)
+        if receipt.outcome != "delivered":
+            return f"mail: {receipt.outcome}: {receipt.status}"
+        self._sent[id] = self._services.clock()
+        return ""
 
     def _of_search(self, channel: Resource, version: Stored, now: int) -> Call:
         """What is sent of a version that met a search."""

@@ -91,6 +91,9 @@ def compose(message: Message, sender: str) -> EmailMessage:
     if message.priority == "stat":
         mail["Importance"] = "high"
     mail.set_content(message.text)
+    for one in message.attachments:
+        kind, _, subtype = one.media.partition("/")
+        mail.add_attachment(one.content, maintype=kind, subtype=subtype, filename=one.name)
     return mail
 
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.subscriptions.test_topic_subscriptions import GUIDE, asked, encounter, told, topic
-from tests.subscriptions.test_wire import hook, wait_for  # noqa: F401 (a fixture)
+from tests.subscriptions.test_wire import wait_for
 
 Json = dict[str, Any]
 
@@ -25,7 +25,7 @@ def own(request: pytest.FixtureRequest, client: httpx.Client) -> tuple[str, str]
 
 
 @pytest.fixture
-def subscribed(client: httpx.Client, hook: ThreadingHTTPServer, own: tuple[str, str]) -> Iterator[Json]:  # noqa: F811
+def subscribed(client: httpx.Client, hook: ThreadingHTTPServer, own: tuple[str, str]) -> Iterator[Json]:
     made = asked(
         f"http://127.0.0.1:{hook.server_port}/hook",
         "full-resource",
@@ -49,7 +49,7 @@ def parameters(bundle: Json) -> Json:
     return told({**bundle, "type": "history"})
 
 
-def test_a_topic_is_subscribed_to_at_once_and_its_events_arrive(client, hook, own, subscribed) -> None:  # noqa: F811
+def test_a_topic_is_subscribed_to_at_once_and_its_events_arrive(client, hook, own, subscribed) -> None:
     finish(client, own, "a", "b")
     assert wait_for(lambda: len(hook.hits) == 3)
     import json
@@ -60,7 +60,7 @@ def test_a_topic_is_subscribed_to_at_once_and_its_events_arrive(client, hook, ow
     assert kinds[0]["subscription"]["reference"].startswith(str(client.base_url).rstrip("/"))
 
 
-def test_status_tells_how_many_events_there_were(client, hook, own, subscribed) -> None:  # noqa: F811
+def test_status_tells_how_many_events_there_were(client, hook, own, subscribed) -> None:
     finish(client, own, "a")
     assert wait_for(lambda: len(hook.hits) == 2)
     answer = client.get(f"Subscription/{own[0]}/$status", params={"id": "nothing"}).json()
@@ -85,7 +85,7 @@ def test_status_of_several(client, own, subscribed) -> None:
     assert client.get("Subscription/nothing/$status").status_code == 404
 
 
-def test_events_can_be_had_again(client, hook, own, subscribed) -> None:  # noqa: F811
+def test_events_can_be_had_again(client, hook, own, subscribed) -> None:
     finish(client, own, "a", "b", "c")
     assert wait_for(lambda: len(hook.hits) == 4)
 
@@ -110,7 +110,7 @@ def test_events_can_be_had_again(client, hook, own, subscribed) -> None:  # noqa
         assert client.get(f"Subscription/{own[0]}/$events", params=wrong).status_code == 400
 
 
-def test_more_than_was_asked_for_is_not_told(client, hook, own) -> None:  # noqa: F811
+def test_more_than_was_asked_for_is_not_told(client, hook, own) -> None:
     made = asked(
         f"http://127.0.0.1:{hook.server_port}/hook", "id-only", criteria=own[1], id=own[0], filters=(f"Encounter?patient=Patient/{own[0]}",)
     )
@@ -122,7 +122,7 @@ def test_more_than_was_asked_for_is_not_told(client, hook, own) -> None:  # noqa
     client.put(f"Subscription/{own[0]}", json={**made, "status": "off"}).raise_for_status()
 
 
-def test_events_are_for_topics(client, hook) -> None:  # noqa: F811
+def test_events_are_for_topics(client, hook) -> None:
     search = {
         "resourceType": "Subscription", "status": "requested", "reason": "x", "criteria": "Observation?code=none",
         "channel": {"type": "rest-hook", "endpoint": f"http://127.0.0.1:{hook.server_port}/hook"},

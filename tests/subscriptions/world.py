@@ -21,6 +21,7 @@ from fhir_server.settings import Settings
 from fhir_server.storage.port import Unit, Write
 from fhir_server.storage.sqlite.store import SqliteStore
 from integrations.channels.inbox import Inbox
+from subscriptions.channel import Channel
 from subscriptions.jobs.clock import Clock, system_clock
 
 Resource = dict[str, Any]
@@ -53,15 +54,15 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, *, clock: Clock = system_clock, running: bool = False, **settings: Any):
-    """The room over a store in `folder`; loopback endpoints are allowed as with sign-in off."""
+async def world(folder: Path, *, clock: Clock = system_clock, running: bool = False, channels: tuple[Channel, ...] = (), **settings: Any):
+    """The room over a store in `folder`; loopback endpoints are allowed as with sign-in off. `channels`: beside the inbox."""
     zone = ZoneInfo("Asia/Shanghai")
     index = Indexer(REGISTRY, zone).index
     store = SqliteStore(folder, index=index, type_names=definitions().resource_types)
     await store.open()
     context = Context(Gate(store), definitions(), REGISTRY, Operations(), Settings(**settings), b"s" * 32, zone, clock)
     context.own_bases = ("http://fhir.example.org/fhir",)
-    room = subscriptions.build(context, store, index, [Inbox()], environment={})
+    room = subscriptions.build(context, store, index, [Inbox(), *channels], environment={})
     if running:
         await room.start()
     try:
