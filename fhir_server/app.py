@@ -39,6 +39,7 @@ from fhir_server.terminology.large import LargeSystems
 from integrations import hl7v2
 from integrations.channels import channels
 
+SOCKETS = "/fhir/ws"
 _OPERATION_ROOMS = ("fhir_server.operations", "subscriptions.operations", "integrations.hl7v2.operations")
 _PUBLISH_SECONDS = 1.0
 
@@ -81,8 +82,18 @@ class Application:
             await self.fhir(scope, receive, send)
         elif path in (LIVE, READY) and scope["type"] == "http":
             await self._health(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
         else:
             await self.others(scope, receive, send)
+
+    async def _socket(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        sockets = self.context.parts.get("sockets")
+        if sockets is not None and scope.get("path", "").rstrip("/") == SOCKETS:
+            await sockets(scope, receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close"})  # before it is accepted: 403
 
     async def start(self) -> None:
         """Start the background parts. What was started is stopped again if a later part fails."""

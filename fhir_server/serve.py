@@ -99,7 +99,9 @@ async def _run_worker(
     config = uvicorn.Config(
         app,
         http=Protocol,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=65_536,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
         "FULL", description="SQLite durability: FULL survives power loss; NORMAL may lose the last commits then, never consistency."
     )
     group_commit_ms: float = Field(2.0, ge=0, le=100, description="Longest wait, in milliseconds, to collect writes into one commit.")
+    ws_token_seconds: int = Field(60, ge=1, le=3600, description="How long a token for binding Subscriptions to a websocket is good.")
     time_zone: str = Field("Asia/Shanghai", description="Zone of dates and times that name none.")
     max_body_mb: int = Field(150, ge=1, description="Largest request body in megabytes, after decompression; more is 413.")
     max_resource_mb: int = Field(20, ge=1, description="Largest single resource in megabytes (Binary and Bundles aside); more is 413.")

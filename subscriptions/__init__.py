@@ -32,6 +32,9 @@ from subscriptions.handlers import Subscriptions
 from subscriptions.jobs.feed import FeedReader
 from subscriptions.jobs.kinds import Kind, Kinds, Services
 from subscriptions.jobs.runner import Jobs
+from subscriptions.sockets.endpoint import Endpoint
+from subscriptions.sockets.hub import Hub
+from subscriptions.sockets.tokens import SECRET
 from subscriptions.table import Table
 from subscriptions.topics.catalogue import CODE as TOPIC
 from subscriptions.topics.catalogue import Topics
@@ -57,6 +60,7 @@ class Running:
     _canonical: Canonical
     _pathways: list[pathway.Pathway]
     _caller: Caller
+    hub: Hub
 
     async def start(self) -> Running:
         """Put the shipped pathways into the store and begin to work; gives itself, to be stopped."""
@@ -87,6 +91,7 @@ class Running:
 
     async def stop(self, grace: float = 8.0) -> None:
         """Finish what runs within `grace` seconds."""
+        await self.hub.stop()
         await self.jobs.stop(grace)
         await self._caller.close()
 
@@ -136,11 +141,21 @@ def build(
     all_kinds = Kinds([*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), *kinds])
     jobs = Jobs(services, all_kinds, [subscriptions.reader(), engine.reader(), *readers])
     room = Running(
-        jobs, lambda resource: check_subscription(resource, watch, policy, mail=mail is not None), topics, base, canonical, pathways, caller
+        jobs,
+        lambda resource: check_subscription(resource, watch, policy, mail=mail is not None),
+        topics,
+        base,
+        canonical,
+        pathways,
+        caller,
+        Hub(services, base),
     )
     admission = context.parts.setdefault("admission", {})
     admission["Subscription"], admission["Basic"] = room.check, topics.issues
     context.parts["topics"] = topics
+    origins = context.parts.get("origins")
+    if origins is not None:
+        context.parts["sockets"] = Endpoint(room.hub, lambda: store.secret(SECRET), context.clock, origins.welcome)
     context.parts["jobs"] = room
     return room
 

@@ -13,13 +13,13 @@ from fhir_server.errors import FhirError, Issue
 from subscriptions.delivery.endpoint import EndpointPolicy
 from subscriptions.delivery.mail import address_of, attached
 from subscriptions.delivery.notification import CONTENTS, wish_of
-from subscriptions.delivery.rest_hook import MEDIA_TYPES, header_complaint, payload_type
+from subscriptions.delivery.rest_hook import JSON_TYPES, MEDIA_TYPES, header_complaint, payload_type
 from subscriptions.watch import BACKPORT, FILTER, Watch, names_topic
 
 Resource = dict[str, Any]
 
-CHANNELS = ("rest-hook", "message", "email")
-"""Channel types that are served so far; websocket follows, sms with its adapters."""
+CHANNELS = ("rest-hook", "websocket", "message", "email")
+"""Channel types that are served so far; sms follows with its adapters."""
 HEADERS = 20
 _NUMBERS = {f"{BACKPORT}backport-{name}" for name in ("heartbeat-period", "timeout", "max-count")}
 _BACKPORT = re.compile(
@@ -56,6 +56,10 @@ def _issues(resource: Resource, watch: Callable[[Resource], Watch], policy: Endp
         return
     if kind == "email":
         yield from _mail(channel, mail)
+        return
+    if kind == "websocket":
+        if payload_type(channel) and payload_type(channel) not in JSON_TYPES:
+            yield _issue("not-supported", "channel.payload", f"a websocket carries {JSON_TYPES[0]}, or nothing but pings")
         return
     endpoint = channel.get("endpoint")
     if not endpoint:

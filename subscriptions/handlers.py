@@ -119,8 +119,9 @@ class Subscriptions:
             focus = change.focus
             event = Event(number, focus.type, focus.id, focus.version, change.stored.updated, change.interaction)
             payload = {**event._asdict(), "rid": change.stored.rid}
-            jobs.append(Job(DELIVER, entry.id, payload, now))
-            if entry.watch.looks_back:
+            if not entry.socket:
+                jobs.append(Job(DELIVER, entry.id, payload, now))
+            if entry.watch.looks_back or entry.socket:
                 records.append(event_record(entry.id, event))
         records += [Record(COUNTS, id, {"count": count}) for id, count in counts.items()]
         return jobs, records
@@ -133,7 +134,8 @@ class Subscriptions:
         if subscription.get("status") == "requested":
             jobs.append(Job(ACTIVATE, stored.id, payload, now))
         heartbeat = wish_of(subscription.get("channel", {})).heartbeat if subscription.get("status") == "active" else 0
-        if heartbeat and names_topic(str(subscription.get("criteria", ""))):
+        socket = subscription.get("channel", {}).get("type") == "websocket"  # its connections keep themselves alive
+        if heartbeat and not socket and names_topic(str(subscription.get("criteria", ""))):
             jobs.append(Job(HEARTBEAT, stored.id, payload, now + heartbeat * 1000, f"{stored.id}/{stored.version}"))
         if subscription.get("end") and subscription.get("status") in IN_FORCE and not _past(subscription, stored):
             jobs.append(Job(EXPIRE, stored.id, payload, end_of(subscription), f"{stored.id}/{stored.version}"))
@@ -152,7 +154,8 @@ class Subscriptions:
             return Unit(lambda facts: Effects())
         asked = json_codec.loads(stored.body)
         complaint = self._table.complaint(asked)
-        if not complaint and asked.get("status") == "requested" and names_topic(str(asked.get("criteria", ""))):
+        socket = asked["channel"].get("type") == "websocket"  # it is greeted when it is bound
+        if not complaint and not socket and asked.get("status") == "requested" and names_topic(str(asked.get("criteria", ""))):
             complaint = await self._shake(asked, services)
             if complaint and job.attempts < HANDSHAKES:
                 raise Later(complaint)

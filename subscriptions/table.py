@@ -30,6 +30,8 @@ class Entry(NamedTuple):
     id: str
     watch: Watch
     since: int
+    socket: bool = False
+    """Its channel is a websocket: it is told by the connections themselves."""
 
 
 class Table:
@@ -71,7 +73,7 @@ class Table:
             return None
         subscription: Resource = json_codec.loads(stored.body)
         if subscription.get("status") in IN_FORCE:
-            said: Resource = {name: subscription[name] for name in ("criteria", "_criteria") if name in subscription}
+            said: Resource = {name: subscription[name] for name in ("criteria", "_criteria", "channel") if name in subscription}
             self._said[stored.id] = (said, stored.rid)
             self._enter(stored.id, said, stored.rid)
         return subscription
@@ -85,7 +87,7 @@ class Table:
             log.warning("Subscription/%s is not served: %s", id, fault)
             return
         for type in watch.types:
-            self._by_type.setdefault(type, {})[id] = Entry(id, watch, since)
+            self._by_type.setdefault(type, {})[id] = Entry(id, watch, since, said.get("channel", {}).get("type") == "websocket")
         self._types[id] = watch.types
 
     def complaint(self, subscription: Resource) -> str:

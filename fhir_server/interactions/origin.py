@@ -62,6 +62,17 @@ class Origins:
                     self._bases[host] = known
         return known
 
+    def welcome(self, origin: str) -> bool:
+        """Whether a page of `origin` may open a websocket; '' = it is no page."""
+        own = {base.removesuffix("/fhir") for base in self.own}
+        return (
+            not origin
+            or "*" in self._origins
+            or origin.lower() in self._origins
+            or origin in own
+            or _LOOPBACK.fullmatch(origin) is not None
+        )
+
     def cors(self, origin: str, path: str, preflight: bool) -> list[tuple[str, str]]:
         """CORS headers for a request from a page of `origin`; none where that origin may not call.
 
