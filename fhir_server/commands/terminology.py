@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -62,9 +64,9 @@ def load(
 
             folder = data_dir or Settings().data_dir  # type: ignore[call-arg]
             count = write(folder, release.url, release.version, release.name, release.language, release.properties, counted())
-    except (ReleaseError, OSError, UnicodeDecodeError, KeyError) as problem:
-        text = f"{path}: the file has no column {problem}" if isinstance(problem, KeyError) else str(problem)
-        console.print(f"[red]It stopped 已中止:[/red] {text}", highlight=False, soft_wrap=True)
+    except (ReleaseError, OSError, sqlite3.Error) as problem:
+        text = f"{problem}\n{problem.zh}" if isinstance(problem, ReleaseError) and problem.zh else str(problem)
+        console.print(f"[red]It stopped 已中止:[/red] {escape(text)}", highlight=False, soft_wrap=True)
         raise typer.Exit(STOPPED) from None
     print(f"{release.url}|{release.version}: {count} concepts, {time.monotonic() - started:.1f} s")
 

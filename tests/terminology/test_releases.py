@@ -5,6 +5,7 @@ Formats: https://loinc.org/kb/users-guide/ (Loinc.csv), https://docs.snomed.org/
 
 from __future__ import annotations
 
+import csv
 import time
 import zipfile
 
@@ -27,9 +28,14 @@ LOINC_ZH = (
     '"2345-7","葡萄糖","","","","","",""\n'
 )
 CONCEPTS = "id\teffectiveTime\tactive\tmoduleId\tdefinitionStatusId\n" + "".join(
-    f"{id}\t20240101\t{active}\t900000000000207008\t900000000000074008\n"
-    for id, active in (("138875005", 1), ("404684003", 1), ("73211009", 1), ("44054006", 1), ("190388001", 0))
-)
+    f"{id}\t20240101\t{active}\t900000000000{module}\t900000000000074008\n"
+    for id, active, module in (
+        ("900000000000441003", 1, "012004"), ("106237007", 1, "012004"), ("900000000000442005", 1, "012004"),
+        ("900000000000443000", 1, "012004"), ("900000000000454005", 1, "012004"), ("900000000000455006", 1, "012004"),
+        ("138875005", 1, "207008"), ("404684003", 1, "207008"), ("73211009", 1, "207008"), ("44054006", 1, "207008"),
+        ("190388001", 0, "207008"),
+    )
+)  # fmt: skip
 DESCRIPTIONS = "id\teffectiveTime\tactive\tmoduleId\tconceptId\tlanguageCode\ttypeId\tterm\tcaseSignificanceId\n" + "".join(
     f"{id}\t20240101\t1\tm\t{concept}\t{language}\t{kind}\t{term}\tc\n"
     for id, concept, language, kind, term in (
@@ -105,7 +111,7 @@ def test_loinc_with_its_chinese_variant(tmp_path, loinc) -> None:
 
 def test_snomed_with_its_hierarchy_and_preferred_texts(tmp_path, snomed) -> None:
     system = taken(tmp_path / "data", snomed, "snomed")
-    assert system.url == "http://snomed.info/sct" and system.version == "http://snomed.info/sct/version/20240101"
+    assert system.url == "http://snomed.info/sct" and system.version == "http://snomed.info/sct/900000000000207008/version/20240101"
     assert system.find("73211009").display == "Diabetes mellitus"  # what the language reference set prefers
     assert {one["value"] for one in system.find("44054006").designations} == {"Type 2 diabetes", "2型糖尿病"}
     assert list(system.below("73211009")) == ["73211009", "44054006"]
@@ -182,6 +188,111 @@ def test_a_table_without_the_columns_is_told(tmp_path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     ended = run("load", tmp_path / "x.csv", "--format", "table", "--url", "urn:x", "--data-dir", tmp_path / "data")
     assert ended.exit_code == 2 and "疾病名称" in ended.stderr and "编码" in ended.stderr
+
+
+def refused(folder, path, kind, *more) -> str:
+    """What is told of a release that is refused; what was there before stays."""
+    write(folder, "urn:x", "unknown", "X", "en", {}, [Row("old", "Old")])
+    ended = run("load", path, "--format", kind, "--data-dir", folder, *more)
+    assert ended.exit_code == 2 and "Traceback" not in ended.stderr, ended.exception
+    systems = LargeSystems(folder)
+    systems.refresh()
+    assert [list(one.concepts) for one in systems.all()] == [["old"]]
+    return str(ended.stderr)
+
+
+def table(tmp_path, content: str | bytes, name: str = "x.csv"):
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_a_damaged_archive_is_told(tmp_path, loinc) -> None:
+    raw = bytearray(loinc.read_bytes())
+    raw[raw.index(b"Glucose [Mass")] ^= 1
+    loinc.write_bytes(raw)
+    assert "LoincTable/Loinc.csv" in refused(tmp_path / "data", loinc, "loinc")
+    loinc.write_bytes(bytes(raw[:200]) + bytes(raw[-22:]))
+    assert "Loinc_2.78.zip" in refused(tmp_path / "data", loinc, "loinc")
+
+
+@pytest.mark.parametrize(("kind", "more"), [("loinc", ()), ("table", ("--url", "urn:x"))])
+def test_a_field_that_is_too_long_is_told(tmp_path, kind, more) -> None:
+    text = f"LOINC_NUM,code,name\n1-8,1-8,{'x' * (csv.field_size_limit() + 1)}\n"
+    told = refused(tmp_path / "data", table(tmp_path, text, "Loinc.csv"), kind, *more)
+    assert "Loinc.csv" in told and "line 2" in told and "第 2 行" in told
+
+
+def test_a_release_without_concepts_leaves_the_old_one(tmp_path) -> None:
+    told = refused(tmp_path / "data", table(tmp_path, "code,name\n"), "table", "--url", "urn:x")
+    assert "no concept" in told and "没有" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ('code,name\nA00,a\nA01,"b\nA02,c\nA03,d\n', ("line 3", "第 3 行", "A01")),
+        ('code,name\nA00,a\nA01,"b\nA02,"c"\nA03,d\n', ("line 3", "第 3 行", "A01")),
+        ('code,name\nA00,a\n"A01,b\nA02",c\nA03,d\n', ("line 3", "第 3 行", "A01")),
+        ("code,name\nA00,a\nA01,b\nA00,c\n", ("line 4", "第 4 行", "A00", "line 2")),
+    ],
+)
+def test_a_table_that_would_lose_rows_is_told_with_line_and_code(tmp_path, text, parts) -> None:
+    told = refused(tmp_path / "data", table(tmp_path, text), "table", "--url", "urn:x")
+    assert all(part in told for part in ("x.csv", *parts)), told
+
+
+def test_a_name_of_two_lines_is_one_name(tmp_path) -> None:
+    system = taken(tmp_path / "data", table(tmp_path, 'code,name\nA00,"a\nb"\nA01,c\n'), "table", "--url", "urn:x")
+    assert system.find("A00").display == "a\nb" and system.find("A01").display == "c"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_table_in_the_encodings_of_excel(tmp_path, encoding) -> None:
+    bom = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    text = f"{bom}疾病编码,疾病名称\r\nA00,霍乱\r\nA01,伤寒\u2028和副伤寒\r\n"
+    system = taken(tmp_path / "data", table(tmp_path, text.encode(encoding)), "table", "--url", "urn:x")
+    assert (system.find("A00").display, system.find("A01").display) == ("霍乱", "伤寒\u2028和副伤寒")
+
+
+def test_a_table_in_gbk(tmp_path) -> None:
+    text = "编码\t名称\nA00\t霍乱\nA01\t伤寒和副伤寒\n"
+    system = taken(tmp_path / "data", table(tmp_path, text.encode("gbk"), "icd.txt"), "table", "--url", "urn:x")
+    assert system.find("A01").display == "伤寒和副伤寒"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"code,name\nA00,\xff\xff\n",  # none of them
+        "疾病编码,疾病名称\nA00,霍乱\nA01,伤寒".encode().replace("伤".encode(), "伤".encode()[:2]),  # UTF-8 of which a byte is missing
+        b"\xff\xfec\x00o\x00d",  # UTF-16 that is cut off
+    ],
+)
+def test_a_table_in_no_known_encoding_is_told(tmp_path, content) -> None:
+    told = refused(tmp_path / "data", table(tmp_path, content), "table", "--url", "urn:x")
+    assert "x.csv" in told and "UTF-8" in told and "请" in told
+
+
+def test_loinc_and_snomed_in_another_encoding_are_told_with_the_file(tmp_path, snomed) -> None:
+    told = refused(tmp_path / "data", table(tmp_path, "LOINC_NUM,COMPONENT\n1-8,霍乱\n".encode("gbk"), "Loinc.csv"), "loinc")
+    assert "Loinc.csv" in told and "UTF-8" in told and "请" in told
+    (file,) = snomed.rglob("sct2_Description*")
+    file.write_bytes(DESCRIPTIONS.encode("gbk"))
+    assert file.name in refused(tmp_path / "data", snomed, "snomed")
+
+
+def test_a_row_of_rf2_that_is_cut_off_is_told(tmp_path, snomed) -> None:
+    (file,) = snomed.rglob("sct2_Description*")
+    file.write_text(DESCRIPTIONS.rpartition("\t")[0].rpartition("\t")[0], encoding="utf-8")
+    told = refused(tmp_path / "data", snomed, "snomed")
+    assert file.name in told and "line 8" in told
+
+
+@pytest.mark.parametrize("url", ["not a uri", "icd10", "/icd10", "http://example.org/a|1", "urn: x"])
+def test_the_url_of_a_table_is_an_absolute_uri(tmp_path, url) -> None:
+    told = refused(tmp_path / "data", table(tmp_path, "code,name\nA00,a\n"), "table", "--url", url)
+    assert url in told and "URI" in told
 
 
 def test_a_running_server_uses_what_is_taken_in(tmp_path, start, snomed) -> None:
