@@ -68,11 +68,7 @@ def _literal(compiler: Compiler, node: Literal, source: Many | None) -> Code:
     if kind == "boolean":
         return constant(TRUE if text == "true" else FALSE)
     if kind in ("integer", "long"):
-        value = Long(text) if kind == "long" else int(text)
-        limit = 2**63 if kind == "long" else 2**31
-        if value > limit:
-            raise FhirPathSyntaxError(f"{text} is no {'Long' if kind == 'long' else 'Integer'}: it is too large", node.position)
-        return constant([value])
+        return constant([_whole(node, 1)])
     if kind == "decimal":
         return constant([Decimal(text)])
     if kind == "quantity":
@@ -81,6 +77,15 @@ def _literal(compiler: Compiler, node: Literal, source: Many | None) -> Code:
     if moment is None:
         raise FhirPathSyntaxError(f"@{'T' if kind == 'time' else ''}{text} does not exist", node.position)
     return constant([moment])
+
+
+def _whole(node: Literal, sign: int) -> int:
+    """An Integer (32 bits) or Long (64 bits), whose lowest value can only be written with its sign. Raises FhirPathSyntaxError."""
+    long = node.kind == "long"
+    value = operators.in_range(Long(sign * int(node.text)) if long else sign * int(node.text))
+    if value is None:
+        raise FhirPathSyntaxError(f"{node.text} is no {'Long' if long else 'Integer'}: it is too large", node.position)
+    return value
 
 
 def _name(compiler: Compiler, node: Name, source: Many | None) -> Code:
@@ -179,10 +184,14 @@ def _index(compiler: Compiler, node: Index, source: Many | None) -> Code:
 
 
 def _sign(compiler: Compiler, node: Sign, source: Many | None) -> Code:
-    operand, sign = compiler.apart(node.operand), node.sign
+    sign = node.sign
+    if isinstance(node.operand, Literal) and node.operand.kind in ("integer", "long"):
+        return constant([_whole(node.operand, -1 if sign == "-" else 1)])
+    operand = compiler.apart(node.operand)
     what = f"unary {sign}"
     if operand.value is not None and operand.value:
-        return constant([operators.signed(sign, operand.value[0])])
+        signed = operators.signed(sign, operand.value[0])
+        return constant(EMPTY if signed is None else [signed])
 
     def evaluate(focus: Collection, env: Env) -> Collection:
         value = single_value(operand.many(focus, env), what)

@@ -6,7 +6,7 @@ Specification: http://hl7.org/fhirpath/N1/#equality, http://hl7.org/fhirpath/N1/
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Any
 
 from fhir_server.fhirpath import quantity, temporal
@@ -180,7 +180,10 @@ def _scale(value: Decimal) -> int:
 def equivalent_numbers(a: Decimal, b: Decimal) -> bool:
     """Equal when rounded to the precision of the less precise one (trailing zeros do not count)."""
     step = Decimal(1).scaleb(-min(_scale(a), _scale(b)))
-    return a.quantize(step, context=_WIDE) == b.quantize(step, context=_WIDE)
+    try:
+        return a.quantize(step, context=_WIDE) == b.quantize(step, context=_WIDE)
+    except InvalidOperation:  # more digits than that
+        return a == b
 
 
 def equivalent_values(left: Any, right: Any) -> bool:

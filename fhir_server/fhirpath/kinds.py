@@ -97,7 +97,8 @@ def _decimal(value: Any) -> Any:
 
 
 def _integer(value: Any) -> Any:
-    return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
+    # A number of resources may be far beyond every integer; such a one stays a decimal.
+    return int(value) if isinstance(value, Decimal) and value.adjusted() < 19 and value == value.to_integral_value() else value
 
 
 def _temporal(kind: str) -> Callable[[Any], Any]:

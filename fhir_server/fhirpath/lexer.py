@@ -19,7 +19,7 @@ _TOKEN = re.compile(
   | (?P<datetime>@\d{4}(?:-\d\d(?:-\d\d)?)?T(?:\d\d(?::\d\d(?::\d\d(?:\.\d+)?)?)?(?:Z|[+-]\d\d:\d\d)?)?)
   | (?P<time>@T\d\d(?::\d\d(?::\d\d(?:\.\d+)?)?)?)
   | (?P<date>@\d{4}(?:-\d\d(?:-\d\d)?)?)
-  | (?P<number>\d+(?:\.\d+)?L?)
+  | (?P<number>\d+(?:\.\d+|L)?)
   | (?P<string>'(?:[^'\\]|\\.)*')
   | (?P<quoted>`(?:[^`\\]|\\.)*`)
   | (?P<special>\$(?:this|index|total))

@@ -17,6 +17,9 @@ MAX_NESTING = 60
 MAX_STEPS = 200
 """Longest chain of steps or operators of one precedence that is joined pairwise (`and`, `or`, `|` have no limit)."""
 
+MAX_DIGITS = 100
+"""Most digits of a number before its point, and after it."""
+
 _LEVELS = (("implies",), ("or", "xor"), ("and",), ("in", "contains"), ("=", "~", "!=", "!~"), ("<=", "<", ">", ">="), ("|",), ("is", "as"),
            ("+", "-", "&"), ("*", "/", "div", "mod"))  # fmt: skip
 _PRECEDENCE = {operator: level for level, operators in enumerate(_LEVELS, 1) for operator in operators}
@@ -284,6 +287,8 @@ class _Parser:
         if token.kind != "number":
             cut = {"date": 1, "datetime": 1, "time": 2}.get(token.kind, 0)
             return Literal(token.position, token.kind, token.text[cut:])
+        if any(len(part.rstrip("L")) > MAX_DIGITS for part in token.text.split(".")):
+            raise FhirPathSyntaxError(f"a number has more than {MAX_DIGITS} digits and is too large", token.position)
         if token.text.endswith("L"):
             return Literal(token.position, "long", token.text[:-1])
         follow = self._token

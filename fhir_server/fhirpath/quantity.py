@@ -71,7 +71,7 @@ def of_fhir(value: Any) -> Quantity | None:
     if not isinstance(value, dict):
         return None
     number = value.get("value")
-    if number is None or isinstance(number, bool | str) or value.get("comparator"):
+    if not isinstance(number, int | float | Decimal) or isinstance(number, bool) or value.get("comparator"):
         return None
     amount = number if isinstance(number, Decimal) else Decimal(repr(number))
     unit = value.get("code") or value.get("unit") or "1"

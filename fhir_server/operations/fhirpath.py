@@ -40,9 +40,18 @@ class Question:
     echoed: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _refuse(what: str, place: int | None = None) -> FhirError:
+def _refuse(what: str, place: int | None = None, zh: str | None = None) -> FhirError:
     expression = () if place is None else (f"Parameters.parameter[{place}]",)
-    return FhirError.of(400, "invalid", what, *expression)
+    return FhirError.of(400, "invalid", what, *expression, zh=zh)
+
+
+def _objects(value: Any, name: str, place: int | None = None) -> list[dict[str, Any]]:
+    """The rows of `parameter`, `part` or `extension`; none where it is not there. Raises FhirError 400 for anything but JSON objects."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise _refuse(f"'{name}' must be an array of JSON objects", place, f"“{name}”必须是 JSON 对象的数组")
+    return value
 
 
 def _text(parameter: dict[str, Any], place: int) -> str:
@@ -56,8 +65,8 @@ def _value(parameter: dict[str, Any], place: int) -> Any:
     """The value of a parameter or part: an Item, a resource, what the json-value extension holds, or None."""
     if isinstance(parameter.get("resource"), dict):
         return parameter["resource"]
-    for extension in parameter.get("extension") or ():
-        url = extension.get("url") if isinstance(extension, dict) else None
+    for extension in _objects(parameter.get("extension"), "extension", place):
+        url = extension.get("url")
         if url == JSON_VALUE:
             return json_codec.loads_any(str(extension.get("valueString", "")).encode())
         if url == XML_VALUE:
@@ -67,7 +76,8 @@ def _value(parameter: dict[str, Any], place: int) -> Any:
     by_json = definitions().types["Parameters.parameter"].by_json
     for name, value in parameter.items():
         if name.startswith("value") and name in by_json:
-            return focus(value, by_json[name][1], parameter.get("_" + name))
+            beside = parameter.get("_" + name)
+            return focus(value, by_json[name][1], beside if isinstance(beside, dict) else None)
     return None
 
 
@@ -89,8 +99,8 @@ def _question(content: Any) -> Question:
         raise _refuse("$fhirpath needs a Parameters resource with 'expression' and 'resource'")
     asked = Question("")
     seen = False
-    for place, parameter in enumerate(content.get("parameter") or ()):
-        name = parameter.get("name") if isinstance(parameter, dict) else None
+    for place, parameter in enumerate(_objects(content.get("parameter"), "parameter")):
+        name = parameter.get("name")
         if name == "expression":
             asked.expression, seen = _text(parameter, place), True
         elif name == "context":
@@ -100,7 +110,7 @@ def _question(content: Any) -> Question:
         elif name == "validate":
             asked.strict = parameter.get("valueBoolean") is not False
         elif name == "variables":
-            for part in parameter.get("part") or ():
+            for part in _objects(parameter.get("part"), "part", place):
                 asked.variables[str(part.get("name"))] = _value(part, place)
         elif name == "terminologyserver":
             continue

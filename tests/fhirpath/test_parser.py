@@ -5,6 +5,8 @@ http://hl7.org/fhirpath/N1/grammar.html
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +33,20 @@ from fhir_server.fhirpath.parser import MAX_NESTING, MAX_STEPS, Binary, Chain, L
         ("@2015-02-30", 0, "does not exist"),
         ("@T25:00", 0, "does not exist"),
         ("99999999999", 0, "too large"),
+        ("2147483648", 0, "too large"),
+        ("+2147483648", 1, "too large"),
+        ("1 - 2147483648", 4, "too large"),
+        ("-2147483649", 1, "too large"),
+        ("9223372036854775808L", 0, "too large"),
+        ("9" * 5000, 0, "too large"),
+        ("-" + "9" * 5000, 1, "too large"),
+        ("9" * 5000 + "L", 0, "too large"),
+        (f"name[{'9' * 5000}]", 5, "too large"),
+        (f"1.{'9' * 5000} 'mg'", 0, "too large"),
+        ("1.5L", 3, "an operator or the end"),
+        ("@2020-01-01T10:00:00+99:00", 0, "does not exist"),
+        ("@2020-01-01T10:00:00+14:01", 0, "does not exist"),
+        ("@2020-01-01T10:00:00-13:60", 0, "does not exist"),
         ("a[", 2, "an expression is expected"),
         ("", 0, "an expression is expected"),
     ],
@@ -100,6 +116,37 @@ def test_expressions_group_as_the_precedence_says(text: str, gives: str | None) 
 def test_literals_have_the_kind_that_their_form_says(text: str, kind: str) -> None:
     tree = parse(text)
     assert isinstance(tree, Literal) and tree.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2147483647", 2**31 - 1),
+        ("-2147483648", -(2**31)),
+        ("9223372036854775807L", 2**63 - 1),
+        ("-9223372036854775808L", -(2**63)),
+        ("007", 7),
+    ],
+)
+def test_whole_numbers_reach_to_the_ends_of_their_types(text: str, value: int) -> None:
+    """http://hl7.org/fhirpath/N1/#integer"""
+    (item,) = fhirpath.compile(text).evaluate(None)
+    assert item.value == value
+    assert fhirpath.compile("--2147483648").evaluate(None) == []  # http://hl7.org/fhirpath/N1/#math: overflow is empty
+
+
+@pytest.mark.parametrize("zone", ["+14:00", "-14:00", "+13:59", "Z"])
+def test_zones_reach_to_fourteen_hours(zone: str) -> None:
+    """The pattern of https://hl7.org/fhir/R4/datatypes.html#dateTime"""
+    assert len(fhirpath.compile(f"@2020-01-01T10:00:00{zone}").evaluate(None)) == 1
+    assert len(fhirpath.compile(f"'2020-01-01T10:00:00{zone}'.toDateTime()").evaluate(None)) == 1
+    assert fhirpath.compile("'2020-01-01T10:00:00+99:00'.toDateTime()").evaluate(None) == []
+
+
+def test_numbers_of_many_digits_can_be_equivalent() -> None:
+    resource = {"resourceType": "Observation", "valueQuantity": {"value": Decimal("9" * 300 + ".5")}}
+    (item,) = fhirpath.compile("value.value ~ value.value").evaluate(resource)
+    assert item.value is True
 
 
 def test_escapes_are_resolved() -> None:

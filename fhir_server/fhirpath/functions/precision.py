@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Callable
-from decimal import ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from decimal import ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
 from fhir_server.fhirpath.evaluation import number
@@ -26,17 +26,19 @@ def _scale(value: Decimal) -> int:
 
 
 def _number_boundary(value: Decimal, digits: int, sign: int) -> Decimal | None:
-    """The edge of the interval that a decimal's last digit stands for, at a number of decimals; None outside of 0 to 28.
+    """The edge of the interval that a decimal's last digit stands for, at a number of decimals; None outside of 0 to 28, and of 28 digits.
 
     With fewer decimals than the edge has, the edge nearer to zero is cut and the other one rounded, as the official tests have it.
     """
     if not 0 <= digits <= _MAX_SCALE or _scale(value) > _MAX_SCALE:
         return None
     edge = value + sign * Decimal("0.5").scaleb(-_scale(value))
-    if digits >= _scale(edge):
-        return edge.quantize(Decimal(1).scaleb(-digits), context=DECIMALS)
     outer = (sign > 0) != value.is_signed()
-    return edge.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP if outer else ROUND_DOWN, DECIMALS)
+    rounding = None if digits >= _scale(edge) else ROUND_HALF_UP if outer else ROUND_DOWN
+    try:
+        return edge.quantize(Decimal(1).scaleb(-digits), rounding, DECIMALS)
+    except InvalidOperation:
+        return None
 
 
 def _time_boundary(value: Temporal, digits: int, sign: int) -> Temporal | None:
