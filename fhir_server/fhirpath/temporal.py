@@ -51,6 +51,10 @@ class Temporal:
         return (*parts, *rest[1:])
 
 
+_FARTHEST = 14 * 60
+"""Largest offset of a zone from UTC, in minutes."""
+
+
 @lru_cache(maxsize=4096)
 def parse_temporal(text: str, kind: str) -> Temporal | None:
     """A Date, DateTime or Time of its text (without @); None when it is none or does not exist in the calendar."""
@@ -77,6 +81,8 @@ def parse_temporal(text: str, kind: str) -> Temporal | None:
     offset = None
     if zone:
         offset = 0 if zone == "Z" else (1 if zone[0] == "+" else -1) * (int(zone[1:3]) * 60 + int(zone[4:6]))
+        if abs(offset) > _FARTHEST or zone[4:] > "59":
+            return None
     return Temporal(kind, tuple(parts_list), offset, text)
 
 
