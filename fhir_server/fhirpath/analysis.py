@@ -196,7 +196,9 @@ class _Checker:
         given = self._arguments(node, before, scope)
         if name in ("children", "descendants"):
             return Seen(None, ordered=False)
-        return Seen(self._result(node, before, given), before.ordered and all(one.ordered for one in given))
+        # The order of a single value means nothing, nor that of what is only tested, sorted by or shown.
+        single = _GIVES.get(name) in (_BOOLEAN, _INTEGER)
+        return Seen(self._result(node, before, given), single or (before.ordered and (name in _SAME or all(one.ordered for one in given))))
 
     def _arguments(self, node: Call, before: Seen, scope: _Scope) -> list[Seen]:
         if node.name in ("where", "select", "exists", "all", "repeat", "repeatAll", "iif", "sort", "aggregate"):
@@ -205,6 +207,9 @@ class _Checker:
             inner = _Scope(scope.focus, scope.root)
         if node.name.startswith("repeat"):
             return [self._repeated(node, before, inner)]
+        if node.name in ("trace", "defineVariable"):  # the label is of the surrounding, the projection of the input
+            scopes = (inner, _Scope(before.types, scope.root))
+            return [self._apart(argument, where) for argument, where in zip(node.arguments, scopes, strict=False)]
         return [self._apart(argument, inner) for argument in node.arguments]
 
     def _repeated(self, node: Call, before: Seen, scope: _Scope) -> Seen:
