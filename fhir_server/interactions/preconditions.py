@@ -54,7 +54,7 @@ def precondition(request: Request) -> Precondition:
         tags = parse_tags(if_match)
         if tags is None:
             return Precondition(exists=True)
-        return Precondition(versions=tuple(int(tag) for tag in tags if tag.isascii() and tag.isdigit()))
+        return Precondition(versions=tuple(int(tag) for tag in tags if tag.isascii() and tag.isdigit() and len(tag) <= 18))
     if_none_match = request.headers.get("if-none-match")
     if if_none_match is not None and parse_tags(if_none_match) is None:
         return Precondition(exists=False)
