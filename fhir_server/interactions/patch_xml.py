@@ -23,7 +23,7 @@ MAX_SELECTOR = 2000
 
 _KINDS = ("add", "replace", "remove")
 _ATTRIBUTES = {"add": {"sel", "pos", "type"}, "replace": {"sel"}, "remove": {"sel", "ws"}}
-_TOKENS = re.compile(r"""("[^"]*"|'[^']*')|(@?[A-Za-z_][\w.\-]*(?::[A-Za-z_][\w.\-]*)?)(\s*\()?|(//|::|\||\$)""")
+_TOKENS = re.compile(r"""("[^"]*"|'[^']*')|(@?[A-Za-z_][\w.\-]*(?::[A-Za-z_][\w.\-]*)?)(\s*\()?|(//|::|\||\$|@\*)""")
 _NODE_TESTS = frozenset({"text", "comment", "node", "processing-instruction", "id"})
 _OPERATORS = frozenset({"and", "or", "div", "mod"})
 _ATTRIBUTE_TYPE = re.compile(r"@([A-Za-z_][\w.\-]*)\Z")
@@ -73,8 +73,13 @@ def patched_document(document: Any, operations: list[Operation]) -> Any:
     holder.append(document)
     for operation in operations:
         _APPLY[operation.kind](holder, operation)
-    if len(holder) != 1:
-        _fail("diff", "the patch must leave exactly one root element")
+    return _root(holder, "diff")
+
+
+def _root(holder: Any, at: str) -> Any:
+    """The root element, which a patch must leave alone and an element: libxml2 does not survive XPath in a tree that has none."""
+    if len(holder) != 1 or not _is_element(holder[0]):
+        _fail(at, "the patch must leave exactly one root element", "补丁必须恰好保留一个根元素")
     return holder[0]
 
 
@@ -86,7 +91,7 @@ def _operation(element: Any, number: int) -> Operation:
     for name in element.attrib:
         if name not in _ATTRIBUTES[kind]:
             _refuse(f"{at}: the attribute '{name[:40]}' is unknown", f"{at}：未知属性“{name[:40]}”", at)
-    selector = element.get("sel")
+    selector = element.get("sel", "").strip()
     if not selector:
         _refuse(f"{at}: the attribute 'sel' is missing", f"{at}：缺少 sel 属性", at)
     if len(selector) > MAX_SELECTOR:
@@ -95,7 +100,7 @@ def _operation(element: Any, number: int) -> Operation:
     prefixes.setdefault("f", FHIR)
     prefixes.setdefault("h", XHTML)
     prefixes["default-"] = element.nsmap.get(None, FHIR)
-    path = _path(selector.strip(), at)
+    path = _path(selector, at)
     try:
         etree.XPath(path, namespaces=prefixes)
     except etree.XPathError as fault:
@@ -123,28 +128,32 @@ def _path(selector: str, at: str) -> str:
 
 
 def _found(holder: Any, operation: Operation, path: str | None = None) -> Any:
-    tree = etree.ElementTree(holder[0])
+    tree = etree.ElementTree(_root(holder, operation.at))
     try:
         found = tree.xpath(path or operation.selector, namespaces=operation.prefixes)
     except etree.XPathError as fault:
-        _fail(operation.at, f"the selector cannot be followed: {fault}")
+        _fail(operation.at, f"the selector cannot be followed: {fault}", f"选择器无法执行：{fault}")
     if not isinstance(found, list) or len(found) != 1:
-        many = len(found) if isinstance(found, list) else 0
-        _fail(operation.at, f"the selector '{operation.element.get('sel')[:120]}' meets {many} nodes; it must meet one")
+        many, shown = len(found) if isinstance(found, list) else 0, operation.element.get("sel")[:120]
+        _fail(
+            operation.at,
+            f"the selector '{shown}' meets {many} nodes; it must meet one",
+            f"选择器“{shown}”命中 {many} 个节点，必须恰为一个",
+        )
     return found[0]
 
 
 def _add(holder: Any, operation: Operation) -> None:
     element, position = operation.element, operation.element.get("pos")
     target = _found(holder, operation)
-    if not isinstance(getattr(target, "tag", None), str):
-        _fail(operation.at, "something can be added to an element only")
+    if not _is_element(target):
+        _fail(operation.at, "something can be added to an element only", "只能向元素添加内容")
     if kind := element.get("type"):
         name = _ATTRIBUTE_TYPE.match(kind)
         if not name:
-            _fail(operation.at, f"type '{kind[:40]}' is not of the form @name")
+            _fail(operation.at, f"type '{kind[:40]}' is not of the form @name", f"type“{kind[:40]}”应写作 @名称")
         if name[1] in target.attrib:
-            _fail(operation.at, f"the attribute '{name[1]}' is there already")
+            _fail(operation.at, f"the attribute '{name[1]}' is there already", f"属性“{name[1]}”已存在")
         target.set(name[1], element.text or "")
         return
     nodes = [deepcopy(one) for one in element]
@@ -158,7 +167,15 @@ def _add(holder: Any, operation: Operation) -> None:
         at = parent.index(target) + (position == "after")
         parent[at:at] = nodes
     else:
-        _fail(operation.at, f"pos '{position[:40]}' is none of prepend, before and after")
+        _fail(
+            operation.at,
+            f"pos '{position[:40]}' is none of prepend, before and after",
+            f"pos“{position[:40]}”应为 prepend、before 或 after",
+        )
+
+
+def _is_element(node: Any) -> bool:
+    return isinstance(getattr(node, "tag", None), str)
 
 
 def _add_text(target: Any, text: str, at: int) -> None:
@@ -174,8 +191,10 @@ def _attribute(holder: Any, operation: Operation) -> tuple[Any, str] | None:
     if path is None:
         return None
     target = _found(holder, operation, path[1])
+    if not _is_element(target):
+        _fail(operation.at, f"only an element has attributes, so there is no '@{path[2]}'", f"只有元素才有属性，此处没有“@{path[2]}”")
     if path[2] not in target.attrib:
-        _fail(operation.at, f"there is no attribute '{path[2]}'")
+        _fail(operation.at, f"there is no attribute '{path[2]}'", f"没有属性“{path[2]}”")
     return target, path[2]
 
 
@@ -190,7 +209,11 @@ def _replace(holder: Any, operation: Operation) -> None:
         return
     nodes = [deepcopy(one) for one in element]
     if len(nodes) != 1:
-        _fail(operation.at, f"an element is replaced by exactly one node, not by {len(nodes)}")
+        _fail(
+            operation.at,
+            f"an element is replaced by exactly one node, not by {len(nodes)}",
+            f"元素须以恰好一个节点替换，而不是 {len(nodes)} 个",
+        )
     nodes[0].tail = target.tail
     parent = target.getparent()
     parent[parent.index(target)] = nodes[0]
@@ -230,5 +253,5 @@ def _refuse(what: str, zh: str, at: str = "") -> NoReturn:
     raise FhirError.of(400, "invalid", what, *((at,) if at else ()), zh=zh)
 
 
-def _fail(at: str, what: str) -> NoReturn:
-    raise FhirError.of(422, "processing", f"{at}: {what}", at, zh=f"{at}：无法应用补丁")
+def _fail(at: str, what: str, zh: str) -> NoReturn:
+    raise FhirError.of(422, "processing", f"{at}: {what}", at, zh=f"{at}：无法应用补丁：{zh}")
