@@ -99,8 +99,11 @@ class Asked:
         return found
 
     def parts(self, name: str) -> list[list[dict[str, Any]]]:
-        """The parts of each parameter of a name."""
-        return [[part for part in value if isinstance(part, dict)] for value in self._values.get(name, ()) if isinstance(value, list)]
+        """The parts of each parameter of a name. Raises FhirError 400 for one without parts."""
+        values = self._values.get(name, [])
+        if not all(isinstance(value, list) and all(isinstance(part, dict) for part in value) for value in values):
+            raise FhirError.of(400, "value", f"{name} must be sent with parts", name, zh=f"参数 {name} 必须以 part 发送")
+        return values
 
     def languages(self) -> list[str]:
         """What `displayLanguage`, else the request's header, asks for; liked best first."""

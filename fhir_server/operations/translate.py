@@ -5,7 +5,7 @@ Specification: https://hl7.org/fhir/R4/conceptmap-operation-translate.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fhir_server.errors import FhirError
@@ -16,7 +16,7 @@ from fhir_server.interactions.validating import Validating
 from fhir_server.model import json_codec
 from fhir_server.model.definitions import definitions
 from fhir_server.operations.asked import Asked, missing, of_instance, parameters, terminology
-from fhir_server.terminology.concept_maps import NO_MATCH, Match, fitting, translated
+from fhir_server.terminology.concept_maps import NO_MATCH, Codings, Match, fitting, translated
 from fhir_server.terminology.room import Terminology
 
 NAMES = (
@@ -38,7 +38,12 @@ async def translate(context: Context, request: Request, type: str | None, id: st
     for system, _, code, _ in asked.codings():
         for one in maps:
             found += _followed(
-                room, translated(one, system, code, target=target, reverse=reverse, dependencies=dependencies), system, code, target
+                room,
+                translated(one, system, code, target=target, reverse=reverse, dependencies=dependencies),
+                system,
+                code,
+                target,
+                dependencies,
             )
     found = list(dict.fromkeys(found))
     good = [match for match in found if match.equivalence not in NO_MATCH]
@@ -74,7 +79,9 @@ async def _maps(context: Context, request: Request, room: Terminology, asked: As
     return list(fitting(everything, source, target))
 
 
-def _followed(room: Terminology, matches: Any, system: str, code: str, target: str) -> list[Match]:
+def _followed(
+    room: Terminology, matches: Iterable[Match], system: str, code: str, target: str, dependencies: Mapping[str, Codings]
+) -> list[Match]:
     """The matches; where another map is to answer, what that says."""
     found: list[Match] = []
     pending, depth = list(matches), 0
@@ -84,20 +91,27 @@ def _followed(room: Terminology, matches: Any, system: str, code: str, target: s
         for match in pending:
             other = room.find(match.source) if not match.code and match.equivalence == "relatedto" else None
             if other is not None and other.get("resourceType") == "ConceptMap" and match.source:
-                following += translated(other, system, code, target=target)
+                following += translated(other, system, code, target=target, dependencies=dependencies)
             elif match.code or match.equivalence in NO_MATCH:
                 found.append(match)
         pending = following
     return found
 
 
-def _dependencies(asked: Asked) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _dependencies(asked: Asked) -> dict[str, Codings]:
+    """Element -> codings that are known of it. Raises FhirError 400 for what is no element with its concept."""
+    found: dict[str, Codings] = {}
     for parts in asked.parts("dependency"):
         rows = {str(part.get("name")): next((value for key, value in part.items() if key.startswith("value")), None) for part in parts}
-        concept = rows.get("concept")
-        coding = (concept.get("coding") or [{}])[0] if isinstance(concept, dict) else {}
-        found[str(rows.get("element"))] = str(coding.get("code", concept if not isinstance(concept, dict) else ""))
+        element, concept = rows.get("element"), rows.get("concept")
+        if not isinstance(element, str) or not isinstance(concept, dict):
+            what = "dependency needs the parts element (valueUri) and concept (valueCodeableConcept)"
+            raise FhirError.of(
+                400, "required", what, "dependency", zh="参数 dependency 需要 element（valueUri）与 concept（valueCodeableConcept）"
+            )
+        told = concept.get("coding") or ()
+        codings = frozenset((str(row.get("system", "")), str(row["code"])) for row in told if isinstance(row, dict) and row.get("code"))
+        found[element] = found.get(element, frozenset()) | codings
     return found
 
 

@@ -12,6 +12,9 @@ from typing import Any
 _BACKWARDS = {"wider": "narrower", "narrower": "wider", "subsumes": "specializes", "specializes": "subsumes"}
 NO_MATCH = frozenset({"unmatched", "disjoint"})
 
+Codings = frozenset[tuple[str, str]]
+"""(system, code) of the codings of a concept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -35,11 +38,11 @@ def translated(
     *,
     target: str = "",
     reverse: bool = False,
-    dependencies: Mapping[str, str] | None = None,
+    dependencies: Mapping[str, Codings] | None = None,
 ) -> Iterator[Match]:
     """The matches of a code in a ConceptMap; to systems other than `target` none, where it is given.
 
-    `dependencies`: property -> value of what the target may depend on. Where nothing is mapped, the group's `unmapped` answers
+    `dependencies`: property -> codings of what the target may depend on. Where nothing is mapped, the group's `unmapped` answers
     (of `other-map` the caller reads the named map: it comes as a Match without a code whose `source` is that map).
     """
     url = str(resource.get("url", ""))
@@ -92,10 +95,14 @@ def _unmapped(group: Mapping[str, Any], code: str, aim: str, url: str) -> Iterat
         yield Match("relatedto", aim, "", source=str(rule["url"]))
 
 
-def _depends(row: Mapping[str, Any], dependencies: Mapping[str, str] | None) -> bool:
-    """Whether all that a target depends on is given."""
-    needed = _objects(row.get("dependsOn"))
-    return all((dependencies or {}).get(str(one.get("property"))) == one.get("value") for one in needed)
+def _depends(row: Mapping[str, Any], dependencies: Mapping[str, Codings] | None) -> bool:
+    """Whether all that a target depends on is given: the value is a code of the system, where one is named."""
+    for needed in _objects(row.get("dependsOn")):
+        system, code = str(needed.get("system", "")).partition("|")[0], needed.get("value")
+        given = (dependencies or {}).get(str(needed.get("property")), frozenset())
+        if not any(code == other and system in ("", space) for space, other in given):
+            return False
+    return True
 
 
 def _objects(rows: Any) -> list[Mapping[str, Any]]:

@@ -121,6 +121,24 @@ def test_lookup_tells_name_display_designations_and_properties(client) -> None:
     } <= properties
 
 
+def test_lookup_tells_numbers_with_all_digits(client) -> None:
+    """https://hl7.org/fhir/R4/datatypes.html#decimal"""
+    numbers = ("1.500", "2", "0.10", "123456789012345678901234567890.0")
+    concepts = ", ".join(
+        f'{{"code": "c{at}", "property": [{{"code": "ratio", "valueDecimal": {text}}}]}}' for at, text in enumerate(numbers)
+    )
+    url = OWN + "CodeSystem/numbers"
+    body = (
+        f'{{"resourceType": "CodeSystem", "id": "numbers", "url": "{url}", "status": "active", "content": "complete", '
+        f'"property": [{{"code": "ratio", "type": "decimal"}}], "concept": [{concepts}]}}'
+    )
+    assert client.put("CodeSystem/numbers", content=body, headers={"Content-Type": "application/fhir+json"}).status_code in (200, 201)
+    for at, text in enumerate(numbers):
+        for place in ("CodeSystem/$lookup", "CodeSystem/numbers/$lookup"):
+            answer = client.get(place, params={"system": url, "code": f"c{at}"})
+            assert f'"valueDecimal":{text}}}' in answer.text, answer.text
+
+
 def test_lookup_in_another_language_and_of_some_properties(client) -> None:
     told = values(
         client.get("CodeSystem/$lookup", params={"system": SYSTEM["url"], "code": "dog", "displayLanguage": "zh", "property": "legs"})
@@ -377,6 +395,100 @@ def test_translate_finds_the_map_between_two_value_sets(client) -> None:
     assert values(client.get("ConceptMap/$translate", params=asked))["match"]["source"] == MAP["url"]
     told = values(client.get("ConceptMap/$translate", params={"targetsystem": "urn:other", "system": SYSTEM["url"], "code": "dog"}))
     assert told["match"]["concept"]["code"] == "D"
+
+
+SMALL = {"property": "urn:size", "system": "urn:sizes", "value": "small"}
+DEPENDING = {
+    "resourceType": "ConceptMap", "id": "depending", "url": OWN + "ConceptMap/depending", "status": "active",
+    "group": [
+        {
+            "source": SYSTEM["url"], "target": "urn:other",
+            "element": [
+                {
+                    "code": "dog",
+                    "target": [
+                        {"code": "S", "equivalence": "equal", "dependsOn": [SMALL]},
+                        {"code": "B", "equivalence": "equal", "dependsOn": [{"property": "urn:size", "value": "big"}]},
+                        {
+                            "code": "SW", "equivalence": "equal", "dependsOn": [
+                                {**SMALL, "system": "urn:sizes|2"}, {"property": "urn:coat", "value": "white"},
+                            ],
+                        },
+                    ],
+                },
+                {"code": "poodle", "target": [{"code": "P", "equivalence": "equal"}]},
+            ],
+            "unmapped": {"mode": "other-map", "url": OWN + "ConceptMap/further"},
+        }
+    ],
+}  # fmt: skip
+FURTHER = {
+    "resourceType": "ConceptMap", "id": "further", "url": OWN + "ConceptMap/further", "status": "active",
+    "group": [
+        {
+            "source": SYSTEM["url"], "target": "urn:other",
+            "element": [
+                {"code": "dodo", "target": [{"code": "F", "equivalence": "equal", "dependsOn": [{"property": "urn:size", "value": "big"}]}]}
+            ],
+        }
+    ],
+}  # fmt: skip
+
+
+def dependency(element, *codings):
+    concept = {"coding": [{"system": system, "code": code} for system, code in codings]}
+    return {"name": "dependency", "part": [{"name": "element", "valueUri": element}, {"name": "concept", "valueCodeableConcept": concept}]}
+
+
+@pytest.mark.parametrize(
+    ("code", "given", "wanted"),
+    [
+        ("dog", [dependency("urn:size", ("urn:sizes", "small"))], ["S"]),
+        ("dog", [dependency("urn:size", ("urn:others", "small"))], []),
+        ("dog", [dependency("urn:size", ("urn:x", "petite"), ("urn:sizes", "small"))], ["S"]),
+        ("dog", [dependency("urn:size", ("urn:x", "big"))], ["B"]),
+        ("dog", [dependency("urn:size", ("urn:sizes", "small")), dependency("urn:coat", ("urn:coats", "white"))], ["S", "SW"]),
+        ("dog", [dependency("urn:size", ("urn:x", "big")), dependency("urn:size", ("urn:sizes", "small"))], ["S", "B"]),
+        ("dog", [dependency("urn:other", ("urn:sizes", "small"))], []),
+        ("dog", [], []),
+        ("dodo", [dependency("urn:size", ("urn:x", "big"))], ["F"]),
+        ("poodle", [], ["P"]),
+    ],
+)
+def test_translate_looks_at_what_a_target_depends_on(client, code, given, wanted) -> None:
+    """https://hl7.org/fhir/R4/conceptmap-definitions.html#ConceptMap.group.element.target.dependsOn"""
+    for one in (DEPENDING, FURTHER):
+        assert client.put(f"ConceptMap/{one['id']}", json=one).status_code in (200, 201)
+    rows = [
+        {"name": "url", "valueUri": DEPENDING["url"]},
+        {"name": "coding", "valueCoding": {"system": SYSTEM["url"], "code": code}},
+        *given,
+    ]
+    answer = client.post("ConceptMap/$translate", json={"resourceType": "Parameters", "parameter": rows})
+    assert answer.status_code == 200, answer.text
+    matches = [row["part"] for row in answer.json()["parameter"] if row["name"] == "match"]
+    assert [part["valueCoding"]["code"] for match in matches for part in match if part["name"] == "concept"] == wanted
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"valueString": "urn:size"},
+        {"resource": {"resourceType": "Basic", "code": {"text": "x"}}},
+        {"part": [{"name": "element", "valueUri": "urn:size"}]},
+        {"part": [{"name": "concept", "valueCodeableConcept": {"text": "x"}}]},
+        {"part": [{"name": "element", "valueUri": "urn:size"}, {"name": "concept", "valueString": "small"}]},
+    ],
+)
+def test_translate_refuses_a_dependency_without_element_and_concept(client, given) -> None:
+    rows = [{"name": "url", "valueUri": MAP["url"]}, {"name": "coding", "valueCoding": {"system": SYSTEM["url"], "code": "dog"}}]
+    asked = {"resourceType": "Parameters", "parameter": [*rows, {"name": "dependency", **given}]}
+    answer = client.post("ConceptMap/$translate", json=asked, headers={"Accept-Language": "zh"})
+    refused(answer, 400, "dependency")
+    assert "dependency" in answer.json()["issue"][0]["details"]["text"]
+    refused(
+        client.get("ConceptMap/$translate", params={"url": MAP["url"], "system": "x", "code": "y", "dependency": "z"}), 400, "dependency"
+    )
 
 
 def test_translate_of_what_is_not_here(client) -> None:
