@@ -83,11 +83,10 @@ def _key(system: CodeSystem, code: str, value: Any) -> str:
         return "valueBoolean"
     if isinstance(value, dict):
         return "valueCoding"
-    if isinstance(value, int):
-        return "valueInteger"
+    said = system.properties.get(code, "")
     if not isinstance(value, str):
-        return "valueDecimal"
-    return TEXTS.get(system.properties.get(code, ""), "valueString")
+        return "valueInteger" if isinstance(value, int) and said != "decimal" else "valueDecimal"
+    return TEXTS.get(said, "valueString")
 
 
 OPERATION = Operation(

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import zstandard
 
+from fhir_server.model import json_codec
 from fhir_server.model.library import chosen
 from fhir_server.model.references import split_canonical
 from fhir_server.search.query import Everything, Query
@@ -119,7 +120,9 @@ class StoredConformance:
             return None
         held = self._parsed.get((url, version))
         if held is None:
-            held = self._parsed[url, version] = orjson.loads(self._unpack(versions[version]))
+            # What a code system says of its codes is answered with all digits; of the others nobody tells numbers.
+            parse = json_codec.loads_stored if self._kinds[url] == "CodeSystem" else orjson.loads
+            held = self._parsed[url, version] = parse(self._unpack(versions[version]))
             if len(self._parsed) > _PARSED:
                 self._parsed.popitem(last=False)
         return held

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fhir_server.model import json_codec
 from fhir_server.model.library import order
 from fhir_server.terminology.code_systems import CodeSystem, Concept
 
@@ -61,7 +62,7 @@ def write(folder: Path, url: str, version: str, name: str, language: str, proper
         db.execute("INSERT INTO about VALUES (?, ?, ?, ?, ?)", (url, version, name, language, json.dumps(dict(properties))))
         for row in rows:
             more = {"d": row.designations, "p": row.properties, "t": row.definition}
-            packed = json.dumps(more, ensure_ascii=False) if any(more.values()) else None
+            packed = json_codec.dumps(more).decode() if any(more.values()) else None
             db.execute("INSERT OR REPLACE INTO concept VALUES (?, ?, ?)", (row.code, row.display, packed))
             db.executemany("INSERT OR IGNORE INTO edge VALUES (?, ?)", [(parent, row.code) for parent in row.parents])
         db.execute("DELETE FROM edge WHERE parent NOT IN (SELECT code FROM concept)")
@@ -106,7 +107,7 @@ class _Concepts(Mapping[str, Concept]):
 
 
 def _concept(row: tuple[str, str, str | None]) -> Concept:
-    more = json.loads(row[2]) if row[2] else {}
+    more = json_codec.loads_stored(row[2].encode()) if row[2] else {}
     properties = tuple((str(code), value) for code, value in more.get("p", ()))
     return Concept(row[0], row[1], more.get("t", ""), properties, tuple(more.get("d", ())))
 

@@ -13,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fhir_server.commands.terminology import app
+from fhir_server.model import json_codec
+from fhir_server.model.json_codec import Number
 from fhir_server.terminology.large import LargeSystems, Row, write
 from fhir_server.terminology.releases import ReleaseError, read_release
 from fhir_server.terminology.room import Terminology
@@ -160,6 +162,14 @@ def test_a_new_release_takes_the_place_of_the_old_one_at_once(tmp_path) -> None:
     write(tmp_path, "urn:s", "1.10", "S", "en", {}, [Row("b", "B")])
     assert systems.refresh() != first
     assert systems.find("urn:s", "1").find("a").display == "New" and systems.find("urn:s").version == "1.10"
+
+
+def test_numbers_of_properties_keep_their_digits(tmp_path) -> None:
+    write(tmp_path, "urn:s", "1", "S", "en", {"ratio": "decimal"}, [Row("a", "A", (), [("ratio", Number("1.500"))])])
+    systems = LargeSystems(tmp_path)
+    systems.refresh()
+    (value,) = systems.find("urn:s").find("a").values_of("ratio")
+    assert json_codec.dumps(value) == b"1.500"
 
 
 def test_a_release_that_breaks_off_leaves_the_old_one(tmp_path) -> None:
