@@ -10,7 +10,7 @@ from fhir_server.interactions import integrity
 from fhir_server.interactions.answers import written
 from fhir_server.interactions.binary import resource_from
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.criteria import conditional_query
+from fhir_server.interactions.criteria import conditional_query, without_presentation
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.ids import new_id
 from fhir_server.interactions.plan import PlannedWrite, Seen, perform
@@ -20,7 +20,8 @@ from fhir_server.storage.port import Outcome, Write
 
 def several(type: str, query: str) -> FhirError:
     """412 for criteria that more than one resource meets."""
-    return FhirError.of(412, "multiple-matches", f"More than one {type} meets the criteria '{query[:200]}'")
+    what, zh = f"More than one {type} meets the criteria '{query[:200]}'", f"符合条件“{query[:200]}”的 {type} 不止一个"
+    return FhirError.of(412, "multiple-matches", what, zh=zh)
 
 
 def with_id(resource: dict[str, Any], id: str) -> dict[str, Any]:
@@ -48,7 +49,7 @@ async def plan_create(context: Context, request: Request, type: str) -> PlannedW
     prefer = preferences(request)
     resource = with_id(resource_from(context, request, type), new_id())
     id = resource["id"]
-    asked = _condition(request) or request.query
+    asked = _condition(request) or (request.query if without_presentation(request.query) else "")
     query = conditional_query(context, request, type, asked) if asked else None
 
     def decide(seen: Seen) -> list[Write]:
