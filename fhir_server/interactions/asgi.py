@@ -24,6 +24,7 @@ from fhir_server.interactions.encoding import COMPRESS_ABOVE, decoded, encoded
 from fhir_server.interactions.http import FHIR_JSON, FHIR_XML, Request, Response
 from fhir_server.interactions.negotiate import Form, acceptable, coding, form_of
 from fhir_server.interactions.origin import Origins
+from fhir_server.interactions.present import check_pretty
 from fhir_server.interactions.query_string import pairs
 from fhir_server.interactions.route import Route, route
 from fhir_server.model import json_codec
@@ -154,6 +155,8 @@ class FhirApplication:
             request.form = form_of(accept, format) if to.type != "Binary" else _binary_form(request, format or accept or "")
         if to.interaction == "options":
             return Response(204, b"", [("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")])
+        if "_pretty=" in request.query and to.interaction != "search":
+            check_pretty(pairs(request.query))
         response = await interact(self._context, request, to)
         if request.form == "xml" and response.stream is not None and response.media_type == FHIR_JSON:
             response.body, response.stream = b"".join([part async for part in response.stream]), None

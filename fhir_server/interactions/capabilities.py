@@ -202,9 +202,11 @@ async def capabilities(context: Context, request: Request) -> Response:
                 400,
                 "not-supported",
                 f"Parameter '{name[:80]}' is not known here; metadata has mode, _format, _pretty, _summary and _elements",
+                zh=f"metadata 不支持参数“{name[:80]}”；可用：mode、_format、_pretty、_summary、_elements",
             )
     if mode not in _MODES:
-        raise FhirError.of(400, "value", f"mode={mode[:80]} is not one of {', '.join(_MODES)}")
+        what = f"mode={mode[:80]} is not one of {', '.join(_MODES)}"
+        raise FhirError.of(400, "value", what, zh=f"mode={mode[:80]} 应为 {'、'.join(_MODES)} 之一")
     if validating := context.parts.get("validating"):
         await validating.fresh()
     if topics := context.parts.get("topics"):

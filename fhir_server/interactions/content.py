@@ -25,7 +25,9 @@ def parsed(request: Request) -> Any:
         return request.resource
     form = content_form(request.headers.get("content-type"))
     if not request.body:
-        raise FhirError.of(400, "required", f"{request.method} [base]/{request.path} needs a resource as content, but the body is empty")
+        place = f"{request.method} [base]/{request.path}"
+        what = f"{place} needs a resource as content, but the body is empty"
+        raise FhirError.of(400, "required", what, zh=f"{place} 需要以资源为内容，但请求体为空")
     return json_codec.loads(request.body) if form == "json" else from_xml(request.body)
 
 
@@ -41,11 +43,15 @@ def without_server_meta(resource: dict[str, Any]) -> None:
 
 def _check_type(content: Any, type: str) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise FhirError.of(400, "structure", f"The content must be a JSON object, a resource of type {type}")
+        what = f"The content must be a JSON object, a resource of type {type}"
+        raise FhirError.of(400, "structure", what, zh=f"内容必须是 JSON 对象，即 {type} 类型的资源")
     sent = content.get("resourceType")
     if sent != type:
-        what = f"'{sent}'" if isinstance(sent, str) else "missing" if sent is None else "not a string"
-        raise FhirError.of(400, "invalid", f"resourceType is {what}, but the address names {type}", f"{type}.resourceType")
+        what, zh = ("missing", "缺失") if sent is None else ("not a string", "不是字符串")
+        if isinstance(sent, str):
+            what, zh = f"'{sent}'", f"是“{sent}”"
+        english = f"resourceType is {what}, but the address names {type}"
+        raise FhirError.of(400, "invalid", english, f"{type}.resourceType", zh=f"resourceType {zh}，而地址中是 {type}")
     return content
 
 
@@ -79,8 +85,10 @@ def resource_of(context: Context, request: Request, type: str, id: str | None = 
                 "required",
                 f"The content has no id, but the address names {type}/{id}; an update's content must carry it",
                 f"{type}.id",
+                zh=f"内容没有 id，而地址中是 {type}/{id}；更新的内容必须带有相同的 id",
             )
         if sent != id:
-            raise FhirError.of(400, "invalid", f"The content's id is '{str(sent)[:80]}', but the address names {type}/{id}", f"{type}.id")
+            what = f"The content's id is '{str(sent)[:80]}', but the address names {type}/{id}"
+            raise FhirError.of(400, "invalid", what, f"{type}.id", zh=f"内容的 id 是“{str(sent)[:80]}”，而地址中是 {type}/{id}")
     without_server_meta(resource)
     return checked(context, resource, transaction=request.transaction)

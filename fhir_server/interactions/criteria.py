@@ -34,6 +34,9 @@ def conditional_query(context: Context, request: Request, type: str, text: str) 
     filters = without_presentation(text)
     if not filters:
         raise FhirError.of(
-            412, "required", f"The criteria '{text[:200]}' for {type} select nothing; at least one search parameter is needed"
+            412,
+            "required",
+            f"The criteria '{text[:200]}' for {type} select nothing; at least one search parameter is needed",
+            zh=f"{type} 的条件“{text[:200]}”没有检索参数，至少需要一个",
         )
     return parser_of(context, request).criteria(type, encoded(filters))

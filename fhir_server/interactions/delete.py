@@ -61,7 +61,8 @@ async def _all_matches(context: Context, request: Request, query: Query) -> list
         found += page.items
         after = page.next
         if len(found) > _MOST:
-            raise FhirError.of(412, "too-costly", f"More than {_MOST} resources meet the criteria '{request.query[:200]}'; narrow them")
+            what = f"More than {_MOST} resources meet the criteria '{request.query[:200]}'; narrow them"
+            raise FhirError.of(412, "too-costly", what, zh=f"符合条件“{request.query[:200]}”的资源超过 {_MOST} 个，请缩小条件")
         if after is None:
             return found
 
@@ -109,7 +110,8 @@ async def plan_delete(context: Context, request: Request, type: str, id: str | N
     if id is not None:
         return _plan_by_id(context, request, type, id)
     if not without_presentation(request.query):
-        raise FhirError.of(400, "required", f"A delete needs an id ([base]/{type}/id) or criteria ([base]/{type}?...)")
+        what = f"A delete needs an id ([base]/{type}/id) or criteria ([base]/{type}?...)"
+        raise FhirError.of(400, "required", what, zh=f"删除需要 id（[base]/{type}/id）或条件（[base]/{type}?…）")
     return await _plan_by_criteria(context, request, type)
 
 

@@ -35,7 +35,7 @@ class _Asked(NamedTuple):
 def whole_number(name: str, value: str) -> int:
     """A count that is not negative; larger ones than MAX_COUNT are cut. Raises FhirError 400."""
     if not (value.isascii() and value.isdigit()):
-        raise FhirError.of(400, "value", f"{name}={value[:80]} is not a whole number from 0")
+        raise FhirError.of(400, "value", f"{name}={value[:80]} is not a whole number from 0", zh=f"{name}={value[:80]} 应为非负整数")
     return min(int(value[:18]), MAX_COUNT)
 
 
@@ -43,7 +43,8 @@ def _time(context: Context, name: str, value: str) -> tuple[int, int]:
     try:
         return dates.interval(value.replace(" ", "+"), context.zone)
     except ValueError as fault:
-        raise FhirError.of(400, "value", f"{name}={value[:80]} is not a date or time: {fault}") from None
+        what = f"{name}={value[:80]} is not a date or time: {fault}"
+        raise FhirError.of(400, "value", what, zh=f"{name}={value[:80]} 不是日期或时间") from None
 
 
 def _asked(context: Context, request: Request, scope: str) -> _Asked:
@@ -58,6 +59,7 @@ def _asked(context: Context, request: Request, scope: str) -> _Asked:
                     400,
                     "not-supported",
                     f"Parameter '{name[:80]}' is not supported by history; it has _count, _since, _at, _summary, _elements",
+                    zh=f"历史不支持参数“{name[:80]}”；可用：_count、_since、_at、_summary、_elements",
                 )
             continue
         if name == "_count":
@@ -73,7 +75,8 @@ def _asked(context: Context, request: Request, scope: str) -> _Asked:
             continue
         elif name == "_total":
             if value not in ("none", "estimate", "accurate"):
-                raise FhirError.of(400, "value", f"_total={value[:80]} is not one of none, estimate, accurate")
+                what = f"_total={value[:80]} is not one of none, estimate, accurate"
+                raise FhirError.of(400, "value", what, zh=f"_total={value[:80]} 应为 none、estimate、accurate 之一")
             total = value == "accurate"
         kept.append((name, value))
     how = presentation(sent) if sent else WHOLE

@@ -35,14 +35,27 @@ class Presentation(NamedTuple):
 WHOLE = Presentation()
 
 
+def check_pretty(found: list[tuple[str, str]]) -> None:
+    """Raises FhirError 400 for a `_pretty` that is neither true nor false."""
+    for name, value in found:
+        if name == "_pretty" and value not in ("true", "false"):
+            raise _none_of(name, value, ("true", "false"))
+
+
+def _none_of(name: str, value: str, known: tuple[str, ...]) -> FhirError:
+    what = f"{name}={value[:80]} is not one of {', '.join(known)}"
+    return FhirError.of(400, "value", what, zh=f"{name}={value[:80]} 应为 {'、'.join(known)} 之一")
+
+
 def presentation(found: list[tuple[str, str]]) -> Presentation:
-    """The presentation that the parameters ask for. Raises FhirError 400 for an unknown `_summary` and for both at once."""
+    """The presentation that the parameters ask for. Raises FhirError 400 for an unknown `_summary` or `_pretty`."""
+    check_pretty(found)
     summary: str | None = None
     elements: list[str] = []
     for name, value in found:
         if name == "_summary":
             if value not in SUMMARIES:
-                raise FhirError.of(400, "value", f"_summary={value[:80]} is not one of {', '.join(SUMMARIES)}")
+                raise _none_of(name, value, SUMMARIES)
             summary = value
         elif name == "_elements":
             elements += [element.strip() for element in value.split(",") if element.strip()]
@@ -128,10 +141,10 @@ def present_one(context: Context, request: Request, response: Response) -> None:
     found = pairs(request.query)
     for name, _ in found:
         if name not in PRESENTATION and preferences(request).strict:
-            raise FhirError.of(
-                400, "not-supported", f"Parameter '{name[:80]}' is not known here; a read has _format, _pretty, _summary and _elements"
-            )
+            what = f"Parameter '{name[:80]}' is not known here; a read has _format, _pretty, _summary and _elements"
+            zh = f"读取不支持参数“{name[:80]}”；可用：_format、_pretty、_summary、_elements"
+            raise FhirError.of(400, "not-supported", what, zh=zh)
     how = presentation(found)
     if how.summary == "count":
-        raise FhirError.of(400, "value", "_summary=count is for searches, not for a single resource")
+        raise FhirError.of(400, "value", "_summary=count is for searches, not for a single resource", zh="_summary=count 只用于检索")
     response.body = present(context, response.body, how)

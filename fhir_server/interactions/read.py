@@ -14,13 +14,17 @@ from fhir_server.storage.port import Stored
 
 def unknown(type: str, id: str) -> FhirError:
     """404 for an id that is not there (or that the principal may not know of: the same words)."""
-    return FhirError.of(404, "not-found", f"{type}/{id} is not known")
+    return FhirError.of(404, "not-found", f"{type}/{id} is not known", zh=f"没有 {type}/{id}")
 
 
 def gone(stored: Stored) -> FhirError:
     """410 for a deleted resource, with the deletion's version."""
     headers = [("ETag", etag(stored.version)), ("Last-Modified", http_date(stored.updated))]
-    return FhirError.of(410, "deleted", f"{stored.type}/{stored.id} was deleted (version {stored.version})", headers=headers)
+    what, zh = (
+        f"{stored.type}/{stored.id} was deleted (version {stored.version})",
+        f"{stored.type}/{stored.id} 已删除（版本 {stored.version}）",
+    )
+    return FhirError.of(410, "deleted", what, zh=zh, headers=headers)
 
 
 def answer(context: Context, request: Request, stored: Stored) -> Response:

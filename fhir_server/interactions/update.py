@@ -22,7 +22,8 @@ from fhir_server.storage.port import Outcome, Stored, Write
 def demand_if_match(context: Context, must: Precondition, type: str, id: str, current: Stored | None) -> None:
     """Raise FhirError 428 where the setting wants If-Match and the resource exists."""
     if context.settings.require_if_match and must.versions is None and current is not None and not current.deleted:
-        raise FhirError.of(428, "conflict", f"This server wants If-Match with the version of {type}/{id} that is to be changed")
+        what = f"This server wants If-Match with the version of {type}/{id} that is to be changed"
+        raise FhirError.of(428, "conflict", what, zh=f"本服务器要求以 If-Match 指明要修改的 {type}/{id} 的版本")
 
 
 def _answer(request: Request, prefer: Preferences, outcomes: Sequence[Outcome]) -> Response:
@@ -62,7 +63,7 @@ def _plan_by_criteria(context: Context, request: Request, type: str) -> PlannedW
     resource = resource_from(context, request, type)
     sent = resource.get("id")
     if sent is not None and not is_id(sent):
-        raise FhirError.of(400, "value", f"'{str(sent)[:80]}' is not an id", f"{type}.id")
+        raise FhirError.of(400, "value", f"'{str(sent)[:80]}' is not an id", f"{type}.id", zh=f"“{str(sent)[:80]}”不是合法的 id")
     planned = with_id(resource, sent or new_id())
     id = planned["id"]
 
@@ -72,10 +73,12 @@ def _plan_by_criteria(context: Context, request: Request, type: str) -> PlannedW
             raise several(type, request.query)
         found = matches[0][1] if matches else id
         if sent is not None and found != sent:
-            raise FhirError.of(400, "invalid", f"The content's id is '{sent}', but the criteria are met by {type}/{found}", f"{type}.id")
+            what = f"The content's id is '{sent}', but the criteria are met by {type}/{found}"
+            raise FhirError.of(400, "invalid", what, f"{type}.id", zh=f"内容的 id 是“{sent}”，而符合条件的是 {type}/{found}")
         current = seen.current.get((type, found))
         if not matches and current is not None and not current.deleted:
-            raise FhirError.of(409, "conflict", f"No {type} meets the criteria, but {type}/{found} exists with other content")
+            what = f"No {type} meets the criteria, but {type}/{found} exists with other content"
+            raise FhirError.of(409, "conflict", what, zh=f"没有符合条件的 {type}，但 {type}/{found} 已存在且内容不同")
         must.check(type, found, current)
         demand_if_match(context, must, type, found, current)
         # The store must not see the content under another id than the one it is written to.
@@ -96,7 +99,8 @@ async def plan_update(context: Context, request: Request, type: str, id: str | N
     if id is not None:
         return _plan_by_id(context, request, type, id)
     if not without_presentation(request.query):
-        raise FhirError.of(400, "required", f"An update needs an id ([base]/{type}/id) or criteria ([base]/{type}?...)")
+        what = f"An update needs an id ([base]/{type}/id) or criteria ([base]/{type}?...)"
+        raise FhirError.of(400, "required", what, zh=f"更新需要 id（[base]/{type}/id）或条件（[base]/{type}?…）")
     return _plan_by_criteria(context, request, type)
 
 

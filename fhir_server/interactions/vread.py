@@ -11,7 +11,7 @@ from fhir_server.storage.port import Stored
 
 def unknown_version(type: str, id: str, version: str) -> FhirError:
     """404 for a version that is not there."""
-    return FhirError.of(404, "not-found", f"{type}/{id} has no version '{version}'")
+    return FhirError.of(404, "not-found", f"{type}/{id} has no version '{version}'", zh=f"{type}/{id} 没有版本“{version}”")
 
 
 async def vread(context: Context, request: Request, type: str, id: str, version: str) -> Response:

@@ -27,7 +27,7 @@ def check(name: str, value: str, seen: dict[str, str]) -> None:
     if base in ONCE and seen.setdefault(base, value) != value:
         raise invalid(name, value, f"may stand only once; it says {seen[base][:40]} already")
     if base == "_pretty" and value not in ("true", "false"):
-        raise invalid(name, value, "must be one of true, false")
+        raise invalid(name, value, "must be one of true, false", "应为 true 或 false")
 
 
 def elements(definitions: Definitions, types: Iterable[str], value: str) -> tuple[str, ...]:

@@ -62,10 +62,11 @@ def unknown(kind: str, name: str, of: str, known: Iterable[str]) -> FhirError:
     return FhirError.of(400, "not-supported", what, zh=zh)
 
 
-def invalid(parameter: str, value: str, rule: str) -> FhirError:
-    """A value that breaks a rule of its kind."""
+def invalid(parameter: str, value: str, rule: str, zh: str = "") -> FhirError:
+    """A value that breaks a rule of its kind; `zh` is the rule in Chinese."""
     what = f"{shown(parameter)}={shown(value)}" if value else shown(parameter)
-    return FhirError.of(400, "invalid", f"{what}: {shown(rule, _SENTENCE)}", zh=f"检索参数 {shown(parameter)} 的值无效：{shown(value)}")
+    chinese = f"检索参数 {shown(parameter)} 的值无效：{shown(value)}" + (f"（{shown(zh, _SENTENCE)}）" if zh else "")
+    return FhirError.of(400, "invalid", f"{what}: {shown(rule, _SENTENCE)}", zh=chinese)
 
 
 def not_yet(what: str) -> FhirError:

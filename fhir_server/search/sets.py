@@ -45,7 +45,7 @@ class Sets:
         if own and found.type == "ValueSet":
             value = f"ValueSet/{found.id}"
         elif not _split(name, value).scheme:
-            raise invalid(name, choice, "needs a value set: its canonical URL, or ValueSet/<id>")
+            raise invalid(name, choice, "needs a value set: its canonical URL, or ValueSet/<id>", "需要值集：其规范 URL 或 ValueSet/<id>")
         return union([InValueSet(source.number, value) for source in parameter.sources])
 
     def _subsumed(self, parameter: Parameter, name: str, choice: str, up: bool) -> Criterion:
@@ -53,7 +53,7 @@ class Sets:
         if system is None:
             system = implied_system(self._registry.definitions, parameter.expression, parameter.resource_type)
         if not system or code is None:
-            raise invalid(name, choice, "needs the form system|code: a hierarchy belongs to a code system")
+            raise invalid(name, choice, "needs the form system|code: a hierarchy belongs to a code system", "需要“系统|编码”的形式")
         return union([Subsumed(source.number, system, code, up) for source in parameter.sources])
 
     # --- references
@@ -67,11 +67,11 @@ class Sets:
         if ID.match(value):
             kinds = [target for target in parameter.targets if self._part_of(target)]
             if len(kinds) != 1:
-                raise invalid(name, choice, f"needs the form Type/id: {parameter.code} may refer to several types")
+                raise invalid(name, choice, f"needs the form Type/id: {parameter.code} may refer to several types", "需要“类型/id”的形式")
             return self._in_hierarchy(parameter, name, choice, kinds[0], value, up)
         url, version, _ = split_canonical(value)
         if not _split(name, url).scheme:
-            raise invalid(name, choice, "is neither Type/id nor a canonical URL")
+            raise invalid(name, choice, "is neither Type/id nor a canonical URL", "既不是“类型/id”，也不是规范 URL")
         if not version:
             any_version: list[Criterion] = [KeyMatch(source.number, url, None) for source in parameter.sources]
             return union([*any_version, *(one for source in parameter.sources for one in _uri_of(source, url, up))])
@@ -91,7 +91,7 @@ class Sets:
     def _in_hierarchy(self, parameter: Parameter, name: str, choice: str, type: str, id: str, up: bool) -> Criterion:
         part_of = self._part_of(type)
         if part_of is None:
-            raise invalid(name, choice, f"resources of type {type} are not part of others of it")
+            raise invalid(name, choice, f"resources of type {type} are not part of others of it", f"{type} 资源没有上下级")
         sources = [source for source in parameter.sources if source.target in (None, type)]
         if not sources or ("Resource" not in parameter.targets and type not in parameter.targets):
             return Nothing()
@@ -105,14 +105,14 @@ def _split(name: str, url: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError as fault:
-        raise invalid(name, url, f"is no URL ({fault})") from None
+        raise invalid(name, url, f"is no URL ({fault})", "不是 URL") from None
 
 
 def _uri(parameter: Parameter, name: str, choice: str, up: bool) -> Criterion:
     value = unescape(choice)
     parts = _split(name, value)
     if not parts.scheme or not parts.netloc:
-        raise invalid(name, choice, "only URLs have a path with something above and below, not URNs")
+        raise invalid(name, choice, "only URLs have a path with something above and below, not URNs", "只有 URL 有上下级，URN 没有")
     return union([one for source in parameter.sources for one in _uri_of(source, value, up)])
 
 

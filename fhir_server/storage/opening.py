@@ -115,7 +115,7 @@ class Openings:
                 return
             if seen >= MOST_NAMED:
                 what = f"more than {MOST_NAMED} resources of type {type} would have to be looked at for their canonicals; narrow the search"
-                raise FhirError.of(400, "too-costly", what)
+                raise FhirError.of(400, "too-costly", what, zh=f"需要查看的 {type} 资源超过 {MOST_NAMED} 个，请缩小检索范围")
             page = await self._store.search(query, page.next)
 
     # --- terminology
@@ -139,7 +139,8 @@ class Openings:
             raise FhirError.of(400, "not-found", f"The code system {part.system} is not here", zh=f"没有代码系统 {part.system}")
         if system.find(part.code) is None:
             if system.whole:
-                raise FhirError.of(400, "code-invalid", f"'{part.code[:80]}' is no code of {part.system}")
+                code = part.code[:80]
+                raise FhirError.of(400, "code-invalid", f"'{code}' is no code of {part.system}", zh=f"“{code}”不是 {part.system} 的编码")
             return KeyMatch(part.parameter, part.system, part.code)
         codes = list(islice(system.above(part.code) if part.up else system.below(part.code), MOST_BELOW + 1))
         if len(codes) > MOST_BELOW:
@@ -213,7 +214,8 @@ class Openings:
                 seen.update(dict.fromkeys(following))
                 if len(seen) > MOST_IN_HIERARCHY:
                     what = f"more than {MOST_IN_HIERARCHY} resources are {'above' if part.up else 'below'} {part.type}/{part.id}"
-                    raise FhirError.of(400, "too-costly", what)
+                    zh = f"{part.type}/{part.id} 的{'上级' if part.up else '下级'}资源超过 {MOST_IN_HIERARCHY} 个"
+                    raise FhirError.of(400, "too-costly", what, zh=zh)
                 if page.next is None:
                     break
                 page = await self._store.search(Query((part.type,), where, limit=1000), page.next)

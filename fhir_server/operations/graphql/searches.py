@@ -64,7 +64,7 @@ class Searches:
             raise refuse(f"{type}(id:): '{id[:80]}' is not an id", "value")
         content = await self._reader.get(Place(type, id))
         if content is None:
-            raise FhirError.of(404, "not-found", f"{type}/{id} is not known")
+            raise FhirError.of(404, "not-found", f"{type}/{id} is not known", zh=f"没有 {type}/{id}")
         await self._execution.prefetch([content], step.selections)
         await self._execution.values(step, [content], out, Where(content), False)
 
