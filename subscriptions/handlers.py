@@ -23,10 +23,11 @@ from subscriptions.delivery.message import SEARCH_EVENT, message_of, processing
 from subscriptions.delivery.notification import Event, bundle_of, status_of, wish_of
 from subscriptions.delivery.rest_hook import Call, call_of, posted
 from subscriptions.events import COUNTS, count_of, event_record
+from subscriptions.index import Entry
 from subscriptions.jobs.backoff import Backoff
 from subscriptions.jobs.feed import FeedReader
 from subscriptions.jobs.kinds import Kind, Lane, Later, Services
-from subscriptions.table import IN_FORCE, Entry, Table
+from subscriptions.table import IN_FORCE, Table
 from subscriptions.topics.catalogue import Topics
 from subscriptions.topics.matching import Change
 from subscriptions.watch import names_topic
@@ -103,12 +104,13 @@ class Subscriptions:
         return Effects(jobs=[*jobs, *deliveries], records=records)
 
     async def _told(self, stored: Stored) -> list[tuple[Entry, Change]]:
-        entries = [entry for entry in self._table.of(stored.type) if entry.since < stored.rid]
-        if not entries:
+        watchers = self._table.of(stored.type)
+        if not watchers.everyone:
             return []
-        before = await self._services.store.previous(stored) if any(entry.watch.looks_back for entry in entries) else None
+        before = await self._services.store.previous(stored) if watchers.look_back else None
         change = Change(stored, before, json_codec.loads, self._index)
-        return [(entry, change) for entry in entries if entry.watch.wants(change)]
+        candidates = watchers.candidates(lambda: change.focus_values)
+        return [(entry, change) for entry in candidates if entry.since < stored.rid and entry.watch.wants(change)]
 
     async def _numbered(self, told: list[tuple[Entry, Change]], now: int) -> tuple[list[Job], list[Record]]:
         """The deliveries with their numbers. An event of a topic is kept, so that it can be asked for again (`$events`)."""

@@ -6,13 +6,14 @@ Each version is compared only with the subscriptions that existed when it was wr
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from fhir_server.errors import FhirError
 from fhir_server.model import json_codec
 from fhir_server.search.query import Query
 from fhir_server.storage.port import Position, Stored
+from subscriptions.index import Entry, Watchers
 from subscriptions.jobs.kinds import Services
 from subscriptions.watch import Watch
 
@@ -24,14 +25,7 @@ IN_FORCE = {"requested", "active", "error"}
 _PAGE = 500
 
 
-class Entry(NamedTuple):
-    """A subscription in force; `since` is the sequence number of the version that says so."""
-
-    id: str
-    watch: Watch
-    since: int
-    socket: bool = False
-    """Its channel is a websocket: it is told by the connections themselves."""
+_NOBODY = Watchers()
 
 
 class Table:
@@ -45,15 +39,15 @@ class Table:
         self._generation = generation
         self._known = generation()
         self._said: dict[str, tuple[Resource, int]] = {}
-        self._by_type: dict[str, dict[str, Entry]] = {}
+        self._by_type: dict[str, Watchers] = {}
         self._types: dict[str, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._types)
 
-    def of(self, type: str) -> Iterator[Entry]:
+    def of(self, type: str) -> Watchers:
         """The subscriptions on a resource type."""
-        return iter(self._by_type.get(type, {}).values())
+        return self._by_type.get(type) or _NOBODY
 
     def renew(self) -> None:
         """Read the Subscriptions again where search parameters or topics have changed."""
@@ -87,7 +81,9 @@ class Table:
             log.warning("Subscription/%s is not served: %s", id, fault)
             return
         for type in watch.types:
-            self._by_type.setdefault(type, {})[id] = Entry(id, watch, since, said.get("channel", {}).get("type") == "websocket")
+            self._by_type.setdefault(type, Watchers()).add(
+                type, Entry(id, watch, since, said.get("channel", {}).get("type") == "websocket")
+            )
         self._types[id] = watch.types
 
     def complaint(self, subscription: Resource) -> str:
@@ -101,7 +97,7 @@ class Table:
     def _forget(self, id: str) -> None:
         self._said.pop(id, None)
         for type in self._types.pop(id, ()):
-            self._by_type[type].pop(id, None)
+            self._by_type[type].remove(id)
 
     async def prepare(self, services: Services, position: int) -> None:
         """Put the table to its state right after the version with the sequence number `position`."""

@@ -47,7 +47,7 @@ def test_criteria_follow_the_parameters_of_the_site() -> None:
         table.renew()
         indexer.forget()
         change = Change(stored(patient, 9), None, json.loads, indexer.index)
-        return [one.id for one in table.of("Patient") if one.watch.wants(change)]
+        return [one.id for one in table.of("Patient").candidates(lambda: change.focus_values) if one.watch.wants(change)]
 
     def serve(*customs: Custom) -> None:
         registry.take(customs, registry.generation + 1)
