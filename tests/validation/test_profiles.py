@@ -642,3 +642,17 @@ def test_limits_of_another_kind_are_told() -> None:
         quantity = {"value": 5, "system": "http://unitsofmeasure.org", "code": code}
         issues = room(wanted).validate(observation | {"valueQuantity": quantity}, [wanted["url"]])
         assert [issue.severity for issue in issues if issue.rule == "limit-unknown"] == due
+
+
+def test_the_default_slice_is_what_belongs_to_no_other() -> None:
+    """https://hl7.org/fhir/R4/profiling.html#default-slice"""
+    slicing = {"path": "identifier", "slicing": {"discriminator": [{"type": "value", "path": "system"}], "rules": "closed"}}
+    rows = (
+        slicing, {"path": "identifier", "sliceName": "a", "max": "1"}, {"path": "identifier.system", "fixedUri": "urn:a"},
+        {"path": "identifier", "sliceName": "@default", "max": "1"}, {"path": "identifier.value", "min": 1},
+    )  # fmt: skip
+    wanted = profile("p", "Patient", *rows)
+    a, b, c = {"system": "urn:a"}, {"system": "urn:b", "value": "1"}, {"system": "urn:c"}
+    assert broken(PATIENT | {"identifier": [a, b]}, wanted) == []
+    assert broken(PATIENT | {"identifier": [a, c]}, wanted) == [("cardinality", "Patient.identifier[1].value")]
+    assert broken(PATIENT | {"identifier": [a, b, b]}, wanted) == [("cardinality", "Patient.identifier")]

@@ -179,12 +179,14 @@ class Checker:
         matchers = [context.room.matcher(slicing, slice) for slice in slicing.slices]
         members: list[list[Spot]] = [[] for _ in slicing.slices]
         last, outside = -1, False
+        others: list[Spot] = []
         for spot in spots:
             inner = _inner(spot, group, context)
             at = next((at for at, one in enumerate(matchers) if one.test(spot, inner)), None)
             if at is None:
                 outside = True
-                if slicing.rules == "closed" and not any(one.fault for one in matchers):
+                others.append(spot)
+                if slicing.default is None and slicing.rules == "closed" and not any(one.fault for one in matchers):
                     names = ", ".join(str(slice.node.slice) for slice in slicing.slices)
                     english = f"it belongs to none of the slices ({names}), and no other is allowed"
                     self._add("structure", spot.path, english, f"不属于任何允许的切片（{names}）", "slicing-closed")
@@ -213,6 +215,10 @@ class Checker:
                 self.element(rules, spot, _inner(spot, group, context))
             if rules.slicing is not None:
                 self._slices(rules.slicing, mine, path, context, group)
+        if slicing.default is not None and not any(one.fault for one in matchers):
+            self._count(len(others), slicing.default.min, slicing.default.max, path, str(slicing.default.node.slice))
+            for spot in others:
+                self.element(slicing.default, spot, _inner(spot, group, context))
 
 
 def _inner(spot: Spot, group: GroupRules, context: Context) -> Context:

@@ -188,11 +188,14 @@ def profiles_of(row: Mapping[str, Any]) -> Iterable[str]:
 
 _PART = CORE + "elementdefinition-profile-element"
 _ABSTRACT = frozenset({"BackboneElement", "Element"})
+DEFAULT = "@default"
 
 
 def _slicing(said: Mapping[str, Any], slices: list[Rules]) -> Slicing:
     discriminators = tuple((str(one.get("type")), str(one.get("path", "$this"))) for one in said.get("discriminator", ()))
-    return Slicing(discriminators, str(said.get("rules", "open")), bool(said.get("ordered")), slices)
+    default = next((one for one in slices if one.node.slice == DEFAULT), None)
+    others = [one for one in slices if one is not default]
+    return Slicing(discriminators, str(said.get("rules", "open")), bool(said.get("ordered")), others, default)
 
 
 def _max(said: Definition) -> int | None:

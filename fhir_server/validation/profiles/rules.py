@@ -71,6 +71,8 @@ class Slicing:
     rules: str
     ordered: bool
     slices: list[Rules]
+    default: Rules | None = None
+    """The slice `@default`: what belongs to no other one."""
 
 
 @dataclass(slots=True)
