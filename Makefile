@@ -5,7 +5,7 @@ export PORT DATA_DIR
 PY := .venv/bin/python
 JOBS ?= 2
 
-.PHONY: run test test-quick soak lint bench bench-peer bench-growth bench-validation bench-terminology bench-fhirpath conformance docs definitions clean
+.PHONY: run test test-quick soak lint bench bench-peer bench-growth bench-validation bench-terminology bench-subscriptions bench-fhirpath conformance docs definitions clean
 
 run:
 	@scripts/setup run
@@ -49,6 +49,10 @@ bench-validation:
 bench-terminology:
 	@scripts/setup dev
 	@$(PY) -m benchmarks.terminology_speed $(BENCH)
+
+bench-subscriptions:
+	@scripts/setup dev
+	@$(PY) -m benchmarks.subscription_speed $(BENCH)
 
 bench-fhirpath:
 	@scripts/setup dev
