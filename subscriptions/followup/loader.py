@@ -1,6 +1,6 @@
-"""Puts the shipped pathways into the store as FHIR resources, where they are not there yet.
+"""Puts what the product brings (pathways, topics) into the store as FHIR resources, where they are not there yet.
 
-A PlanDefinition that a site has changed, retired or deleted stays as the site left it.
+What a site has changed, retired or deleted stays as the site left it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from subscriptions.followup.canonical import Canonical
 from subscriptions.followup.compile import activity_definitions, plan_definition
 from subscriptions.followup.pathway import Pathway
 from subscriptions.jobs.kinds import Services
+from subscriptions.topics.shipped import shipped
 
 
 async def install(canonical: Canonical, pathways: Sequence[Pathway], services: Services) -> int:
     """Write what is missing, in one unit; how many resources were written."""
-    resources = [item for pathway in pathways for item in (*activity_definitions(canonical, pathway), plan_definition(canonical, pathway))]
+    plans = [item for pathway in pathways for item in (*activity_definitions(canonical, pathway), plan_definition(canonical, pathway))]
+    resources = [*plans, *shipped(canonical.base)]
     targets = [(resource["resourceType"], resource["id"]) for resource in resources]
 
     def decide(seen: Facts) -> Effects:

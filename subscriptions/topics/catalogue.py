@@ -1,4 +1,4 @@
-"""The topics that can be subscribed to: those that are stored (as Basic), and those that the product brings.
+"""The topics that can be subscribed to: those that are stored (as Basic).
 
 Specification: https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/components.html#subscription-topics-in-fhir-r4
 """
@@ -6,7 +6,7 @@ Specification: https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/components.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fhir_server.errors import FhirError
@@ -32,31 +32,20 @@ class Topics:
     def __init__(self, services: Services, stored: Callable[[], Criterion], compile: Compile, types: tuple[str, ...]) -> None:
         """`stored`: the criterion by which Basics that are topics are found."""
         self._services, self._stored, self._compile, self._types = services, stored, compile, types
-        self._shipped: dict[str, dict[str, CompiledTopic]] = {}
         self._known: dict[str, dict[str, CompiledTopic]] = {}
         self._state: tuple[tuple[str, int], ...] | None = None
         self.generation = 0
         """Grows whenever a topic has changed."""
 
-    def ship(self, resources: Iterable[Mapping[str, Any]]) -> None:
-        """Topics of the product. Raises FhirError for one that is wrong."""
-        for resource in resources:
-            self._put(self._shipped, resource)
-        self._state = None
-
     def find(self, canonical: str) -> CompiledTopic | None:
         """The topic of a canonical, of several versions the highest that fits."""
         url, wanted, _ = split_canonical(canonical)
-        for known in (self._known, self._shipped):
-            version = chosen(known.get(url, {}), wanted)
-            if version is not None:
-                return known[url][version]
-        return None
+        version = chosen(self._known.get(url, {}), wanted)
+        return None if version is None else self._known[url][version]
 
     def all(self) -> list[CompiledTopic]:
-        """Every topic, stored ones first."""
-        stored = [one for versions in self._known.values() for one in versions.values()]
-        return stored + [one for url, versions in self._shipped.items() if url not in self._known for one in versions.values()]
+        """Every topic."""
+        return [one for versions in self._known.values() for one in versions.values()]
 
     def issues(self, resource: Mapping[str, Any]) -> list[Any]:
         """Why a Basic that is a topic cannot be served; none for other Basics."""
@@ -85,13 +74,13 @@ class Topics:
             self._known = {}
             for stored in found:
                 try:
-                    self._put(self._known, json_codec.loads(stored.body))
+                    self._put(json_codec.loads(stored.body))
                 except FhirError as fault:
                     log.warning("the topic Basic/%s is not served: %s", stored.id, fault)
             self.generation += 1
         return self.generation
 
-    def _put(self, known: dict[str, dict[str, CompiledTopic]], resource: Mapping[str, Any]) -> None:
+    def _put(self, resource: Mapping[str, Any]) -> None:
         topic = topic_of(resource)
         if topic.status in SERVED:
-            known.setdefault(topic.url, {}).setdefault(topic.version, compile_topic(topic, self._compile, self._types))
+            self._known.setdefault(topic.url, {}).setdefault(topic.version, compile_topic(topic, self._compile, self._types))
