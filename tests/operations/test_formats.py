@@ -55,8 +55,8 @@ def test_refusals_are_told_in_chinese_to_who_asks_in_chinese(client, method, pla
 
 
 def test_reindex_tells_its_state_in_chinese_to_who_asks_in_chinese(client):
-    begun = client.post("Basic/$reindex", headers={"accept-language": "zh-CN"})
-    assert begun.json()["issue"][0]["details"]["text"].startswith("任务 1 正在为 Basic 的资源重建索引；进度：")
+    begun = client.post("Flag/$reindex", headers={"accept-language": "zh-CN"})
+    assert begun.json()["issue"][0]["details"]["text"].startswith("任务 1 正在为 Flag 的资源重建索引；进度：")
     place, deadline = begun.headers["content-location"], time.monotonic() + 30
     while (state := client.get(place, headers={"accept-language": "zh-CN"})).status_code == 202 and time.monotonic() < deadline:
         time.sleep(0.05)
