@@ -16,6 +16,7 @@ from fhir_server.errors import FhirError, Issue
 from fhir_server.interactions.context import Context
 from fhir_server.search.parameters import EveryParameter
 from fhir_server.search.parser import Parser
+from fhir_server.search.query import Criterion
 from fhir_server.search.values import IndexValues
 from fhir_server.search.values_of import Scope
 from fhir_server.storage.port import Store
@@ -125,17 +126,33 @@ def build(
     def compile(text: str) -> Criteria:
         return compile_criteria(text, parser, types)
 
-    topics = Topics(services, lambda: parser.criteria("Basic", f"code={TOPIC}").where, compile, types)
+    def stored_topics() -> Criterion:
+        return parser.criteria("Basic", f"code={TOPIC}").where
+
+    topics = Topics(services, stored_topics, compile, types)
+    read_topics = Topics(services, stored_topics, compile, types)
+    """The reader's own: as they were at its place in the feed."""
 
     def watch(subscription: Mapping[str, Any]) -> Watch:
         return watch_of(subscription, compile, topics.find)
 
+    def read_watch(subscription: Mapping[str, Any]) -> Watch:
+        return watch_of(subscription, compile, read_topics.find)
+
+    async def complaint(subscription: Mapping[str, Any]) -> str:
+        await topics.fresh()
+        try:
+            watch(subscription)
+        except FhirError as fault:
+            return fault.issues[0].diagnostics
+        return ""
+
     def base() -> str:
         return context.own_bases[0] if context.own_bases else ""
 
-    table = Table(watch, lambda: (every.newest(), topics.generation))
+    table = Table(read_watch, lambda: (every.newest(), read_topics.generation))
     mail = next((channel for channel in channels if channel.code == "email"), None)
-    subscriptions = Subscriptions(table, topics, index, caller, services, base, mail)
+    subscriptions = Subscriptions(table, read_topics, index, complaint, caller, services, base, mail)
     inbox = next((channel for channel in channels if not channel.external), None)
     engine = CareEngine(canonical, pathways, services, _numbers(context), zone, inbox)
     all_kinds = Kinds([*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), *kinds])

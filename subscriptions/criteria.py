@@ -43,24 +43,29 @@ def _leaves(criterion: Criterion) -> Iterator[Criterion]:
         yield criterion
 
 
-def _refused(text: str, why: str) -> FhirError:
+def _refused(text: str, why: str, zh: str | None) -> FhirError:
     shown = text if len(text) <= 120 else text[:120] + "…"
-    return FhirError.of(422, "not-supported", f"Subscription.criteria '{shown}': {why}", "Subscription.criteria")
+    what = f"Subscription.criteria '{shown}': {why}"
+    return FhirError.of(422, "not-supported", what, "Subscription.criteria", zh=f"Subscription.criteria“{shown}”：{zh or '检索式无效'}")
 
 
 def compile_criteria(text: str, parser: Parser, types: tuple[str, ...]) -> Criteria:
     """`Type` or `Type?parameters` as criteria. Raises FhirError 422 for what this server cannot watch, naming it."""
     type, _, query = text.strip().partition("?")
     if type not in types:
-        raise _refused(text, f"'{type}' is no resource type; a search such as Observation?code=... is expected")
+        raise _refused(
+            text, f"'{type}' is no resource type; a search such as Observation?code=... is expected", f"“{type[:40]}”不是资源类型"
+        )
     if not query:
         return Criteria(type, Everything())
     try:
         where = parser.criteria(type, query).where
     except FhirError as fault:
-        raise _refused(text, fault.issues[0].diagnostics) from None
+        raise _refused(text, fault.issues[0].diagnostics, fault.issues[0].zh) from None
     if any(isinstance(leaf, Open) for leaf in _leaves(where)):
-        raise _refused(text, "value sets and hierarchies look at other resources, which a Subscription does not watch")
+        why = "value sets and hierarchies look at other resources, which a Subscription does not watch"
+        raise _refused(text, why, "值集与层级涉及其他资源，订阅不予监视")
     if any(isinstance(leaf, Chain | Has) for leaf in _leaves(where)):
-        raise _refused(text, "chained parameters and _has look at other resources, which a Subscription does not watch")
+        why = "chained parameters and _has look at other resources, which a Subscription does not watch"
+        raise _refused(text, why, "链式参数与 _has 涉及其他资源，订阅不予监视")
     return Criteria(type, where)

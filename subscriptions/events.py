@@ -5,30 +5,80 @@ Specification: https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/OperationDe
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 from fhir_server.storage.port import Record
 from subscriptions.delivery.notification import Event
 from subscriptions.jobs.kinds import Services
 
-COUNTS, EVENTS = "subscription-count", "subscription-event"
+COUNTS, EVENTS, SHAKEN = "subscription-count", "subscription-event", "subscription-shaken"
 """Collections of records."""
 
 
-def event_record(id: str, event: Event) -> Record:
-    """An event to be kept; a second one of the same number refuses the unit."""
-    return Record(EVENTS, f"{id}/{event.number:015d}", event._asdict(), {"subscription": id}, only_new=True)
+class State(NamedTuple):
+    """How far a Subscription is. `born`: sequence number of the version that created it; `begun`: of the one with which it came in force.
+
+    A Subscription that was deleted and is created again is another one; one that was off begins anew, and its numbers go on.
+    """
+
+    events: int = 0
+    born: int = 0
+    begun: int = 0
+
+
+async def state_of(services: Services, id: str) -> State:
+    """The state of a Subscription; of one without events yet the empty one."""
+    record = await services.store.record(COUNTS, id)
+    return State(**record.data) if record else State()
 
 
 async def count_of(services: Services, id: str) -> int:
     """How many events a Subscription has had."""
-    record = await services.store.record(COUNTS, id)
-    return int(record.data["count"]) if record else 0
+    return (await state_of(services, id)).events
+
+
+def state_record(id: str, state: State) -> Record:
+    """The state to be kept."""
+    return Record(COUNTS, id, state._asdict())
+
+
+def event_record(id: str, born: int, event: Event) -> Record:
+    """An event to be kept; a second one of the same number refuses the unit."""
+    data = {**event._asdict(), "born": born}
+    return Record(EVENTS, f"{id}/{born}/{event.number:015d}", data, {"subscription": id}, only_new=True)
+
+
+def event_of(data: Mapping[str, Any]) -> Event:
+    """The event in a record or a job."""
+    return Event(**{name: data[name] for name in Event._fields})
 
 
 async def events_of(services: Services, id: str, first: int, last: int) -> list[Event]:
     """The events of a topic-based Subscription with numbers from `first` to `last`, in order."""
+    born = (await state_of(services, id)).born
     found = []
     for number in range(first, last + 1):
-        record = await services.store.record(EVENTS, f"{id}/{number:015d}")
+        record = await services.store.record(EVENTS, f"{id}/{born}/{number:015d}")
         if record is not None:
-            found.append(Event(**record.data))
+            found.append(event_of(record.data))
     return found
+
+
+def fingerprint(channel: Mapping[str, Any]) -> str:
+    """What tells one place that notifications go to from another; not readable, as an endpoint may hold a secret."""
+    place = json.dumps([channel.get("type"), channel.get("endpoint")])
+    return hashlib.sha256(place.encode()).hexdigest()
+
+
+def shaken_record(id: str, channel: Mapping[str, Any]) -> Record:
+    """That a channel has answered the handshake of a Subscription."""
+    return Record(SHAKEN, id, {"channel": fingerprint(channel)})
+
+
+async def shaken(services: Services, id: str, channel: Mapping[str, Any]) -> bool:
+    """Whether this channel is the one that answered the handshake last."""
+    record = await services.store.record(SHAKEN, id)
+    return record is not None and record.data["channel"] == fingerprint(channel)

@@ -7,22 +7,24 @@ Specification: https://hl7.org/fhir/R4/subscription.html, conformance.md K5–K1
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
-from collections.abc import Callable
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fhir_server.model import json_codec
 from fhir_server.search.values import IndexValues
 from fhir_server.storage.port import ClaimedJob, Effects, Facts, Job, Record, Stored, Unit, Write
+from subscriptions.admission import end_of
 from subscriptions.channel import Channel, Message
 from subscriptions.delivery.caller import Caller, CallFailed
 from subscriptions.delivery.endpoint import EndpointRefused
 from subscriptions.delivery.mail import attached, mail_of
 from subscriptions.delivery.message import SEARCH_EVENT, message_of, processing
-from subscriptions.delivery.notification import Event, bundle_of, status_of, wish_of
+from subscriptions.delivery.notification import Event, bundle_of, less, status_of, wish_of
 from subscriptions.delivery.rest_hook import Call, call_of, posted
-from subscriptions.events import COUNTS, count_of, event_record
+from subscriptions.events import State, count_of, event_of, event_record, fingerprint, shaken, shaken_record, state_of, state_record
 from subscriptions.index import Entry
 from subscriptions.jobs.backoff import Backoff
 from subscriptions.jobs.feed import FeedReader
@@ -38,6 +40,7 @@ log = logging.getLogger("fhir_server.subscriptions")
 ACTIVATE, DELIVER, EXPIRE = "subscription.activate", "subscription.deliver", "subscription.expire"
 HEARTBEAT = "subscription.heartbeat"
 DELIVERIES = Lane("deliveries", 64, train=20)
+GREETINGS = Lane("handshakes", 8)
 ERROR_AFTER = 4
 """Failed attempts in a row after which the Subscription's status becomes `error`; attempts go on, without an end."""
 HANDSHAKES = 3
@@ -48,13 +51,17 @@ PAUSES = Backoff.exponential(1_000, 60_000, jitter=0.2)
 
 
 class Subscriptions:
-    """Reader and handlers. `index` makes the index values of a resource, for criteria that need them."""
+    """Reader and handlers. `index` makes the index values of a resource, for criteria that need them.
+
+    `table` and `topics` are the reader's own: as of its place in the feed. `complaint` tells why a Subscription is not served now.
+    """
 
     def __init__(
         self,
         table: Table,
         topics: Topics,
         index: Callable[[Resource], IndexValues],
+        complaint: Callable[[Resource], Awaitable[str]],
         caller: Caller,
         services: Services,
         base: Callable[[], str],
@@ -62,7 +69,10 @@ class Subscriptions:
     ) -> None:
         """`base`: the base URL under which the server is known, for what is sent; `mail`: the channel of mails, where there is one."""
         self._table, self._topics, self._index, self._caller, self._services = table, topics, index, caller, services
-        self._base, self._mail = base, mail
+        self._base, self._mail, self._complaint = base, mail, complaint
+        self._failed: Counter[str] = Counter()
+        """Subscription -> attempts in a row that failed in this process."""
+        self._random = random.Random()
         self._sent: dict[str, int] = {}
         """When this process last reached the endpoint of a Subscription, in milliseconds."""
 
@@ -74,34 +84,60 @@ class Subscriptions:
         """The job kinds of subscriptions."""
         quick = Backoff.exponential(200, 60_000)
         return [
-            Kind(ACTIVATE, self.activate, backoff=quick, limit=20),
+            Kind(ACTIVATE, self.activate, GREETINGS, quick, limit=20),
             Kind(DELIVER, self.deliver, DELIVERIES, PAUSES, limit=None, timeout=15.0),
             Kind(EXPIRE, self.expire, backoff=quick, limit=20, timer=True),
             Kind(HEARTBEAT, self.beat, DELIVERIES, quick, limit=3, timeout=15.0, timer=True),
         ]
 
     async def _prepare(self, position: int) -> None:
-        await self._topics.fresh()
+        await self._topics.prepare(position)
+        self._table.renew()
         await self._table.prepare(self._services, position)
 
     # --- the reader
 
     async def react(self, changes: list[Stored]) -> Effects:
-        """Deliveries for every version that is watched, in commit order; activation and end of the Subscriptions themselves."""
+        """Deliveries for every version that is watched, in commit order; activation and end of the Subscriptions themselves.
+
+        A topic and a Subscription count from the version after their own, as they were when that one was written.
+        """
         jobs: list[Job] = []
-        told: list[tuple[Entry, Change]] = []
+        records: list[Record] = []
+        states: dict[str, State] = {}
         now = self._services.clock()
-        if any(stored.type == "Basic" for stored in changes):
-            await self._topics.fresh()
         self._table.renew()
         for stored in changes:
-            told += await self._told(stored)
-            if stored.type == "Subscription":
-                jobs += self._own_jobs(stored, self._table.apply(stored), now)
-        if not told:
-            return Effects(jobs=jobs)
-        deliveries, records = await self._numbered(told, now)
-        return Effects(jobs=[*jobs, *deliveries], records=records)
+            for entry, change in await self._told(stored):
+                before = states.get(entry.id) or await state_of(self._services, entry.id)
+                state = states[entry.id] = before._replace(events=before.events + 1)
+                self._number(entry, change, state, jobs, records, now)
+            if stored.type == "Basic":
+                self._topics.apply(stored)
+                self._table.renew()
+            elif stored.type == "Subscription":
+                subscription = self._table.apply(stored)
+                begun = await self._begun(stored, subscription, states.get(stored.id))
+                if begun is not None:
+                    states[stored.id] = begun
+                jobs += self._own_jobs(stored, subscription, now)
+        records += [state_record(id, state) for id, state in states.items()]
+        return Effects(jobs=jobs, records=records)
+
+    async def _begun(self, stored: Stored, subscription: Resource | None, known: State | None) -> State | None:
+        """The state of a Subscription that is created, or comes in force again; None where nothing begins."""
+        if subscription is None:
+            return None
+        before = await self._services.store.previous(stored)
+        old: Resource = {} if before is None or before.deleted else json_codec.loads(before.body)
+        created, in_force = not old, subscription.get("status") in IN_FORCE
+        if not created and (not in_force or old.get("status") in IN_FORCE):
+            return None
+        state = known or await state_of(self._services, stored.id)
+        if state.begun >= stored.rid or state.born >= stored.rid:
+            return None  # read once more
+        begun = stored.rid if in_force else 0
+        return State(0, stored.rid, begun) if created else state._replace(begun=begun)
 
     async def _told(self, stored: Stored) -> list[tuple[Entry, Change]]:
         watchers = self._table.of(stored.type)
@@ -112,21 +148,16 @@ class Subscriptions:
         candidates = watchers.candidates(lambda: change.focus_values)
         return [(entry, change) for entry in candidates if entry.since < stored.rid and entry.watch.wants(change)]
 
-    async def _numbered(self, told: list[tuple[Entry, Change]], now: int) -> tuple[list[Job], list[Record]]:
-        """The deliveries with their numbers. An event of a topic is kept, so that it can be asked for again (`$events`)."""
-        counts = {id: await count_of(self._services, id) for id in dict.fromkeys(entry.id for entry, _ in told)}
-        jobs, records = [], []
-        for entry, change in told:
-            number = counts[entry.id] = counts[entry.id] + 1
-            focus = change.focus
-            event = Event(number, focus.type, focus.id, focus.version, change.stored.updated, change.interaction)
-            payload = {**event._asdict(), "rid": change.stored.rid}
-            if not entry.socket:
-                jobs.append(Job(DELIVER, entry.id, payload, now))
-            if entry.watch.looks_back or entry.socket:
-                records.append(event_record(entry.id, event))
-        records += [Record(COUNTS, id, {"count": count}) for id, count in counts.items()]
-        return jobs, records
+    def _number(self, entry: Entry, change: Change, state: State, jobs: list[Job], records: list[Record], now: int) -> None:
+        """One event with its number: the delivery, and of a topic what is kept, so that it can be asked for again (`$events`)."""
+        focus = change.focus
+        event = Event(
+            state.events, focus.type, focus.id, focus.version, change.stored.updated, change.interaction, entry.topic, entry.content
+        )
+        if not entry.socket:
+            jobs.append(Job(DELIVER, entry.id, {**event._asdict(), "rid": change.stored.rid, "begun": state.begun}, now))
+        if entry.watch.looks_back or entry.socket:
+            records.append(event_record(entry.id, state.born, event))
 
     def _own_jobs(self, stored: Stored, subscription: Resource | None, now: int) -> list[Job]:
         if subscription is None:
@@ -139,8 +170,9 @@ class Subscriptions:
         socket = subscription.get("channel", {}).get("type") == "websocket"  # its connections keep themselves alive
         if heartbeat and not socket and names_topic(str(subscription.get("criteria", ""))):
             jobs.append(Job(HEARTBEAT, stored.id, payload, now + heartbeat * 1000, f"{stored.id}/{stored.version}"))
-        if subscription.get("end") and subscription.get("status") in IN_FORCE and not _past(subscription, stored):
-            jobs.append(Job(EXPIRE, stored.id, payload, end_of(subscription), f"{stored.id}/{stored.version}"))
+        end = end_of(subscription)
+        if end is not None and subscription.get("status") in IN_FORCE and not _past(subscription, stored):
+            jobs.append(Job(EXPIRE, stored.id, payload, end, f"{stored.id}/{stored.version}"))
         return jobs
 
     # --- the jobs
@@ -155,20 +187,22 @@ class Subscriptions:
         if stored is None or stored.deleted:
             return Unit(lambda facts: Effects())
         asked = json_codec.loads(stored.body)
-        complaint = self._table.complaint(asked)
-        socket = asked["channel"].get("type") == "websocket"  # it is greeted when it is bound
+        complaint = await self._complaint(asked)
+        channel, greeted = asked["channel"], False
+        socket = channel.get("type") == "websocket"  # it is greeted when it is bound
         if not complaint and not socket and asked.get("status") == "requested" and names_topic(str(asked.get("criteria", ""))):
             complaint = await self._shake(asked, services)
             if complaint and job.attempts < HANDSHAKES:
                 raise Later(complaint)
+            greeted = not complaint
 
         def change(subscription: Resource) -> Resource | None:
-            if subscription.get("status") != "requested":
-                return None
+            if subscription.get("status") != "requested" or fingerprint(subscription["channel"]) != fingerprint(channel):
+                return None  # what was asked is no longer what is there; its own job follows
             kept = {name: value for name, value in subscription.items() if name != "error"}
             return {**kept, "status": "error", "error": complaint} if complaint else {**kept, "status": "active"}
 
-        return _changed(id, change)
+        return _changed(id, change, [shaken_record(id, channel)] if greeted else [])
 
     async def _shake(self, subscription: Resource, services: Services) -> str:
         """'' when the endpoint answered the handshake."""
@@ -186,9 +220,10 @@ class Subscriptions:
         now = services.clock()
         due = self._sent.get(stored.id, 0) + period
         if due <= now:
+            due = now + period
+        if due == now + period and await shaken(services, stored.id, subscription["channel"]):
             # A heartbeat that fails is no event: deliveries are what sets the status.
             await self._tell("heartbeat", subscription, await count_of(services, stored.id), services)
-            due = now + period
         return Effects(jobs=[Job(HEARTBEAT, stored.id, dict(job.payload), due, f"{stored.id}/{stored.version}/{due}")])
 
     async def expire(self, job: ClaimedJob, services: Services) -> Unit:
@@ -196,8 +231,7 @@ class Subscriptions:
         now = services.clock()
 
         def change(subscription: Resource) -> Resource | None:
-            over = subscription.get("end") and end_of(subscription) <= now
-            return {**subscription, "status": "off"} if over and subscription.get("status") in IN_FORCE else None
+            return {**subscription, "status": "off"} if _ended(subscription, now) and subscription.get("status") in IN_FORCE else None
 
         return _changed(str(job.payload["id"]), change)
 
@@ -207,25 +241,41 @@ class Subscriptions:
         if stored is None or stored.deleted:
             return
         subscription = json_codec.loads(stored.body)
-        if subscription.get("status") not in IN_FORCE or (subscription.get("end") and end_of(subscription) <= services.clock()):
+        if subscription.get("status") not in IN_FORCE or _ended(subscription, services.clock()):
             return
+        payload = job.payload
+        if payload["begun"] != (await state_of(services, stored.id)).begun:
+            return  # it was deleted or off since
         topic = names_topic(str(subscription.get("criteria", "")))
+        if topic != bool(payload["topic"]):
+            return  # what was a search is a topic now, or the other way round
         if topic and subscription["status"] == "requested":
             raise Later("the handshake comes first", UNTIL_SHAKEN)
-        event = Event(**{name: job.payload[name] for name in Event._fields}) if "number" in job.payload else None
-        version = await services.gate.read_version(services.principal, job.payload["type"], job.payload["id"], job.payload["version"])
-        if topic and event is not None:
-            fault = await self._tell("event-notification", subscription, event.number, services, event=event, version=version)
-        elif version is None:
+        fault = ""
+        if topic and not await shaken(services, stored.id, subscription["channel"]):
+            fault = await self._shake(subscription, services)
+            if not fault:
+                await services.gate.transact(services.principal, _kept(shaken_record(stored.id, subscription["channel"])))
+        fault = fault or await self._deliver(stored.id, subscription, job, services, topic=topic)
+        if not fault:
+            self._failed.pop(stored.id, None)
             return
-        elif subscription["channel"].get("type") == "email":
-            fault = await self._post_search(subscription, version, job, services)
-        else:
-            fault = await self._send(stored.id, self._of_search(subscription["channel"], version, services.clock()))
-        if fault:
-            if job.attempts >= ERROR_AFTER:
-                await self._mark(stored.id, fault, services)
-            raise Later(fault)
+        self._failed[stored.id] += 1
+        if self._failed[stored.id] >= ERROR_AFTER:
+            await self._mark(stored.id, fault, services)
+        raise Later(fault, PAUSES.pause(self._failed[stored.id], self._random))
+
+    async def _deliver(self, id: str, subscription: Resource, job: ClaimedJob, services: Services, *, topic: bool) -> str:
+        """'' when the endpoint took the notification, or nothing is left to be told."""
+        event = event_of(job.payload)
+        version = await services.gate.read_version(services.principal, event.type, event.id, event.version)
+        if topic:
+            return await self._tell("event-notification", subscription, event.number, services, event=event, version=version)
+        if version is None:
+            return ""
+        if subscription["channel"].get("type") == "email":
+            return await self._post_search(subscription, version, job, services)
+        return await self._send(id, self._of_search(subscription["channel"], version, services.clock()))
 
     async def _tell(
         self,
@@ -241,6 +291,7 @@ class Subscriptions:
         """Send a notification Bundle; '' when the endpoint took it."""
         channel = subscription["channel"]
         wish = wish_of(channel)
+        wish = wish._replace(content=less(wish.content, event.content)) if event is not None else wish
         events = [event] if event is not None else []
         said = status_of(kind, subscription, self._base(), count, events, focus=wish.content != "empty", status=status)
         versions = {event.number: version} if event is not None and version is not None else {}
@@ -320,12 +371,17 @@ class Subscriptions:
 
 def _past(subscription: Resource, stored: Stored) -> bool:
     """Whether a Subscription came in as the record of one that had failed and ended: it stays as it was sent and delivers nothing."""
-    return subscription.get("status") == "error" and end_of(subscription) <= stored.updated
+    return subscription.get("status") == "error" and _ended(subscription, stored.updated)
 
 
-def end_of(subscription: Resource) -> int:
-    """`Subscription.end` (an instant) in milliseconds since 1970."""
-    return round(dt.datetime.fromisoformat(str(subscription["end"])).timestamp() * 1000)
+def _ended(subscription: Resource, now: int) -> bool:
+    end = end_of(subscription)
+    return end is not None and end <= now
+
+
+def _kept(record: Record) -> Unit:
+    """A unit that keeps a record."""
+    return Unit(lambda facts: Effects(records=[record]))
 
 
 def _shown(url: str) -> str:
@@ -333,8 +389,8 @@ def _shown(url: str) -> str:
     return url.partition("?")[0]
 
 
-def _changed(id: str, change: Callable[[Resource], Resource | None]) -> Unit:
-    """A unit that rewrites the current Subscription; nothing where it is gone or `change` answers None."""
+def _changed(id: str, change: Callable[[Resource], Resource | None], records: Sequence[Record] = ()) -> Unit:
+    """A unit that rewrites the current Subscription, and keeps records with it; nothing where it is gone or `change` answers None."""
     target = ("Subscription", id)
 
     def decide(facts: Facts) -> Effects:
@@ -342,7 +398,7 @@ def _changed(id: str, change: Callable[[Resource], Resource | None]) -> Unit:
         if current is None or current.deleted:
             return Effects()
         changed = change(json_codec.loads(current.body))
-        return Effects([Write("PUT", *target, _without_store_meta(changed))] if changed else [])
+        return Effects([Write("PUT", *target, _without_store_meta(changed))], records=list(records)) if changed else Effects()
 
     return Unit(decide, targets=(target,))
 

@@ -25,6 +25,9 @@ class Entry:
     since: int
     socket: bool = False
     """Its channel is a websocket: it is told by the connections themselves."""
+    topic: str = ""
+    content: str = ""
+    """What is subscribed to, and with how much content."""
 
 
 @dataclass(slots=True)

@@ -11,18 +11,18 @@ from typing import Any
 
 from fhir_server.errors import FhirError
 from fhir_server.model import json_codec
-from fhir_server.search.query import Query
-from fhir_server.storage.port import Position, Stored
+from fhir_server.storage.port import Stored
+from subscriptions.as_of import versions_at
+from subscriptions.delivery.notification import wish_of
 from subscriptions.index import Entry, Watchers
 from subscriptions.jobs.kinds import Services
-from subscriptions.watch import Watch
+from subscriptions.watch import TopicWatch, Watch
 
 Resource = dict[str, Any]
 log = logging.getLogger("fhir_server.subscriptions")
 
 IN_FORCE = {"requested", "active", "error"}
 """A subscription in `error` still collects its notifications: they are delivered once the endpoint answers again."""
-_PAGE = 500
 
 
 _NOBODY = Watchers()
@@ -80,19 +80,13 @@ class Table:
             # has taken back a search parameter or a topic that it names.
             log.warning("Subscription/%s is not served: %s", id, fault)
             return
+        channel = said.get("channel", {})
+        topic = str(said.get("criteria", "")) if isinstance(watch, TopicWatch) else ""
+        content = wish_of(channel).content if topic else ""
+        entry = Entry(id, watch, since, channel.get("type") == "websocket", topic, content)
         for type in watch.types:
-            self._by_type.setdefault(type, Watchers()).add(
-                type, Entry(id, watch, since, said.get("channel", {}).get("type") == "websocket")
-            )
+            self._by_type.setdefault(type, Watchers()).add(type, entry)
         self._types[id] = watch.types
-
-    def complaint(self, subscription: Resource) -> str:
-        """Why a Subscription is not served, '' when it is."""
-        try:
-            self._watch(subscription)
-        except FhirError as fault:
-            return fault.issues[0].diagnostics
-        return ""
 
     def _forget(self, id: str) -> None:
         self._said.pop(id, None)
@@ -104,33 +98,5 @@ class Table:
         self._by_type.clear()
         self._types.clear()
         self._said.clear()
-        later = await self._later(services, position)
-        after: Position | None = None
-        while True:
-            page = await services.gate.search(services.principal, Query(("Subscription",), limit=_PAGE), after)
-            for stored in page.items:
-                if stored.rid <= position:
-                    self.apply(stored)
-            after = page.next
-            if after is None:
-                break
-        for stored in later:
+        for stored in await versions_at(services, "Subscription", position):
             self.apply(stored)
-
-    async def _later(self, services: Services, position: int) -> list[Stored]:
-        """For each Subscription written after `position` the version that was in force there."""
-        found: dict[str, Stored] = {}
-        after: Position | None = None
-        while True:
-            page = await services.gate.history(services.principal, "Subscription", limit=_PAGE, after=after)
-            for stored in page.items:
-                if stored.rid <= position:
-                    return await self._before(services, found)
-                found[stored.id] = stored
-            after = page.next
-            if after is None:
-                return await self._before(services, found)
-
-    async def _before(self, services: Services, first_later: dict[str, Stored]) -> list[Stored]:
-        previous = [await services.store.previous(stored) for stored in first_later.values()]
-        return [stored for stored in previous if stored is not None]

@@ -109,8 +109,8 @@ def watch_of(subscription: Mapping[str, Any], compile: Compile, find: Find) -> W
     topic = find(criteria.strip())
     if topic is None:
         raise FhirError.of(
-            422, "not-supported", f"Subscription.criteria: the topic {criteria} is not known here", "Subscription.criteria",
-            zh=f"Subscription.criteria：本机没有主题 {criteria}",
+            422, "not-supported", f"Subscription.criteria: the topic {criteria} is not known here, or not active", "Subscription.criteria",
+            zh=f"Subscription.criteria：本机没有主题 {criteria}，或主题未启用",
         )  # fmt: skip
     found: list[Criteria] = []
     issues: list[Issue] = []
@@ -137,7 +137,7 @@ def _filter(text: str, topic: Topic, compile: Compile) -> Criteria:
         allowed = [one for one in topic.filters if one.parameter == name and one.type in ("", type)]
         if not allowed:
             known = sorted({one.parameter for one in topic.filters if one.type in ("", type)})
-            hint = f"only by {', '.join(known)}" if known else "not at all"
+            hint = f"only by {', '.join(known)}" if known else "for it names no filters"
             raise _refused(
                 f"the topic {topic.url} cannot be filtered by '{name[:40]}', {hint}", f"主题 {topic.url} 不能按“{name[:40]}”筛选"
             )
@@ -147,11 +147,11 @@ def _filter(text: str, topic: Topic, compile: Compile) -> Criteria:
                 f"主题 {topic.url} 不允许修饰符“{modifier[:20]}”",
             )
         comparators = {word for one in allowed for word in one.comparators}
-        prefix = _PREFIX.match(value)
-        if prefix and comparators and prefix[1] not in comparators:
+        strange = next((found[1] for one in value.split(",") if (found := _PREFIX.match(one)) and found[1] not in comparators), "")
+        if strange and comparators:
             raise _refused(
-                f"the topic {topic.url} does not allow the comparator '{prefix[1]}' of {name}",
-                f"主题 {topic.url} 不允许比较符“{prefix[1]}”",
+                f"the topic {topic.url} does not allow the comparator '{strange}' of {name}",
+                f"主题 {topic.url} 不允许比较符“{strange}”",
             )
     return compile(f"{type}?{query}")
 

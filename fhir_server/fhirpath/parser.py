@@ -5,7 +5,8 @@ Specification: http://hl7.org/fhirpath/N1/grammar.html (precedence: http://hl7.o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import NoReturn
 
 from fhir_server.fhirpath.errors import FhirPathSyntaxError
@@ -132,6 +133,16 @@ class Ordered(Node):
 
     key: Node
     descending: bool
+
+
+def walked(node: Node) -> Iterator[Node]:
+    """A node and all below it."""
+    yield node
+    for part in fields(node):
+        value = getattr(node, part.name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Node):
+                yield from walked(one)
 
 
 class _Parser:

@@ -30,7 +30,7 @@ class PackageError(Exception):
 
 @dataclass(slots=True)
 class Package:
-    """`resources` have a canonical; `examples` do not, or stand in the folder for examples."""
+    """`resources` define something; `examples` do not, or stand in the folder for examples."""
 
     name: str
     version: str
@@ -75,9 +75,20 @@ def read_package(path: Path) -> Package:
     if made.fhir_versions and not any(version.startswith("4.0") for version in made.fhir_versions):
         raise PackageError(f"{path}: {made.id} is for FHIR {', '.join(made.fhir_versions)}, this server is for 4.0")
     for name, resource in held:
-        is_example = "/example" in name or not (isinstance(resource.get("url"), str) or resource["resourceType"] == "NamingSystem")
+        is_example = "/example" in name or not _defines(resource)
         (made.examples if is_example else made.resources).append(resource)
     return made
+
+
+def _defines(resource: dict[str, Any]) -> bool:
+    """Whether a resource is one of the definitions of a guide: by its canonical, or because its type has none."""
+    if isinstance(resource.get("url"), str) or resource["resourceType"] == "NamingSystem":
+        return True
+    codings = (
+        resource.get("code", {}).get("coding") if resource["resourceType"] == "Basic" and isinstance(resource.get("code"), dict) else None
+    )
+    topic = {"system": "http://hl7.org/fhir/fhir-types", "code": "SubscriptionTopic"}  # so R4 has the topics of R5
+    return isinstance(codings, list) and any(isinstance(one, dict) and topic.items() <= one.items() for one in codings)
 
 
 def _archive(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NAT64, _COMPATIBLE = ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::/96")
 
 
 class EndpointRefused(Exception):
@@ -30,7 +30,7 @@ def _unwrapped(address: Address) -> Address:
         return address.ipv4_mapped
     if address.sixtofour:
         return address.sixtofour
-    if address in _NAT64:
+    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
@@ -63,7 +63,7 @@ class EndpointPolicy:
             return True
         if real.is_loopback:
             return self.loopback
-        return real.is_global and not real.is_multicast
+        return real.is_global and not real.is_multicast and not (isinstance(real, ipaddress.IPv6Address) and real.is_site_local)
 
     def choose(self, host: str, addresses: Iterable[str]) -> list[str]:
         """The addresses of `host` that may be reached. Raises EndpointRefused when one of them may not: a mixed answer is an attempt."""
@@ -72,7 +72,7 @@ class EndpointPolicy:
             return found
         for text in found:
             if not self.allows(ipaddress.ip_address(text.partition("%")[0])):
-                raise EndpointRefused(f"{host} leads to {text}, an address that outgoing calls may not reach (FHIR_SERVER_ENDPOINT_ALLOW)")
+                raise EndpointRefused(f"{host} leads to an address that outgoing calls may not reach (FHIR_SERVER_ENDPOINT_ALLOW)")
         return found
 
     def complaint(self, url: str) -> str | None:
@@ -84,8 +84,8 @@ class EndpointPolicy:
             return f"is not a URL: {fault}"
         if parts.scheme not in ("http", "https") or not parts.hostname:
             return "must be an absolute http or https URL"
-        if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
-            return "contains blanks or control characters"
+        if any(ord(letter) <= 32 or ord(letter) > 126 for letter in url):
+            return "contains blanks, control characters or letters that a URL has to percent-encode"
         if parts.username or parts.password:
             return "must not carry a user name or password (use channel.header)"
         if parts.fragment:

@@ -16,7 +16,8 @@ from subscriptions.channel import Attachment, Message
 
 Resource = Mapping[str, Any]
 
-_ADDRESS = re.compile(r"mailto:([^@\s?,;<>\"]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,})\Z")
+_WORD = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
+_ADDRESS = re.compile(rf"mailto:({_WORD}(?:\.{_WORD})*@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{{2,}})\Z")
 _PAYLOAD = re.compile(r"text/plain(?:;\s*charset=utf-8)?(?:;\s*attach=(application/fhir\+(?:json|xml)))?\Z", re.I)
 _TOLD = {
     "handshake": ("a Subscription begins", "订阅开始"),
@@ -56,7 +57,7 @@ def mail_of(subscription: Resource, kind: str, key: str, lines: list[tuple[str, 
     return Message(
         key,
         address_of(str(channel.get("endpoint", ""))),
-        f"{chinese} – {english}: {str(subscription.get('reason') or subscription.get('id'))[:80]}",
+        " ".join(f"{chinese} – {english}: {str(subscription.get('reason') or subscription.get('id'))[:80]}".split()),
         text + "\n",
         now,
         attachments=files,

@@ -33,6 +33,9 @@ class Event(NamedTuple):
     version: int
     time: int
     interaction: str
+    topic: str = ""
+    """What was subscribed to, and with how much content; '' of a search."""
+    content: str = ""
 
 
 class Wish(NamedTuple):
@@ -58,6 +61,11 @@ def _extension(holder: Mapping[str, Any], url: str) -> Any:
     return next((value for key, value in row.items() if key.startswith("value")), None)
 
 
+def less(content: str, limit: str) -> str:
+    """The smaller one of two contents; '' sets no limit."""
+    return min(content, limit, key=CONTENTS.index) if content and limit else content
+
+
 def status_of(
     kind: str, subscription: Resource, base: str, count: int, events: Sequence[Event] = (), *, focus: bool = False, status: str = ""
 ) -> Resource:
@@ -68,7 +76,8 @@ def status_of(
     id = str(subscription.get("id", ""))
     rows: list[Resource] = [{"name": "subscription", "valueReference": {"reference": f"{base}/Subscription/{id}"}}]
     if kind != "event-notification" or focus:
-        rows.append({"name": "topic", "valueCanonical": str(subscription.get("criteria", ""))})
+        topic = events[0].topic if events else ""
+        rows.append({"name": "topic", "valueCanonical": topic or str(subscription.get("criteria", ""))})
     rows += [
         {"name": "status", "valueCode": status or str(subscription.get("status", ""))},
         {"name": "type", "valueCode": kind},

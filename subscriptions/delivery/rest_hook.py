@@ -20,7 +20,7 @@ Resource = dict[str, Any]
 JSON_TYPES = ("application/fhir+json", "application/json")
 XML_TYPES = ("application/fhir+xml", "application/xml")
 MEDIA_TYPES = (*JSON_TYPES, *XML_TYPES)
-_NAME = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _OWN = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "expect", "proxy-connection"}
 )
@@ -45,7 +45,7 @@ def header_complaint(line: str) -> str | None:
     if not colon or not _NAME.match(name):
         return "must read 'Name: value' with a header name of RFC 9110 token characters"
     if any((ord(letter) < 32 and letter != "\t") or ord(letter) == 127 for letter in value):
-        return f"the value of {name} contains line breaks or control characters"
+        return f"{name} has a value with line breaks or control characters"
     if name.lower() in _OWN:
         return f"{name} belongs to the connection and cannot be set"
     return None
@@ -77,11 +77,10 @@ def _headers(channel: Resource) -> list[tuple[str, str]]:
 
 
 def _with_media(channel: Resource) -> list[tuple[str, str]]:
-    """The subscriber's headers, and the media type unless they name one."""
-    headers = _headers(channel)
+    """The subscriber's headers, and the media type of the payload."""
+    headers = [(name, value) for name, value in _headers(channel) if name.lower() != "content-type"]
     media = str(channel.get("payload") or JSON_TYPES[0])
-    own = ("Content-Type", media if "charset" in media else f"{media};charset=utf-8")
-    return headers if any(name.lower() == "content-type" for name, _ in headers) else [*headers, own]
+    return [*headers, ("Content-Type", media if "charset" in media else f"{media};charset=utf-8")]
 
 
 def _below(endpoint: str, path: str) -> str:

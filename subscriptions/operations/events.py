@@ -12,7 +12,7 @@ from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.registration import Operation
 from fhir_server.model import json_codec
 from fhir_server.operations.asked import Asked
-from subscriptions.delivery.notification import CONTENTS, bundle_of, status_of, wish_of
+from subscriptions.delivery.notification import CONTENTS, bundle_of, less, status_of, wish_of
 from subscriptions.events import count_of, events_of
 from subscriptions.operations.status import subscription_of
 from subscriptions.watch import names_topic
@@ -40,8 +40,10 @@ async def events(context: Context, request: Request, type: str | None, id: str |
     if said is not None and said not in CONTENTS:
         what = f"content={said[:40]} is not one of {', '.join(CONTENTS)}"
         raise FhirError.of(400, "value", what, "content", zh=f"content={said[:40]} 无效，应为 {', '.join(CONTENTS)}")
-    content = allowed if said is None else min(said, allowed, key=CONTENTS.index)
+    content = allowed if said is None else less(said, allowed)
     found = await events_of(services, str(subscription["id"]), first, last)
+    for event in found:
+        content = less(content, event.content)
     status = status_of("query-event", subscription, request.base, count, found, focus=content != "empty")
     versions = {}
     for event in found if content == "full-resource" else ():

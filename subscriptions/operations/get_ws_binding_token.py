@@ -16,6 +16,8 @@ from fhir_server.operations.asked import Asked
 from subscriptions.operations.status import subscription_of
 from subscriptions.sockets.endpoint import MOST_BOUND, PATH
 from subscriptions.sockets.tokens import SECRET, signed
+from subscriptions.table import IN_FORCE
+from subscriptions.watch import names_topic
 
 
 async def get_ws_binding_token(context: Context, request: Request, type: str | None, id: str | None) -> Response:
@@ -29,6 +31,9 @@ async def get_ws_binding_token(context: Context, request: Request, type: str | N
         if subscription.get("channel", {}).get("type") != "websocket":
             what = f"Subscription/{one} has another channel than websocket"
             raise FhirError.of(422, "not-supported", what, "id", zh=f"Subscription/{one} 的通道不是 websocket")
+        if subscription.get("status") not in IN_FORCE or not names_topic(str(subscription.get("criteria", ""))):
+            what = f"Subscription/{one} is not one on a topic that is in force (status {subscription.get('status')})"
+            raise FhirError.of(422, "not-supported", what, "id", zh=f"Subscription/{one} 不是生效中的主题订阅")
     expires = context.clock() + context.settings.ws_token_seconds * 1000
     token = signed(ids, expires, await context.parts["store"].secret(SECRET))
     address = request.base.removesuffix("/fhir").replace("http", "ws", 1) + PATH

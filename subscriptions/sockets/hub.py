@@ -17,8 +17,8 @@ from typing import Any
 from fhir_server.errors import FhirError
 from fhir_server.model import json_codec
 from fhir_server.storage.port import StoredRecord
-from subscriptions.delivery.notification import Event, bundle_of, status_of, wish_of
-from subscriptions.events import EVENTS, count_of
+from subscriptions.delivery.notification import Event, bundle_of, less, status_of, wish_of
+from subscriptions.events import EVENTS, count_of, event_of, state_of
 from subscriptions.jobs.kinds import Services
 from subscriptions.table import IN_FORCE
 from subscriptions.watch import names_topic
@@ -33,9 +33,9 @@ _POLL = 1.0
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One client. `bound`: Subscription -> number of the last event that it knows of."""
+    """One client. `bound`: Subscription -> its birth and the number of the last event that the client knows of."""
 
-    bound: dict[str, int] = field(default_factory=dict)
+    bound: dict[str, tuple[int, int]] = field(default_factory=dict)
     frames: asyncio.Queue[str | None] = field(default_factory=lambda: asyncio.Queue(QUEUE))
     behind: bool = False
     """It took its frames too slowly."""
@@ -58,8 +58,8 @@ class Hub:
         self._turn = asyncio.Lock()
         """No event is told while a connection learns how many there were."""
         self._last = 0
-        self._beats: dict[str, tuple[int, int]] = {}
-        """Subscription -> period and time of the next heartbeat, in milliseconds."""
+        self._beats: dict[str, int] = {}
+        """Subscription -> time of the next heartbeat, in milliseconds."""
         self._task: asyncio.Task[None] | None = None
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -79,12 +79,13 @@ class Hub:
             return f"Subscription/{id} is bound by {'bind <id>' if topic else 'bind-with-token <token>'}"
         await self._follow()
         async with self._turn:
-            count = await count_of(self._services, id)
-            connection.bound[id] = count
+            state = await state_of(self._services, id)
+            connection.bound[id] = state.born, state.events
             self._connections.setdefault(id, set()).add(connection)
         if topic:
-            self._beat_later(id, wish_of(subscription["channel"]).heartbeat * 1000)
-            connection.tell(self._frame("handshake", subscription, count))
+            if id not in self._beats:
+                self._beat_later(id, subscription)
+            connection.tell(self._frame("handshake", subscription, state.events))
         else:
             connection.tell(f"bound {id}")
         return ""
@@ -98,18 +99,22 @@ class Hub:
                 self._connections.pop(id, None)
                 self._beats.pop(id, None)
 
-    def _beat_later(self, id: str, period: int) -> None:
-        if period:
-            self._beats[id] = (period, self._services.clock() + period)
+    def _beat_later(self, id: str, subscription: dict[str, Any]) -> None:
+        """The next heartbeat, a period from now; none where none is wished."""
+        if period := wish_of(subscription["channel"]).heartbeat * 1000:
+            self._beats[id] = self._services.clock() + period
+        else:
+            self._beats.pop(id, None)
 
     async def _beat(self) -> None:
         """Give a sign of life where nothing else was sent for the period."""
         now = self._services.clock()
-        for id, (period, due) in list(self._beats.items()):
-            subscription = await self._read(id) if due <= now else None
-            if subscription is None:
+        for id in [id for id, due in self._beats.items() if due <= now]:
+            subscription = await self._read(id)
+            if subscription is None or subscription.get("status") not in IN_FORCE:
+                self._beats.pop(id, None)
                 continue
-            self._beat_later(id, period)
+            self._beat_later(id, subscription)
             frame = self._frame("heartbeat", subscription, await count_of(self._services, id))
             for connection in self._connections.get(id, ()):
                 connection.tell(frame)
@@ -164,17 +169,19 @@ class Hub:
 
     async def _told(self, record: StoredRecord) -> None:
         """Tell one event to those who have bound its Subscription and do not know of it."""
-        id, event = record.attributes["subscription"], Event(**record.data)
-        waiting = [one for one in self._connections.get(id, ()) if one.bound[id] < event.number]
+        id, event = record.attributes["subscription"], event_of(record.data)
+        place = int(record.data["born"]), event.number
+        waiting = [one for one in self._connections.get(id, ()) if one.bound[id] < place]
         if not waiting:
             return
         for connection in waiting:
-            connection.bound[id] = event.number
-        if id in self._beats:
-            self._beat_later(id, self._beats[id][0])
+            connection.bound[id] = place
         subscription = await self._read(id)
         if subscription is None or subscription.get("status") not in IN_FORCE:
             return
+        if names_topic(str(subscription.get("criteria", ""))) != bool(event.topic):
+            return
+        self._beat_later(id, subscription)
         if names_topic(str(subscription.get("criteria", ""))):
             frame = await self._notification(subscription, event)
         else:
@@ -183,7 +190,7 @@ class Hub:
             connection.tell(frame)
 
     async def _notification(self, subscription: dict[str, Any], event: Event) -> str:
-        services, content = self._services, wish_of(subscription["channel"]).content
+        services, content = self._services, less(wish_of(subscription["channel"]).content, event.content)
         versions = {}
         if content == "full-resource":
             version = await services.gate.read_version(services.principal, event.type, event.id, event.version)

@@ -14,7 +14,8 @@ from fhir_server.model import json_codec
 from fhir_server.model.library import chosen
 from fhir_server.model.references import split_canonical
 from fhir_server.search.query import Criterion, Query
-from fhir_server.storage.port import Position
+from fhir_server.storage.port import Position, Stored
+from subscriptions.as_of import versions_at
 from subscriptions.jobs.kinds import Services
 from subscriptions.topics.definition import is_topic, topic_of
 from subscriptions.topics.matching import Compile, CompiledTopic, compile_topic
@@ -33,6 +34,7 @@ class Topics:
         """`stored`: the criterion by which Basics that are topics are found."""
         self._services, self._stored, self._compile, self._types = services, stored, compile, types
         self._known: dict[str, dict[str, CompiledTopic]] = {}
+        self._of_basic: dict[str, CompiledTopic] = {}
         self._state: tuple[tuple[str, int], ...] | None = None
         self.generation = 0
         """Grows whenever a topic has changed."""
@@ -71,16 +73,46 @@ class Topics:
         state = tuple(sorted((stored.id, stored.rid) for stored in found))
         if state != self._state:
             self._state = state
-            self._known = {}
+            self._of_basic = {}
             for stored in found:
                 try:
-                    self._put(json_codec.loads(stored.body))
+                    made = self._compiled(json_codec.loads(stored.body))
                 except FhirError as fault:
                     log.warning("the topic Basic/%s is not served: %s", stored.id, fault)
-            self.generation += 1
+                    continue
+                if made is not None:
+                    self._of_basic[stored.id] = made
+            self._gather()
         return self.generation
 
-    def _put(self, resource: Mapping[str, Any]) -> None:
+    async def prepare(self, position: int) -> None:
+        """Become what the topics were right after the version with that sequence number; from there `apply` goes on."""
+        self._of_basic.clear()
+        for stored in await versions_at(self._services, "Basic", position, self._stored()):
+            self.apply(stored)
+        self._gather()
+
+    def apply(self, stored: Stored) -> None:
+        """Take a version of a Basic into account."""
+        before = self._of_basic.pop(stored.id, None)
+        made: CompiledTopic | None = None
+        content = None if stored.deleted else json_codec.loads(stored.body)
+        if content is not None and is_topic(content):
+            try:
+                made = self._compiled(content)
+            except FhirError as fault:
+                log.warning("the topic Basic/%s is not served: %s", stored.id, fault)
+        if made is not None:
+            self._of_basic[stored.id] = made
+        if before is not None or made is not None:
+            self._gather()
+
+    def _gather(self) -> None:
+        self._known = {}
+        for one in self._of_basic.values():
+            self._known.setdefault(one.topic.url, {}).setdefault(one.topic.version, one)
+        self.generation += 1
+
+    def _compiled(self, resource: Mapping[str, Any]) -> CompiledTopic | None:
         topic = topic_of(resource)
-        if topic.status in SERVED:
-            self._known.setdefault(topic.url, {}).setdefault(topic.version, compile_topic(topic, self._compile, self._types))
+        return compile_topic(topic, self._compile, self._types) if topic.status in SERVED else None

@@ -20,6 +20,7 @@ Resource = Mapping[str, Any]
 _EXTENSION = re.compile(r"http://hl7\.org/fhir/(?:4\.3|5\.0)/StructureDefinition/extension-SubscriptionTopic\.(\w+)\Z")
 _TYPES = "http://hl7.org/fhir/fhir-types"
 INTERACTIONS = ("create", "update", "delete")
+STATES = ("draft", "active", "retired", "unknown")
 PASSES, FAILS = "test-passes", "test-fails"
 _BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/"
 
@@ -108,6 +109,9 @@ def topic_of(resource: Resource) -> Topic:
     url = plain.get("url")
     if not isinstance(url, str) or not url:
         raise _refused("url", "a topic needs its canonical url", "主题缺少 url")
+    status = str(plain.get("status", ""))
+    if status not in STATES:
+        raise _refused("status", f"'{status[:40]}' is none of {', '.join(STATES)}", f"“{status[:40]}”无效，应为 {', '.join(STATES)}")
     triggers = tuple(_trigger(row, at) for at, row in enumerate(listed(plain, "resourceTrigger")))
     events = tuple(_event(row, at) for at, row in enumerate(listed(plain, "eventTrigger")))
     if not triggers and not events:
@@ -116,7 +120,7 @@ def topic_of(resource: Resource) -> Topic:
         url,
         str(plain.get("version", "")),
         str(plain.get("title") or plain.get("name") or url),
-        str(plain.get("status", "")),
+        status,
         triggers,
         events,
         tuple(_filter(row, at) for at, row in enumerate(listed(plain, "canFilterBy"))),

@@ -5,13 +5,15 @@ Specification: https://hl7.org/fhir/R5/subscriptiontopic.html#trigger-resource, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from fhir_server.errors import FhirError
 from fhir_server.fhirpath import Expression, FhirPathError, compile_expression
+from fhir_server.fhirpath.compiler import FIXED
+from fhir_server.fhirpath.parser import Call, Literal, Node, Variable, walked
 from fhir_server.search.query import Criterion, Everything
 from fhir_server.search.values import IndexValues
 from fhir_server.storage.port import Stored
@@ -150,6 +152,26 @@ def _compiled(said: ResourceTrigger, at: int, criteria: Compile, types: tuple[st
         found.append(None if isinstance(where, Everything) else where)
     try:
         expression = compile_expression(said.fhirpath) if said.fhirpath else None
+        if expression is not None and (unserved := "; ".join(dict.fromkeys(_unserved(expression.node)))):
+            raise FhirPathError(unserved)
     except FhirPathError as fault:
         raise FhirError.of(422, "value", f"{place}.fhirPathCriteria: {fault}", f"{place}.fhirPathCriteria") from None
     return Trigger(said, found[0], found[1], expression)
+
+
+_VARIABLES = frozenset(("previous", "current", "context", "resource", "rootResource", *FIXED))
+_ELSEWHERE = frozenset(("resolve", "memberOf", "subsumes", "subsumedBy", "conformsTo"))
+
+
+def _unserved(node: Node) -> Iterator[str]:
+    """What an expression asks for that is not there when a change is looked at: unknown variables, and functions that look elsewhere."""
+    defined = {
+        one.arguments[0].text
+        for one in walked(node)
+        if isinstance(one, Call) and one.name == "defineVariable" and one.arguments and isinstance(one.arguments[0], Literal)
+    }
+    for one in walked(node):
+        if isinstance(one, Variable) and one.name not in _VARIABLES | defined and not one.name.startswith(("vs-", "ext-")):
+            yield f"%{one.name} is not known here, only %previous, %current and those of FHIRPath"
+        if isinstance(one, Call) and one.name in _ELSEWHERE:
+            yield f"{one.name}() looks at other resources, a criterion sees the changed one only"

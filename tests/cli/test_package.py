@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from fhir_server.commands.package import app
 from fhir_server.commands.validate import app as validate
 from fhir_server.model.packages import Package, PackageError, packed, read_package
+from tests.subscriptions.test_topic_subscriptions import asked, topic
 from tests.validation.profiled import OWN, profile
 
 GUIDES = "igs"
@@ -152,3 +153,17 @@ def test_the_own_guide_is_installed_whole(tmp_path):
     ended = CliRunner().invoke(app, ["install", str(file), "--data-dir", str(tmp_path / "data")])
     assert ended.exit_code == 0 and "refused" not in ended.output, ended.output
     assert "NamingSystem" in ended.output
+
+
+def test_topics_of_a_guide_are_installed_and_can_be_subscribed_to(tmp_path, start) -> None:
+    """In R4 a topic is a Basic, which has no canonical among its own elements."""
+    url = "http://example.org/SubscriptionTopic/guide"
+    unserved = topic("unserved", url + "2")
+    unserved["extension"][2]["extension"][0]["valueUri"] = "Nothing"
+    made = written(tmp_path, package("1.0.0", topic("served", url), unserved))
+    ended = run("install", made, "--data-dir", tmp_path / "data")
+    assert "3 resources" in ended.stdout and "Basic unserved-1.0.0: SubscriptionTopic.resourceTrigger[0].resource" in ended.stdout
+    assert ended.exit_code == 1
+    with start(data_dir=tmp_path / "data").client() as client:
+        assert client.post("Subscription", json=asked("http://127.0.0.1:9/x", criteria=url)).status_code == 201
+        assert client.post("Subscription", json=asked("http://127.0.0.1:9/x", criteria=url + "2")).status_code == 422

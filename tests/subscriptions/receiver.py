@@ -18,13 +18,14 @@ class Hit:
 
 @dataclass
 class Receiver:
-    """`status` is answered; 0 hangs; -1 closes the connection without an answer. `location` is sent along."""
+    """`status` is answered; 0 hangs; -1 closes the connection without an answer. `location` is sent along. `open`: until then it waits."""
 
     status: int = 200
     location: str = ""
     hits: list[Hit] = field(default_factory=list)
     port: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    open: asyncio.Event | None = None
 
     @property
     def url(self) -> str:
@@ -48,6 +49,8 @@ class Receiver:
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 self.hits.append(Hit(method, path, headers, body, asyncio.get_running_loop().time()))
                 self.arrived.set()
+                if self.open is not None:
+                    await self.open.wait()
                 if self.status == 0:
                     await asyncio.sleep(60)
                 if self.status == -1:

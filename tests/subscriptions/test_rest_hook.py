@@ -38,6 +38,13 @@ def test_the_payloads_mime_type_is_sent_as_it_was_asked() -> None:
     assert dict(call_of({"endpoint": "https://x.org", "payload": asked}, STORED).headers)["Content-Type"] == asked
 
 
+def test_the_media_type_is_that_of_the_payload_whatever_the_headers_say() -> None:
+    asked = {"endpoint": "https://x.org", "payload": "application/fhir+json", "header": ["Content-Type: text/html", "X-A: b"]}
+    headers = call_of(asked, STORED).headers
+    assert [value for name, value in headers if name.lower() == "content-type"] == ["application/fhir+json;charset=utf-8"]
+    assert ("X-A", "b") in headers
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
@@ -49,6 +56,8 @@ def test_the_payloads_mime_type_is_sent_as_it_was_asked() -> None:
         (": x", "Name: value"),
         ("X-A: b\r\nX-Evil: 1", "line breaks"),
         ("X-A: b\nX-Evil: 1", "line breaks"),
+        ("X-A\n: b", "Name: value"),
+        ("Transfer-Encoding\n: chunked", "Name: value"),
         ("X-A: \x00", "control characters"),
         ("Host: other", "belongs to the connection"),
         ("content-length: 3", "belongs to the connection"),

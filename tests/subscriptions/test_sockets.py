@@ -169,6 +169,21 @@ async def test_heartbeats_come_where_nothing_else_does(site) -> None:
         assert kinds == ["handshake", "heartbeat", "heartbeat"]
 
 
+async def test_there_is_no_sign_of_life_from_what_is_off(site) -> None:
+    _, client = site
+    subscribe(client, "s1", extension=[{"url": GUIDE + "backport-heartbeat-period", "valueUnsignedInt": 1}])
+    ticket, address = token(client, "s1")
+    async with connect(address) as socket:
+        await socket.send(f"bind-with-token {ticket}")
+        assert told(await frame(socket))["type"] == "handshake"
+        await put(client, {**client.get("Subscription/s1").json(), "status": "off"})
+        with pytest.raises(TimeoutError):
+            for _ in range(3):  # one may have been on its way
+                await frame(socket, 3)
+    refused = client.get("Subscription/s1/$get-ws-binding-token")
+    assert refused.status_code == 422 and "off" in refused.text
+
+
 async def test_the_end_of_the_server_closes_the_connection(site) -> None:
     server, client = site
     subscribe(client, "s1")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import tarfile
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from fhir_server.storage.port import Unit, Write
 from fhir_server.validation.profiles import ProfileRoom
 from fhir_server.validation.structure import validate
 from subscriptions.events import count_of, events_of
-from subscriptions.handlers import ERROR_AFTER, HANDSHAKES
+from subscriptions.handlers import ERROR_AFTER, HANDSHAKES, Subscriptions
 from subscriptions.jobs.clock import HOUR, MINUTE, VirtualClock, at
 from tests.subscriptions.receiver import Receiver, receiver
 from tests.subscriptions.world import World, subscription, world
@@ -84,6 +86,7 @@ async def topical(folder: Path, **more: Any):
     async with world(folder, **more) as w:
         await w.put(topic())
         await w.settle()
+        await w.room.topics.fresh()
         yield w
 
 
@@ -144,6 +147,7 @@ async def test_what_cannot_be_served_is_refused_with_element_and_reason(tmp_path
     async with topical(tmp_path) as w:
         issues = w.check(asked("https://hooks.example.org/x", **more))
         assert [(issue.expression[0], said in issue.diagnostics) for issue in issues] == [(f"Subscription.{expression}", True)]
+        assert all(re.search(r"[\u4e00-\u9fff]", issue.zh or "") for issue in issues), "told in Chinese, too"
 
 
 async def test_what_can_be_served_is_accepted(tmp_path: Path) -> None:
@@ -172,7 +176,7 @@ async def test_a_topic_that_cannot_be_watched_is_refused_and_retired_ones_are_no
         assert issue.expression[0] == "SubscriptionTopic.resourceTrigger[0].queryCriteria.current"
         assert w.room.topics.issues({"resourceType": "Basic", "code": {"text": "x"}}) == []
         await w.put(topic(status="retired"))
-        await w.settle()
+        await w.room.topics.fresh()
         assert [issue.expression[0] for issue in w.check(asked("https://hooks.example.org/x"))] == ["Subscription.criteria"]
 
 
@@ -211,6 +215,72 @@ async def test_a_handshake_that_is_not_answered_makes_an_error(tmp_path: Path) -
         again = await w.read("Subscription", "s1")
         assert again["status"] == "active" and "error" not in again
         assert len(bundles(there, "handshake")) == HANDSHAKES + 1
+
+
+async def test_another_endpoint_is_asked_before_it_is_told_anything(tmp_path: Path) -> None:
+    async with receiver() as first, receiver(403) as second, topical(tmp_path, clock=VirtualClock(NOW)) as w:
+        await begin(w, asked(first.url))
+        await w.put({**await w.read("Subscription", "s1"), **asked(second.url, status="active"), "meta": {}})
+        await w.put(encounter("e1"))
+        await w.settle()
+        assert [told(json.loads(hit.body))["type"] for hit in second.hits] == ["handshake"]
+        assert not bundles(first), "what is no longer asked for there is not sent there"
+
+
+async def test_status_active_alone_does_not_stand_for_the_handshake(tmp_path: Path) -> None:
+    async with receiver() as there, topical(tmp_path) as w:
+        await begin(w, asked(there.url, status="active"))
+        await w.put(encounter("e1"))
+        await w.settle()
+        assert [told(json.loads(hit.body))["type"] for hit in there.hits] == ["handshake", "event-notification"]
+
+
+async def test_an_answer_counts_for_the_endpoint_that_gave_it(tmp_path: Path) -> None:
+    """The Subscription is moved while its handshake is under way."""
+    async with receiver() as first, receiver(403) as second, topical(tmp_path, running=True) as w:
+        first.open = asyncio.Event()
+        await w.put(asked(first.url))
+        await first.wait(1)
+        await w.put(asked(second.url))
+        first.open.set()
+        await second.wait(1)
+        assert (await w.read("Subscription", "s1"))["status"] != "active"
+
+
+def test_handshakes_do_not_take_the_places_of_care(tmp_path: Path) -> None:
+    kinds = {kind.name: kind.lane.name for kind in Subscriptions.kinds(Subscriptions.__new__(Subscriptions))}
+    assert kinds["subscription.activate"] == "handshakes" and kinds["subscription.expire"] == "care"
+
+
+# --- one that ends, and one of the same id
+
+
+@pytest.mark.parametrize("way", ["delete", "off"])
+async def test_who_begins_anew_is_not_told_what_was_before(tmp_path: Path, way: str) -> None:
+    async with receiver() as there, topical(tmp_path) as w:
+        await begin(w, asked(there.url))
+        there.status = 503
+        await w.put(encounter("e1"))
+        await w.settle()
+        if way == "delete":
+            await w.delete("Subscription", "s1")
+        else:
+            await w.put(asked(there.url, status="off"))
+        await w.put(encounter("e2"))
+        await w.settle()
+        there.status, before = 200, len(there.hits)
+        await begin(w, asked(there.url))
+        await w.put(encounter("e3"))
+        await asyncio.sleep(1.5)  # the pause of the attempt that failed
+        await w.settle()
+        sent = [json.loads(hit.body) for hit in there.hits[before:]]
+        events = [event for one in sent for event in told(one)["events"]]
+        assert [event["focus"]["reference"][-2:] for event in events] == ["e3"]
+        number = {"delete": "1", "off": "2"}[way]
+        assert events[0]["event-number"] == number, "a Subscription of the same id that is created anew counts from 1"
+        services = w.room.jobs.services
+        kept = [(one.number, one.id) for one in await events_of(services, "s1", 1, 9)]
+        assert kept == ([(1, "e3")] if way == "delete" else [(1, "e1"), (2, "e3")])
 
 
 # --- events
@@ -331,6 +401,50 @@ async def test_topics_may_change_while_they_are_subscribed_to(tmp_path: Path) ->
         await w.put(encounter("e2"), encounter("e3", "in-progress"))
         await w.settle()
         assert [event["focus"]["reference"][-2:] for bundle in bundles(there) for event in told(bundle)["events"]] == ["e1", "e3"]
+
+
+@pytest.mark.parametrize("how", ["changed", "retired", "deleted"])
+async def test_what_was_an_event_when_it_was_written_stays_one(tmp_path: Path, how: str) -> None:
+    """The reader comes to the version after the topic has changed."""
+    async with receiver() as there, topical(tmp_path) as w:
+        await begin(w, asked(there.url))
+        await w.put(encounter("e1"))
+        if how == "deleted":
+            await w.delete("Basic", "t1")
+        else:
+            other = topic(status="retired" if how == "retired" else "active")
+            other["extension"][2]["extension"][1]["extension"][2]["valueString"] = "status=in-progress"
+            await w.put(other)
+        await w.put(encounter("e2"))
+        await w.settle()
+        assert [event["focus"]["reference"][-2:] for bundle in bundles(there) for event in told(bundle)["events"]] == ["e1"]
+
+
+async def test_a_reader_that_starts_late_knows_the_topics_of_then(tmp_path: Path) -> None:
+    async with receiver() as there:
+        async with topical(tmp_path) as w:
+            await begin(w, asked(there.url))
+            await w.put(encounter("e1"))
+            await w.put(topic(status="retired"))
+            await w.put(encounter("e2"))
+        async with world(tmp_path) as w:
+            await w.settle()
+            assert [event["focus"]["reference"][-2:] for bundle in bundles(there) for event in told(bundle)["events"]] == ["e1"]
+
+
+async def test_an_event_holds_no_more_than_was_asked_for_when_it_happened(tmp_path: Path) -> None:
+    async with receiver() as there, topical(tmp_path) as w:
+        await begin(w, asked(there.url, "empty"))
+        there.status = 503
+        await w.put(encounter("e1"))
+        await w.settle()
+        there.status = 200
+        await w.put({**asked(there.url, "full-resource"), "status": "active"}, encounter("e2"))
+        await asyncio.sleep(1.5)
+        await w.settle()
+        first, *_, last = bundles(there)[1:]
+        assert len(first["entry"]) == 1 and "e1" not in json.dumps(first)
+        assert last["entry"][1]["resource"]["id"] == "e2"
 
 
 async def test_numbers_go_on_after_a_new_start(tmp_path: Path) -> None:

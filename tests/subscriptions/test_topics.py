@@ -221,6 +221,16 @@ def test_what_comes_back_after_a_deletion_is_created() -> None:
     assert again.interaction == "create" and compiled(trigger(supportedInteraction=["create"])).fires(again)
 
 
+def test_variables_that_a_criterion_defines_are_known() -> None:
+    made = compiled(trigger(fhirPathCriteria="defineVariable('now', %current.status).select(%now = 'finished' and %ucum.exists())"))
+    assert made.fires(change(OPEN, DONE))
+
+
+def test_a_status_is_one_of_fhirs() -> None:
+    with pytest.raises(FhirError, match="none of draft, active, retired, unknown"):
+        topic_of(topic(trigger(), status="live"))
+
+
 @pytest.mark.parametrize(
     ("wrong", "place"),
     [
@@ -228,6 +238,9 @@ def test_what_comes_back_after_a_deletion_is_created() -> None:
         (trigger(queryCriteria={"current": "nose=1"}), "resourceTrigger[0].queryCriteria.current"),
         (trigger(queryCriteria={"previous": "patient.name=x"}), "resourceTrigger[0].queryCriteria.previous"),
         (trigger(fhirPathCriteria="%current.where("), "resourceTrigger[0].fhirPathCriteria"),
+        (trigger(fhirPathCriteria="%curent.status = 'finished'"), "resourceTrigger[0].fhirPathCriteria"),
+        (trigger(fhirPathCriteria="%current.subject.resolve().active"), "resourceTrigger[0].fhirPathCriteria"),
+        (trigger(fhirPathCriteria="%current.class.where(memberOf('http://x.org/v')).exists()"), "resourceTrigger[0].fhirPathCriteria"),
     ],
 )
 def test_criteria_that_cannot_be_watched_are_told(wrong: Json, place: str) -> None:
