@@ -210,7 +210,11 @@ async def capabilities(context: Context, request: Request) -> Response:
     if validating := context.parts.get("validating"):
         await validating.fresh()
     if topics := context.parts.get("topics"):
-        await topics.fresh()
+        try:
+            await topics.fresh()
+        except FhirError as fault:
+            if fault.status != 503:  # the index is being made anew; what the server can do is told all the same
+                raise
     statements: Statements = context.parts.get("statements") or context.parts.setdefault("statements", Statements(context))
     headers = [("ETag", statements.tag)]
     known = request.headers.get("if-none-match")

@@ -60,16 +60,24 @@ class Topics:
         return []
 
     async def fresh(self) -> int:
-        """Read the stored topics where they have changed; the generation then."""
+        """Read the stored topics where they have changed; the generation then.
+
+        While the store makes its index anew, what is known stays. Raises FhirError 503 where nothing is known yet.
+        """
         found: list[Any] = []
         after: Position | None = None
-        while True:
-            query = Query(("Basic",), self._stored(), limit=_PAGE)
-            page = await self._services.gate.search(self._services.principal, query, after)
-            found += page.items
-            after = page.next
-            if after is None:
-                break
+        try:
+            while True:
+                query = Query(("Basic",), self._stored(), limit=_PAGE)
+                page = await self._services.gate.search(self._services.principal, query, after)
+                found += page.items
+                after = page.next
+                if after is None:
+                    break
+        except FhirError as fault:
+            if fault.status != 503 or self._state is None:
+                raise
+            return self.generation
         state = tuple(sorted((stored.id, stored.rid) for stored in found))
         if state != self._state:
             self._state = state

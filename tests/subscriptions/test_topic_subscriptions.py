@@ -14,6 +14,7 @@ import pytest
 
 from fhir_server.model.library import Library
 from fhir_server.model.xml_reading import from_xml
+from fhir_server.search.errors import index_not_ready
 from fhir_server.storage.port import Unit, Write
 from fhir_server.validation.profiles import ProfileRoom
 from fhir_server.validation.structure import validate
@@ -178,6 +179,17 @@ async def test_a_topic_that_cannot_be_watched_is_refused_and_retired_ones_are_no
         await w.put(topic(status="retired"))
         await w.room.topics.fresh()
         assert [issue.expression[0] for issue in w.check(asked("https://hooks.example.org/x"))] == ["Subscription.criteria"]
+
+
+async def test_topics_stay_known_while_the_index_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with topical(tmp_path) as w:
+
+        async def search(*_: Any, **__: Any) -> None:
+            raise index_not_ready(1, 2)
+
+        monkeypatch.setattr(type(w.room.jobs.services.gate), "search", search)
+        await w.room.topics.fresh()
+        assert w.check(asked("https://hooks.example.org/x")) == []
 
 
 # --- handshake
