@@ -19,14 +19,10 @@ COUNTS, EVENTS, SHAKEN = "subscription-count", "subscription-event", "subscripti
 
 
 class State(NamedTuple):
-    """How far a Subscription is. `born`: sequence number of the version that created it; `begun`: of the one with which it came in force.
-
-    A Subscription that was deleted and is created again is another one; one that was off begins anew, and its numbers go on.
-    """
+    """How far a Subscription is. `born`: sequence number of the version that created it; deleted and created again it is another one."""
 
     events: int = 0
     born: int = 0
-    begun: int = 0
 
 
 async def state_of(services: Services, id: str) -> State:

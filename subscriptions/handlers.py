@@ -117,27 +117,28 @@ class Subscriptions:
                 self._table.renew()
             elif stored.type == "Subscription":
                 subscription = self._table.apply(stored)
-                begun = await self._begun(stored, subscription, states.get(stored.id))
-                if begun is not None:
-                    states[stored.id] = begun
+                if subscription is not None and await self._created(stored):
+                    before = states.get(stored.id) or await state_of(self._services, stored.id)
+                    if before.born < stored.rid:  # else it is read once more
+                        states[stored.id] = State(0, stored.rid)
                 jobs += self._own_jobs(stored, subscription, now)
         records += [state_record(id, state) for id, state in states.items()]
         return Effects(jobs=jobs, records=records)
 
-    async def _begun(self, stored: Stored, subscription: Resource | None, known: State | None) -> State | None:
-        """The state of a Subscription that is created, or comes in force again; None where nothing begins."""
-        if subscription is None:
-            return None
+    async def _created(self, stored: Stored) -> bool:
         before = await self._services.store.previous(stored)
-        old: Resource = {} if before is None or before.deleted else json_codec.loads(before.body)
-        created, in_force = not old, subscription.get("status") in IN_FORCE
-        if not created and (not in_force or old.get("status") in IN_FORCE):
-            return None
-        state = known or await state_of(self._services, stored.id)
-        if state.begun >= stored.rid or state.born >= stored.rid:
-            return None  # read once more
-        begun = stored.rid if in_force else 0
-        return State(0, stored.rid, begun) if created else state._replace(begun=begun)
+        return before is None or before.deleted
+
+    async def _outlived(self, stored: Stored, rid: int) -> bool:
+        """Whether the Subscription has begun anew since the version with the sequence number `rid`: was deleted or off in between."""
+        while stored.rid > rid:
+            before = await self._services.store.previous(stored)
+            if before is None:
+                return stored.version == 1
+            if before.deleted or json_codec.loads(before.body).get("status") not in IN_FORCE:
+                return True
+            stored = before
+        return False
 
     async def _told(self, stored: Stored) -> list[tuple[Entry, Change]]:
         watchers = self._table.of(stored.type)
@@ -155,7 +156,7 @@ class Subscriptions:
             state.events, focus.type, focus.id, focus.version, change.stored.updated, change.interaction, entry.topic, entry.content
         )
         if not entry.socket:
-            jobs.append(Job(DELIVER, entry.id, {**event._asdict(), "rid": change.stored.rid, "begun": state.begun}, now))
+            jobs.append(Job(DELIVER, entry.id, {**event._asdict(), "rid": change.stored.rid}, now))
         if entry.watch.looks_back or entry.socket:
             records.append(event_record(entry.id, state.born, event))
 
@@ -244,8 +245,8 @@ class Subscriptions:
         if subscription.get("status") not in IN_FORCE or _ended(subscription, services.clock()):
             return
         payload = job.payload
-        if payload["begun"] != (await state_of(services, stored.id)).begun:
-            return  # it was deleted or off since
+        if await self._outlived(stored, payload["rid"]):
+            return
         topic = names_topic(str(subscription.get("criteria", "")))
         if topic != bool(payload["topic"]):
             return  # what was a search is a topic now, or the other way round

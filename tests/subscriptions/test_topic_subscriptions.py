@@ -295,6 +295,30 @@ async def test_who_begins_anew_is_not_told_what_was_before(tmp_path: Path, way: 
         assert kept == ([(1, "e3")] if way == "delete" else [(1, "e1"), (2, "e3")])
 
 
+@pytest.mark.parametrize("criteria", [TOPIC, "Encounter"])
+@pytest.mark.parametrize("way", ["delete", "off"])
+async def test_the_reader_need_not_have_seen_that_it_began_anew(tmp_path: Path, way: str, criteria: str) -> None:
+    """A delivery that is claimed between the write of the new Subscription and the reader's look at it."""
+    async with receiver(503) as there, topical(tmp_path) as w:
+        await begin(w, asked(there.url, criteria=criteria) if criteria == TOPIC else subscription(there.url, criteria=criteria))
+        there.status = 200
+        kind = next(kind for kind in w.room.jobs.kinds if kind.name == "subscription.deliver")
+        await w.put({**await w.read("Subscription", "s1"), "status": "active", "meta": {}}, encounter("e1"))
+        (feed,) = [feed for feed in w.room.jobs._feeds if feed.reader.name == "subscriptions"]
+        await feed.step()
+        now = await w.read("Subscription", "s1")
+        if way == "delete":
+            await w.delete("Subscription", "s1")
+        else:
+            await w.put({**now, "status": "off", "meta": {}})
+        await w.put({**now, "status": "active", "meta": {}})
+        before = len(there.hits)
+        services = w.room.jobs.services
+        claimed = await w.store.claim_jobs(services.clock(), kinds=[kind.name], limit=9, lease=9_000)
+        assert [job.payload["id"] for job in claimed] == ["e1"]
+        assert await kind.handler(claimed[0], services) is None and len(there.hits) == before
+
+
 # --- events
 
 
