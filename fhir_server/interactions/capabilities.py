@@ -207,14 +207,13 @@ async def capabilities(context: Context, request: Request) -> Response:
     if mode not in _MODES:
         what = f"mode={mode[:80]} is not one of {', '.join(_MODES)}"
         raise FhirError.of(400, "value", what, zh=f"mode={mode[:80]} 应为 {'、'.join(_MODES)} 之一")
-    if validating := context.parts.get("validating"):
-        await validating.fresh()
-    if topics := context.parts.get("topics"):
-        try:
-            await topics.fresh()
-        except FhirError as fault:
-            if fault.status != 503:  # the index is being made anew; what the server can do is told all the same
-                raise
+    for name in ("validating", "topics"):
+        if part := context.parts.get(name):
+            try:
+                await part.fresh()
+            except FhirError as fault:
+                if fault.status != 503:  # the index is being made anew; what the server can do is told all the same
+                    raise
     statements: Statements = context.parts.get("statements") or context.parts.setdefault("statements", Statements(context))
     headers = [("ETag", statements.tag)]
     known = request.headers.get("if-none-match")
