@@ -479,7 +479,7 @@ async def test_an_event_holds_no_more_than_was_asked_for_when_it_happened(tmp_pa
         await asyncio.sleep(1.5)
         await w.settle()
         first, *_, last = bundles(there)[1:]
-        assert len(first["entry"]) == 1 and "e1" not in json.dumps(first)
+        assert len(first["entry"]) == 1 and "Encounter" not in json.dumps(first)
         assert last["entry"][1]["resource"]["id"] == "e2"
 
 
