@@ -25,6 +25,7 @@ from subscriptions.channel import Channel
 from subscriptions.criteria import Criteria, compile_criteria
 from subscriptions.delivery.caller import Caller
 from subscriptions.delivery.endpoint import EndpointPolicy
+from subscriptions.delivery.notifier import Notifier
 from subscriptions.followup import loader, pathway
 from subscriptions.followup.canonical import DEFAULT_BASE, Canonical
 from subscriptions.followup.engine import CareEngine
@@ -152,7 +153,7 @@ def build(
 
     table = Table(read_watch, lambda: (every.newest(), read_topics.generation))
     mail = next((channel for channel in channels if channel.code == "email"), None)
-    subscriptions = Subscriptions(table, read_topics, index, complaint, caller, services, base, mail)
+    subscriptions = Subscriptions(table, read_topics, index, complaint, Notifier(caller, base, context.clock, mail), services)
     inbox = next((channel for channel in channels if not channel.external), None)
     engine = CareEngine(canonical, pathways, services, _numbers(context), zone, inbox)
     all_kinds = Kinds([*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), *kinds])

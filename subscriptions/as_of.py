@@ -15,14 +15,19 @@ async def versions_at(services: Services, type: str, position: int, where: Crite
     What has changed since may be among them although it never met `where`.
     """
     later = await _later(services, type, position)
+    return [stored for stored in await all_of(services, type, where) if stored.rid <= position] + later
+
+
+async def all_of(services: Services, type: str, where: Criterion | None = None) -> list[Stored]:
+    """All current resources of a type, or those that meet `where`."""
     found: list[Stored] = []
     after: Position | None = None
     while True:
         page = await services.gate.search(services.principal, Query((type,), where or Everything(), limit=_PAGE), after)
-        found += [stored for stored in page.items if stored.rid <= position]
+        found += page.items
         after = page.next
         if after is None:
-            return found + later
+            return found
 
 
 async def _later(services: Services, type: str, position: int) -> list[Stored]:

@@ -17,13 +17,8 @@ from fhir_server.model import json_codec
 from fhir_server.search.values import IndexValues
 from fhir_server.storage.port import ClaimedJob, Effects, Facts, Job, Record, Stored, Unit, Write
 from subscriptions.admission import end_of
-from subscriptions.channel import Channel, Message
-from subscriptions.delivery.caller import Caller, CallFailed
-from subscriptions.delivery.endpoint import EndpointRefused
-from subscriptions.delivery.mail import attached, mail_of
-from subscriptions.delivery.message import SEARCH_EVENT, message_of, processing
-from subscriptions.delivery.notification import Event, bundle_of, less, status_of, wish_of
-from subscriptions.delivery.rest_hook import Call, call_of, posted
+from subscriptions.delivery.notification import Event, wish_of
+from subscriptions.delivery.notifier import Notifier
 from subscriptions.events import State, count_of, event_of, event_record, fingerprint, shaken, shaken_record, state_of, state_record
 from subscriptions.index import Entry
 from subscriptions.jobs.backoff import Backoff
@@ -62,19 +57,14 @@ class Subscriptions:
         topics: Topics,
         index: Callable[[Resource], IndexValues],
         complaint: Callable[[Resource], Awaitable[str]],
-        caller: Caller,
+        notifier: Notifier,
         services: Services,
-        base: Callable[[], str],
-        mail: Channel | None = None,
     ) -> None:
-        """`base`: the base URL under which the server is known, for what is sent; `mail`: the channel of mails, where there is one."""
-        self._table, self._topics, self._index, self._caller, self._services = table, topics, index, caller, services
-        self._base, self._mail, self._complaint = base, mail, complaint
+        self._table, self._topics, self._index, self._complaint = table, topics, index, complaint
+        self._notifier, self._services = notifier, services
         self._failed: Counter[str] = Counter()
         """Subscription -> attempts in a row that failed in this process."""
         self._random = random.Random()
-        self._sent: dict[str, int] = {}
-        """When this process last reached the endpoint of a Subscription, in milliseconds."""
 
     def reader(self) -> FeedReader:
         """The reader `subscriptions`."""
@@ -209,7 +199,7 @@ class Subscriptions:
         """'' when the endpoint answered the handshake."""
         asked = {name: value for name, value in subscription.items() if name != "error"}
         count = await count_of(services, str(subscription["id"]))
-        return await self._tell("handshake", asked, count, services, status="requested")
+        return await self._notifier.tell("handshake", asked, count, status="requested")
 
     async def beat(self, job: ClaimedJob, services: Services) -> Effects:
         """A heartbeat where nothing else was sent for the period; the next one is due a period later. Ends with the version that asked."""
@@ -219,12 +209,12 @@ class Subscriptions:
         subscription = json_codec.loads(stored.body)
         period = wish_of(subscription["channel"]).heartbeat * 1000
         now = services.clock()
-        due = self._sent.get(stored.id, 0) + period
+        due = self._notifier.reached(stored.id) + period
         if due <= now:
             due = now + period
-        if due == now + period and await shaken(services, stored.id, subscription["channel"]):
-            # A heartbeat that fails is no event: deliveries are what sets the status.
-            await self._tell("heartbeat", subscription, await count_of(services, stored.id), services)
+            if await shaken(services, stored.id, subscription["channel"]):
+                # A heartbeat that fails is no event: deliveries are what sets the status.
+                await self._notifier.tell("heartbeat", subscription, await count_of(services, stored.id))
         return Effects(jobs=[Job(HEARTBEAT, stored.id, dict(job.payload), due, f"{stored.id}/{stored.version}/{due}")])
 
     async def expire(self, job: ClaimedJob, services: Services) -> Unit:
@@ -257,7 +247,7 @@ class Subscriptions:
             fault = await self._shake(subscription, services)
             if not fault:
                 await services.gate.transact(services.principal, _kept(shaken_record(stored.id, subscription["channel"])))
-        fault = fault or await self._deliver(stored.id, subscription, job, services, topic=topic)
+        fault = fault or await self._deliver(subscription, job, services, topic=topic)
         if not fault:
             self._failed.pop(stored.id, None)
             return
@@ -266,99 +256,13 @@ class Subscriptions:
             await self._mark(stored.id, fault, services)
         raise Later(fault, PAUSES.pause(self._failed[stored.id], self._random))
 
-    async def _deliver(self, id: str, subscription: Resource, job: ClaimedJob, services: Services, *, topic: bool) -> str:
+    async def _deliver(self, subscription: Resource, job: ClaimedJob, services: Services, *, topic: bool) -> str:
         """'' when the endpoint took the notification, or nothing is left to be told."""
         event = event_of(job.payload)
         version = await services.gate.read_version(services.principal, event.type, event.id, event.version)
         if topic:
-            return await self._tell("event-notification", subscription, event.number, services, event=event, version=version)
-        if version is None:
-            return ""
-        if subscription["channel"].get("type") == "email":
-            return await self._post_search(subscription, version, job, services)
-        return await self._send(id, self._of_search(subscription["channel"], version, services.clock()))
-
-    async def _tell(
-        self,
-        kind: str,
-        subscription: Resource,
-        count: int,
-        services: Services,
-        *,
-        status: str = "",
-        event: Event | None = None,
-        version: Stored | None = None,
-    ) -> str:
-        """Send a notification Bundle; '' when the endpoint took it."""
-        channel = subscription["channel"]
-        wish = wish_of(channel)
-        wish = wish._replace(content=less(wish.content, event.content)) if event is not None else wish
-        events = [event] if event is not None else []
-        said = status_of(kind, subscription, self._base(), count, events, focus=wish.content != "empty", status=status)
-        versions = {event.number: version} if event is not None and version is not None else {}
-        bundle = bundle_of(said, subscription, self._base(), services.clock(), events, wish.content, versions)
-        if channel.get("type") == "email":
-            return await self._post(subscription, kind, count, bundle if wish.content != "empty" else None, events, services)
-        if channel.get("type") != "message":
-            return await self._send(str(subscription["id"]), posted(channel, bundle), wish.timeout)
-        call = self._message(channel, str(subscription["criteria"]), bundle, f"urn:uuid:{bundle['id']}", services.clock())
-        return await self._send(str(subscription["id"]), call, wish.timeout)
-
-    async def _post(
-        self, subscription: Resource, kind: str, count: int, bundle: Resource | None, events: list[Event], services: Services
-    ) -> str:
-        """A notification of a topic by mail; '' when the mail server took it."""
-        lines = [("Subscription", "订阅", str(subscription["id"])), ("Events so far", "累计事件数", str(count))]
-        for event in events:
-            lines.append(("Event", "事件编号", str(event.number)))
-            if bundle is not None:
-                lines += [
-                    ("Topic", "主题", str(subscription["criteria"])),
-                    ("Resource", "资源", f"{event.type}/{event.id} ({event.interaction})"),
-                ]
-        key = f"Subscription/{subscription['id']}|{kind}|{events[0].number if events else count}"
-        return await self._mailed(mail_of(subscription, kind, key, lines, bundle, services.clock()), str(subscription["id"]))
-
-    async def _post_search(self, subscription: Resource, version: Stored, job: ClaimedJob, services: Services) -> str:
-        """A new version that met a search by mail: without a payload the text alone, which names nothing."""
-        lines = [("Subscription", "订阅", str(subscription["id"]))]
-        payload = attached(str(subscription["channel"].get("payload", "")))
-        if payload or subscription["channel"].get("payload"):
-            lines += [("Resource", "资源", f"{version.type}/{version.id}")]
-        key = f"Subscription/{subscription['id']}|search|{job.payload['rid']}"
-        message = mail_of(subscription, "event-notification", key, lines, json_codec.loads(version.body), services.clock())
-        return await self._mailed(message, str(subscription["id"]))
-
-    async def _mailed(self, message: Message, id: str) -> str:
-        if self._mail is None:
-            return "no mail server is configured"
-        receipt = await self._mail.send(message)
-        if receipt.outcome != "delivered":
-            return f"mail: {receipt.outcome}: {receipt.status}"
-        self._sent[id] = self._services.clock()
-        return ""
-
-    def _of_search(self, channel: Resource, version: Stored, now: int) -> Call:
-        """What is sent of a version that met a search."""
-        if channel.get("type") != "message":
-            return call_of(channel, version)
-        place = f"{self._base()}/{version.type}/{version.id}"
-        return self._message(channel, SEARCH_EVENT, json_codec.loads(version.body), place, now)
-
-    def _message(self, channel: Resource, event: str, focus: Resource, place: str, now: int) -> Call:
-        url = processing(str(channel.get("endpoint", "")))
-        return posted(channel, message_of(event, focus, place, self._base(), str(channel.get("endpoint", "")), now), url)
-
-    async def _send(self, id: str, call: Call, timeout: float = 0) -> str:
-        """'' when the endpoint took it, else what went wrong, without secrets."""
-        try:
-            answer = await self._caller.call(*call, timeout=timeout)
-        except (EndpointRefused, CallFailed) as fault:
-            return f"{call.method} {_shown(call.url)}: {fault}"
-        if 200 <= answer.status < 300:
-            self._sent[id] = self._services.clock()
-            return ""
-        return f"{call.method} {_shown(call.url)}: HTTP {answer.status}"
+            return await self._notifier.tell("event-notification", subscription, event.number, event=event, version=version)
+        return "" if version is None else await self._notifier.tell_match(subscription, version, job.payload["rid"])
 
     async def _mark(self, id: str, fault: str, services: Services) -> None:
         """Say in the Subscription that deliveries fail; an error that is there already is not written again."""
@@ -383,11 +287,6 @@ def _ended(subscription: Resource, now: int) -> bool:
 def _kept(record: Record) -> Unit:
     """A unit that keeps a record."""
     return Unit(lambda facts: Effects(records=[record]))
-
-
-def _shown(url: str) -> str:
-    """A URL for an error text: without its query, which may hold a token."""
-    return url.partition("?")[0]
 
 
 def _changed(id: str, change: Callable[[Resource], Resource | None], records: Sequence[Record] = ()) -> Unit:

@@ -8,8 +8,9 @@ import orjson
 
 from fhir_server import __version__
 from fhir_server.errors import FhirError
+from fhir_server.interactions.about import about
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.headers import instant, parse_tags
+from fhir_server.interactions.headers import parse_tags
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.prefer import preferences
 from fhir_server.interactions.present import present, presentation
@@ -138,12 +139,8 @@ def statement(context: Context, base: str, started: int, mode: str = "full") -> 
         "id": "fhir-server",
         "name": "FhirServer",
         "title": "FHIR R4 server",
-        "status": "active",
-        "date": instant(started),
-        "kind": "instance",
+        **about(base, started),
         **({"instantiates": [_TOPIC_SERVER]} if context.parts.get("topics") else {}),
-        "software": {"name": "fhir-server", "version": __version__},
-        "implementation": {"description": "FHIR R4 server with HL7 v2 feeds, subscriptions and follow-up care", "url": base},
         "fhirVersion": "4.0.1",
         "format": list(FORMATS),
         "patchFormat": list(PATCH_FORMATS),

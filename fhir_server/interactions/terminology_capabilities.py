@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fhir_server import __version__
+from fhir_server.interactions.about import about
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.headers import instant
 from fhir_server.model.library import order
 from fhir_server.terminology.code_systems import CodeSystem
 from fhir_server.terminology.countries import countries
@@ -30,11 +29,7 @@ def terminology_statement(context: Context, base: str, started: int) -> dict[str
         "id": "fhir-server",
         "name": "FhirServerTerminology",
         "title": "FHIR R4 server: terminology",
-        "status": "active",
-        "date": instant(started),
-        "kind": "instance",
-        "software": {"name": "fhir-server", "version": __version__},
-        "implementation": {"description": "FHIR R4 server with HL7 v2 feeds, subscriptions and follow-up care", "url": base},
+        **about(base, started),
         "codeSystem": [_system(url, rows[url]) for url in sorted(rows)],
         "expansion": {
             "hierarchical": False,

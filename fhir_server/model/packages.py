@@ -9,7 +9,7 @@ import gzip
 import io
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,15 +80,19 @@ def read_package(path: Path) -> Package:
     return made
 
 
+def is_topic_basic(resource: Mapping[str, Any]) -> bool:
+    """Whether a resource is a Basic that stands for a SubscriptionTopic, which R4 does not have."""
+    code = resource.get("code") if resource.get("resourceType") == "Basic" else None
+    codings = code.get("coding") if isinstance(code, dict) else None
+    topic = {"system": "http://hl7.org/fhir/fhir-types", "code": "SubscriptionTopic"}
+    return isinstance(codings, list) and any(isinstance(one, dict) and topic.items() <= one.items() for one in codings)
+
+
 def _defines(resource: dict[str, Any]) -> bool:
     """Whether a resource is one of the definitions of a guide: by its canonical, or because its type has none."""
     if isinstance(resource.get("url"), str) or resource["resourceType"] == "NamingSystem":
         return True
-    codings = (
-        resource.get("code", {}).get("coding") if resource["resourceType"] == "Basic" and isinstance(resource.get("code"), dict) else None
-    )
-    topic = {"system": "http://hl7.org/fhir/fhir-types", "code": "SubscriptionTopic"}  # so R4 has the topics of R5
-    return isinstance(codings, list) and any(isinstance(one, dict) and topic.items() <= one.items() for one in codings)
+    return is_topic_basic(resource)
 
 
 def _archive(path: Path) -> Iterator[tuple[str, bytes]]:

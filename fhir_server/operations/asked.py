@@ -55,6 +55,10 @@ class Asked:
     def texts(self, name: str) -> list[str]:
         return [self._plain(name, value) for value in self._values.get(name, ())]
 
+    def words(self, name: str) -> list[str]:
+        """The words of all values of a name, which may be several in one with commas between them; each once."""
+        return list(dict.fromkeys(word.strip() for text in self.texts(name) for word in text.split(",") if word.strip()))
+
     def _plain(self, name: str, value: Any) -> str:
         if isinstance(value, bool):
             return "true" if value else "false"

@@ -13,15 +13,15 @@ import logging
 import os
 import random
 import socket
-import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fhir_server.errors import FhirError
 from fhir_server.storage.port import ClaimedJob
+from subscriptions.jobs.bell import rest, ringing
 from subscriptions.jobs.feed import LAZY, Feed, FeedReader, Tail
 from subscriptions.jobs.kinds import Kind, Kinds, Lane, Services
 from subscriptions.jobs.work import perform
@@ -89,7 +89,7 @@ class Jobs:
     async def start(self) -> None:
         """Begin to work; returns at once. Unknown kinds in the queue are reported in the log and stay there."""
         self._stopping = False
-        self._unsubscribe = self.services.store.subscribe(self._waker())
+        self._unsubscribe = self.services.store.subscribe(ringing(self._wake))
         await self._take_lead()
         self._spawn(self._keep_lead())
         self._spawn(self._scout())
@@ -127,18 +127,6 @@ class Jobs:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._loops.append(asyncio.create_task(work))
 
-    def _waker(self) -> Callable[[], None]:
-        """What the store calls after each commit, from whatever thread."""
-        loop, own = asyncio.get_running_loop(), threading.get_ident()
-
-        def wake() -> None:
-            if threading.get_ident() == own:
-                self._wake.set()
-            else:
-                loop.call_soon_threadsafe(self._wake.set)
-
-        return wake
-
     async def _take_lead(self) -> None:
         try:
             leads = await self.services.store.acquire_lease("jobs", self.owner, self._lease)
@@ -175,7 +163,7 @@ class Jobs:
         store, seen, pause = self.services.store, -1, POLL
         while not self._stopping:
             await self._leading.wait()
-            await _rest(self._wake, pause)
+            await rest(self._wake, pause)
             self._wake.clear()
             pause = POLL
             try:
@@ -206,7 +194,7 @@ class Jobs:
                 if not feed.unwritten:
                     await bell.wait()
                 else:
-                    await _rest(bell, LAZY)
+                    await rest(bell, LAZY)
                     if not bell.is_set():
                         await feed.flush()
             except FhirError as fault:
@@ -337,9 +325,3 @@ def _new(bells: list[asyncio.Event]) -> asyncio.Event:
 def _ring(bells: list[asyncio.Event]) -> None:
     for bell in bells:
         bell.set()
-
-
-async def _rest(bell: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(max(0.001, seconds)):
-            await bell.wait()

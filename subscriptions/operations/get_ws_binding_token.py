@@ -22,7 +22,7 @@ from subscriptions.watch import names_topic
 
 async def get_ws_binding_token(context: Context, request: Request, type: str | None, id: str | None) -> Response:
     """200 with token, expiration, subscriptions and websocket-url. Raises FhirError 400, 404, 410, 422."""
-    ids = [id] if id is not None else _words(Asked("get-ws-binding-token", request, ("id",), ("id",)))
+    ids = [id] if id is not None else Asked("get-ws-binding-token", request, ("id",), ("id",)).words("id")
     if not ids or len(ids) > MOST_BOUND:
         what = f"$get-ws-binding-token needs 1 to {MOST_BOUND} ids of Subscriptions"
         raise FhirError.of(400, "required", what, "id", zh=f"$get-ws-binding-token 需要 1 到 {MOST_BOUND} 个订阅 id")
@@ -44,10 +44,6 @@ async def get_ws_binding_token(context: Context, request: Request, type: str | N
         {"name": "websocket-url", "valueUrl": address},
     ]
     return Response(200, json_codec.dumps({"resourceType": "Parameters", "parameter": rows}))
-
-
-def _words(asked: Asked) -> list[str]:
-    return list(dict.fromkeys(word.strip() for text in asked.texts("id") for word in text.split(",") if word.strip()))
 
 
 OPERATION = Operation(

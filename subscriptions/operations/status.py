@@ -43,7 +43,7 @@ async def status(context: Context, request: Request, type: str | None, id: str |
         found = [await subscription_of(context, request, id)]
     else:
         asked = Asked("status", request, ("id", "status"), ("id", "status"))
-        found = await _asked_for(context, request, _words(asked, "id"), _words(asked, "status"))
+        found = await _asked_for(context, request, asked.words("id"), asked.words("status"))
     services = context.parts["jobs"].jobs.services
     entries = []
     for subscription in found:
@@ -52,10 +52,6 @@ async def status(context: Context, request: Request, type: str | None, id: str |
         entries.append({"fullUrl": f"urn:uuid:{told['id']}", "resource": told, "search": {"mode": "match"}})
     answer: dict[str, Any] = {"resourceType": "Bundle", "type": "searchset", "timestamp": instant(context.clock()), "total": len(entries)}
     return Response(200, json_codec.dumps({**answer, "entry": entries} if entries else answer))
-
-
-def _words(asked: Asked, name: str) -> list[str]:
-    return [word.strip() for text in asked.texts(name) for word in text.split(",") if word.strip()]
 
 
 async def _asked_for(context: Context, request: Request, ids: list[str], states: list[str]) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from fhir_server.model import json_codec
 from fhir_server.storage.port import StoredRecord
 from subscriptions.delivery.notification import Event, bundle_of, less, status_of, wish_of
 from subscriptions.events import EVENTS, count_of, event_of, state_of
+from subscriptions.jobs.bell import rest, ringing
 from subscriptions.jobs.kinds import Services
 from subscriptions.table import IN_FORCE
 from subscriptions.watch import names_topic
@@ -137,16 +137,8 @@ class Hub:
             return
         newest = await self._services.store.records(EVENTS, limit=1, newest_first=True)
         self._last = newest[0].seq if newest else 0
-        loop, own = asyncio.get_running_loop(), threading.get_ident()
-
-        def wake() -> None:
-            if threading.get_ident() == own:
-                self._bell.set()
-            else:
-                loop.call_soon_threadsafe(self._bell.set)
-
-        self._unsubscribe = self._services.store.subscribe(wake)
-        self._task = loop.create_task(self._run(), name="websocket hub")
+        self._unsubscribe = self._services.store.subscribe(ringing(self._bell))
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="websocket hub")
 
     async def _run(self) -> None:
         while True:
@@ -163,9 +155,7 @@ class Hub:
             except Exception:
                 log.exception("the websocket hub could not tell an event")
                 self._last += 1
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_POLL):
-                    await self._bell.wait()
+            await rest(self._bell, _POLL)
 
     async def _told(self, record: StoredRecord) -> None:
         """Tell one event to those who have bound its Subscription and do not know of it."""

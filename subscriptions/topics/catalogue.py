@@ -13,9 +13,9 @@ from fhir_server.errors import FhirError
 from fhir_server.model import json_codec
 from fhir_server.model.library import chosen
 from fhir_server.model.references import split_canonical
-from fhir_server.search.query import Criterion, Query
-from fhir_server.storage.port import Position, Stored
-from subscriptions.as_of import versions_at
+from fhir_server.search.query import Criterion
+from fhir_server.storage.port import Stored
+from subscriptions.as_of import all_of, versions_at
 from subscriptions.jobs.kinds import Services
 from subscriptions.topics.definition import is_topic, topic_of
 from subscriptions.topics.matching import Compile, CompiledTopic, compile_topic
@@ -24,7 +24,6 @@ log = logging.getLogger("fhir_server.subscriptions")
 CODE = "http://hl7.org/fhir/fhir-types|SubscriptionTopic"
 SERVED = frozenset({"active", "draft"})
 """Status of topics that can be subscribed to."""
-_PAGE = 200
 
 
 class Topics:
@@ -64,16 +63,8 @@ class Topics:
 
         While the store makes its index anew, what is known stays. Raises FhirError 503 where nothing is known yet.
         """
-        found: list[Any] = []
-        after: Position | None = None
         try:
-            while True:
-                query = Query(("Basic",), self._stored(), limit=_PAGE)
-                page = await self._services.gate.search(self._services.principal, query, after)
-                found += page.items
-                after = page.next
-                if after is None:
-                    break
+            found = await all_of(self._services, "Basic", self._stored())
         except FhirError as fault:
             if fault.status != 503 or self._state is None:
                 raise
@@ -81,15 +72,7 @@ class Topics:
         state = tuple(sorted((stored.id, stored.rid) for stored in found))
         if state != self._state:
             self._state = state
-            self._of_basic = {}
-            for stored in found:
-                try:
-                    made = self._compiled(json_codec.loads(stored.body))
-                except FhirError as fault:
-                    log.warning("the topic Basic/%s is not served: %s", stored.id, fault)
-                    continue
-                if made is not None:
-                    self._of_basic[stored.id] = made
+            self._of_basic = {stored.id: made for stored in found if (made := self._compiled(stored)) is not None}
             self._gather()
         return self.generation
 
@@ -103,13 +86,7 @@ class Topics:
     def apply(self, stored: Stored) -> None:
         """Take a version of a Basic into account."""
         before = self._of_basic.pop(stored.id, None)
-        made: CompiledTopic | None = None
-        content = None if stored.deleted else json_codec.loads(stored.body)
-        if content is not None and is_topic(content):
-            try:
-                made = self._compiled(content)
-            except FhirError as fault:
-                log.warning("the topic Basic/%s is not served: %s", stored.id, fault)
+        made = self._compiled(stored)
         if made is not None:
             self._of_basic[stored.id] = made
         if before is not None or made is not None:
@@ -121,6 +98,14 @@ class Topics:
             self._known.setdefault(one.topic.url, {}).setdefault(one.topic.version, one)
         self.generation += 1
 
-    def _compiled(self, resource: Mapping[str, Any]) -> CompiledTopic | None:
-        topic = topic_of(resource)
-        return compile_topic(topic, self._compile, self._types) if topic.status in SERVED else None
+    def _compiled(self, stored: Stored) -> CompiledTopic | None:
+        """The topic that a version of a Basic is; None where it is none, or cannot be subscribed to."""
+        resource = None if stored.deleted else json_codec.loads(stored.body)
+        if resource is None or not is_topic(resource):
+            return None
+        try:
+            topic = topic_of(resource)
+            return compile_topic(topic, self._compile, self._types) if topic.status in SERVED else None
+        except FhirError as fault:
+            log.warning("the topic Basic/%s is not served: %s", stored.id, fault)
+            return None

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fhir_server.errors import FhirError
+from fhir_server.model.packages import is_topic_basic
 from fhir_server.model.references import CORE
 from fhir_server.validation.values import listed
 
 Resource = Mapping[str, Any]
 
 _EXTENSION = re.compile(r"http://hl7\.org/fhir/(?:4\.3|5\.0)/StructureDefinition/extension-SubscriptionTopic\.(\w+)\Z")
-_TYPES = "http://hl7.org/fhir/fhir-types"
 INTERACTIONS = ("create", "update", "delete")
 STATES = ("draft", "active", "retired", "unknown")
 PASSES, FAILS = "test-passes", "test-fails"
@@ -95,12 +95,7 @@ class Topic:
 
 def is_topic(resource: Resource) -> bool:
     """Whether a resource is a topic in one of its forms."""
-    if resource.get("resourceType") == "SubscriptionTopic":
-        return True
-    if resource.get("resourceType") != "Basic":
-        return False
-    codings = (resource.get("code") or {}).get("coding") or ()
-    return any(one.get("system") == _TYPES and one.get("code") == "SubscriptionTopic" for one in codings if isinstance(one, dict))
+    return resource.get("resourceType") == "SubscriptionTopic" or is_topic_basic(resource)
 
 
 def topic_of(resource: Resource) -> Topic:

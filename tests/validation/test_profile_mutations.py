@@ -91,20 +91,25 @@ def mutations(resource: Json, profile: Json, seen: set[tuple[str, str, bool]]) -
             yield element["id"], rule, f"{where}.{path[-1]}", broken
 
 
-@functools.cache
-def cases(corpus: Path) -> list[tuple[str, str, str, str, Json]]:
-    """(profile, element, rule, expression, broken resource) over the types that the guide has profiles of."""
+def profiled(corpus: Path) -> Iterator[tuple[bytes, Json, str, Json]]:
+    """(bytes, content, canonical, profile) of resources without errors that say which profile of the guide they follow."""
     library, room = room_of(corpus)
-    found: list[tuple[str, str, str, str, Json]] = []
-    seen: dict[str, set[tuple[str, str, bool]]] = {}
     for raws in sample(corpus).values():
         for raw in raws[:300]:
             resource = json_codec.loads(raw)
             for canonical in resource.get("meta", {}).get("profile", ()):
                 profile = library.find(canonical)
-                if profile is None or any(issue.severity == "error" for issue in room.validate(resource)):
-                    continue
-                found += [(canonical, *one) for one in mutations(resource, dict(profile), seen.setdefault(canonical, set()))]
+                if profile is not None and not any(issue.severity == "error" for issue in room.validate(resource)):
+                    yield raw, resource, canonical, dict(profile)
+
+
+@functools.cache
+def cases(corpus: Path) -> list[tuple[str, str, str, str, Json]]:
+    """(profile, element, rule, expression, broken resource) over the types that the guide has profiles of."""
+    found: list[tuple[str, str, str, str, Json]] = []
+    seen: dict[str, set[tuple[str, str, bool]]] = {}
+    for _, resource, canonical, profile in profiled(corpus):
+        found += [(canonical, *one) for one in mutations(resource, profile, seen.setdefault(canonical, set()))]
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fhir_server.model import json_codec
 from fhir_server.validation.structure import validate as structure
-from tests.validation.test_profile_mutations import Json, room_of, sample, wrong_value
+from tests.validation.test_profile_mutations import Json, profiled, room_of, wrong_value
 
 Break = tuple[str, frozenset[str], str, Json]
 """Element of the snapshot, rules of which one must be named, expression, the resource then."""
@@ -171,18 +171,11 @@ def broken_choices(resource: Json, profile: Json) -> Iterator[Break]:
 
 @functools.cache
 def cases(corpus: Path) -> list[tuple[str, Break]]:
-    library, room = room_of(corpus)
     found: dict[tuple[str, str, frozenset[str], int], tuple[str, Break]] = {}
-    for raws in sample(corpus).values():
-        for raw in raws[:300]:
-            resource = json_codec.loads(raw)
-            for canonical in resource.get("meta", {}).get("profile", ()):
-                profile = library.find(canonical)
-                if profile is None or any(issue.severity == "error" for issue in room.validate(resource)):
-                    continue
-                for one in (*broken_slices(resource, dict(profile)), *broken_choices(resource, dict(profile))):
-                    grown = len(json_codec.dumps(one[3])) > len(raw)
-                    found.setdefault((canonical, one[0], one[1], grown), (canonical, one))
+    for raw, resource, canonical, profile in profiled(corpus):
+        for one in (*broken_slices(resource, profile), *broken_choices(resource, profile)):
+            grown = len(json_codec.dumps(one[3])) > len(raw)
+            found.setdefault((canonical, one[0], one[1], grown), (canonical, one))
     return list(found.values())
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fhir_server.fhirpath.code import EMPTY, Code, of_truth, of_value
 from fhir_server.fhirpath.errors import FhirPathSemanticError
 from fhir_server.fhirpath.evaluation import Env, Many, single_value, string
 from fhir_server.fhirpath.items import Collection
-from fhir_server.fhirpath.parser import Call, Join, Literal, Name, Node, Special
+from fhir_server.fhirpath.parser import Call, Join, Literal, Name, Node, Special, walked
 
 if TYPE_CHECKING:
     from fhir_server.fhirpath.compiler import Compiler
@@ -97,14 +97,8 @@ def _numbered(items: Collection, env: Env) -> Iterator[Collection]:
     env.index = before
 
 
-def _mentions(node: Any, special: str) -> bool:
-    if isinstance(node, Special):
-        return node.name == special
-    if isinstance(node, tuple):
-        return any(_mentions(one, special) for one in node)
-    if isinstance(node, Node) and is_dataclass(node):
-        return any(_mentions(getattr(node, field.name), special) for field in fields(node))
-    return False
+def _mentions(node: Node, special: str) -> bool:
+    return any(isinstance(one, Special) and one.name == special for one in walked(node))
 
 
 def on_collection(work: Callable[[Collection], Collection]) -> Function:

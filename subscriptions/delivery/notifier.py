@@ -1,0 +1,124 @@
+"""Sends the notifications of Subscriptions over their channels (rest-hook, message, email) and tells what went wrong, without secrets.
+
+Specification: https://hl7.org/fhir/R4/subscription.html#channels, conformance.md K5–K14, K22
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fhir_server.model import json_codec
+from fhir_server.storage.port import Stored
+from subscriptions.channel import Channel, Message
+from subscriptions.delivery.caller import Caller, CallFailed
+from subscriptions.delivery.endpoint import EndpointRefused
+from subscriptions.delivery.mail import attached, mail_of
+from subscriptions.delivery.message import SEARCH_EVENT, message_of, processing
+from subscriptions.delivery.notification import Event, bundle_of, less, status_of, wish_of
+from subscriptions.delivery.rest_hook import Call, call_of, posted
+from subscriptions.jobs.clock import Clock
+
+Resource = dict[str, Any]
+
+
+class Notifier:
+    """`base`: the base URL under which the server is known, for what is sent; `mail`: the channel of mails, where there is one."""
+
+    def __init__(self, caller: Caller, base: Callable[[], str], clock: Clock, mail: Channel | None = None) -> None:
+        self._caller, self._base, self._clock, self._mail = caller, base, clock, mail
+        self._sent: dict[str, int] = {}
+
+    def reached(self, id: str) -> int:
+        """When this process last reached the endpoint of a Subscription, in milliseconds since 1970; 0 where it never did."""
+        return self._sent.get(id, 0)
+
+    async def tell(
+        self,
+        kind: str,
+        subscription: Resource,
+        count: int,
+        *,
+        status: str = "",
+        event: Event | None = None,
+        version: Stored | None = None,
+    ) -> str:
+        """Send a notification Bundle; '' when the endpoint took it."""
+        channel = subscription["channel"]
+        wish = wish_of(channel)
+        wish = wish._replace(content=less(wish.content, event.content)) if event is not None else wish
+        events = [event] if event is not None else []
+        said = status_of(kind, subscription, self._base(), count, events, focus=wish.content != "empty", status=status)
+        versions = {event.number: version} if event is not None and version is not None else {}
+        bundle = bundle_of(said, subscription, self._base(), self._clock(), events, wish.content, versions)
+        if channel.get("type") == "email":
+            return await self._post(subscription, kind, count, bundle if wish.content != "empty" else None, events)
+        if channel.get("type") != "message":
+            return await self._send(str(subscription["id"]), posted(channel, bundle), wish.timeout)
+        call = self._message(channel, str(subscription["criteria"]), bundle, f"urn:uuid:{bundle['id']}", self._clock())
+        return await self._send(str(subscription["id"]), call, wish.timeout)
+
+    async def _post(self, subscription: Resource, kind: str, count: int, bundle: Resource | None, events: list[Event]) -> str:
+        """A notification of a topic by mail; '' when the mail server took it."""
+        lines = [("Subscription", "订阅", str(subscription["id"])), ("Events so far", "累计事件数", str(count))]
+        for event in events:
+            lines.append(("Event", "事件编号", str(event.number)))
+            if bundle is not None:
+                lines += [
+                    ("Topic", "主题", str(subscription["criteria"])),
+                    ("Resource", "资源", f"{event.type}/{event.id} ({event.interaction})"),
+                ]
+        key = f"Subscription/{subscription['id']}|{kind}|{events[0].number if events else count}"
+        return await self._mailed(mail_of(subscription, kind, key, lines, bundle, self._clock()), str(subscription["id"]))
+
+    async def tell_match(self, subscription: Resource, version: Stored, rid: int) -> str:
+        """Send what is to be sent of a version that met a search; `rid`: its sequence number. '' when it was taken."""
+        if subscription["channel"].get("type") == "email":
+            return await self._post_match(subscription, version, rid)
+        return await self._send(str(subscription["id"]), self._of_match(subscription["channel"], version, self._clock()))
+
+    async def _post_match(self, subscription: Resource, version: Stored, rid: int) -> str:
+        """A new version that met a search by mail: without a payload the text alone, which names nothing."""
+        lines = [("Subscription", "订阅", str(subscription["id"]))]
+        payload = attached(str(subscription["channel"].get("payload", "")))
+        if payload or subscription["channel"].get("payload"):
+            lines += [("Resource", "资源", f"{version.type}/{version.id}")]
+        key = f"Subscription/{subscription['id']}|search|{rid}"
+        message = mail_of(subscription, "event-notification", key, lines, json_codec.loads(version.body), self._clock())
+        return await self._mailed(message, str(subscription["id"]))
+
+    async def _mailed(self, message: Message, id: str) -> str:
+        if self._mail is None:
+            return "no mail server is configured"
+        receipt = await self._mail.send(message)
+        if receipt.outcome != "delivered":
+            return f"mail: {receipt.outcome}: {receipt.status}"
+        self._sent[id] = self._clock()
+        return ""
+
+    def _of_match(self, channel: Resource, version: Stored, now: int) -> Call:
+        """What is sent of a version that met a search."""
+        if channel.get("type") != "message":
+            return call_of(channel, version)
+        place = f"{self._base()}/{version.type}/{version.id}"
+        return self._message(channel, SEARCH_EVENT, json_codec.loads(version.body), place, now)
+
+    def _message(self, channel: Resource, event: str, focus: Resource, place: str, now: int) -> Call:
+        url = processing(str(channel.get("endpoint", "")))
+        return posted(channel, message_of(event, focus, place, self._base(), str(channel.get("endpoint", "")), now), url)
+
+    async def _send(self, id: str, call: Call, timeout: float = 0) -> str:
+        """'' when the endpoint took it, else what went wrong, without secrets."""
+        try:
+            answer = await self._caller.call(*call, timeout=timeout)
+        except (EndpointRefused, CallFailed) as fault:
+            return f"{call.method} {_shown(call.url)}: {fault}"
+        if 200 <= answer.status < 300:
+            self._sent[id] = self._clock()
+            return ""
+        return f"{call.method} {_shown(call.url)}: HTTP {answer.status}"
+
+
+def _shown(url: str) -> str:
+    """A URL for an error text: without its query, which may hold a token."""
+    return url.partition("?")[0]
