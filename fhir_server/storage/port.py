@@ -174,6 +174,15 @@ class ClaimedJob(NamedTuple):
     lease: str
 
 
+class JobCount(NamedTuple):
+    """Jobs of one kind in a state (open or dead). `due`: the earliest due time among them, milliseconds since 1970."""
+
+    kind: str
+    state: str
+    number: int
+    due: int
+
+
 class StoredRecord(NamedTuple):
     seq: int
     key: str
@@ -292,16 +301,28 @@ class Store(Protocol):
     async def bury_job(self, id: int, lease: str, error: str) -> None:
         """To the dead letters."""
 
-    async def revive_job(self, id: int, due: int) -> bool:
-        """A dead letter back to the queue."""
+    async def revive_job(self, id: int, due: int, payload: dict[str, Any] | None = None) -> bool:
+        """A dead letter back to the queue; False where there is none. `payload`: what it carries from now on."""
 
-    async def list_jobs(self, state: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
-        """state: open | done | dead. Each with id, kind, key, due, attempts, state, error, payload."""
+    async def set_aside_job(self, id: int, error: str) -> bool:
+        """An open job that nobody runs now to the dead letters; False where there is none."""
+
+    async def hasten_jobs(self, kind: str, key: str, due: int) -> int:
+        """Make the open jobs of a key due by then at the latest; how many there are that nobody runs now."""
+
+    async def list_jobs(
+        self, state: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100, key: str | None = None
+    ) -> list[dict[str, Any]]:
+        """state: open | done | dead. Each with id, kind, key, due, attempts, state, error, payload, running; in the order of ids."""
+
+    async def count_jobs(self) -> list[JobCount]:
+        """How many jobs are open and dead, by kind."""
 
     async def next_due(self, kinds: Sequence[str]) -> int | None:
         """The earliest due time of an open job."""
 
-    async def prune_jobs(self, done_before: int) -> int: ...
+    async def prune_jobs(self, done_before: int) -> int:
+        """Forget jobs done before that time of the store's clock; their unique names stay known. How many."""
 
     async def acquire_lease(self, name: str, owner: str, duration: int) -> bool:
         """Be the only holder of `name` for `duration` milliseconds of system time (again to renew)."""
@@ -314,6 +335,12 @@ class Store(Protocol):
     ) -> list[StoredRecord]: ...
 
     async def delete_record(self, collection: str, key: str) -> bool: ...
+
+    async def prune_records(self, collection: str, before: int) -> int:
+        """Remove records that were last written before that time of the store's clock, up to the first younger one. How many.
+
+        In the order of insertion: for collections whose records are written once.
+        """
 
     async def secret(self, name: str) -> bytes:
         """32 random bytes, made once per store and name (signing of cursors and the like)."""

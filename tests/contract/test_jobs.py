@@ -174,3 +174,46 @@ async def test_a_lease_has_one_holder_until_it_ends(open_store: Any) -> None:
     assert await one.acquire_lease("clock", "one", 60) and await two.acquire_lease("another", "two", 60)
     await asyncio.sleep(0.08)
     assert await two.acquire_lease("clock", "two", 60_000) and not await one.acquire_lease("clock", "one", 60)
+
+
+async def test_a_revived_job_carries_what_it_is_given(store: Store) -> None:
+    await add(store, Job("k", "a", {"n": 0}))
+    (job,) = await claim(store)
+    await store.bury_job(job.id, job.lease, "refused")
+    assert await store.revive_job(job.id, 0, {"n": 0, "again": True})
+    assert [item.payload for item in await claim(store)] == [{"n": 0, "again": True}]
+
+
+async def test_a_waiting_job_can_be_set_aside_and_the_next_of_its_key_follows(store: Store) -> None:
+    await add(store, Job("k", "a", {"n": 0}), Job("k", "a", {"n": 1}))
+    first = (await store.list_jobs("open"))[0]
+    assert await store.set_aside_job(first["id"], "taken out by hand")
+    assert [(item["payload"]["n"], item["error"]) for item in await store.list_jobs("dead")] == [(0, "taken out by hand")]
+    assert not await store.set_aside_job(first["id"], "again"), "it is no open job any more"
+    (following,) = await claim(store)
+    assert following.payload == {"n": 1}
+
+
+async def test_a_job_that_runs_is_not_set_aside(store: Store) -> None:
+    await add(store, Job("k", "a", {}))
+    (job,) = await claim(store)
+    assert (await store.list_jobs())[0]["running"] is True
+    assert not await store.set_aside_job(job.id, "by hand") and not await store.set_aside_job(job.id + 1, "unknown")
+    await done(store, job)
+    assert [(item["state"], item["running"]) for item in await store.list_jobs()] == [("done", False)]
+
+
+async def test_the_waiting_jobs_of_a_key_can_be_made_due(store: Store) -> None:
+    await add(store, Job("k", "a", {"n": 0}, due=9_000), Job("k", "a", {"n": 1}, due=100), Job("k", "b", {"n": 2}, due=9_000))
+    assert await claim(store, 500) == []
+    assert await store.hasten_jobs("k", "a", 400) == 2
+    assert [item["due"] for item in await store.list_jobs(key="a")] == [400, 100], "what is due earlier stays so"
+    assert [item.payload["n"] for item in await claim(store, 500)] == [0]
+    assert await store.next_due(("k",)) == 9_000
+
+
+async def test_jobs_are_counted_by_kind_and_state(store: Store) -> None:
+    await add(store, Job("k", "a", {}, due=7), Job("k", "b", {}, due=5), Job("l", "a", {}, due=9), Job("m", "a", {}, due=1))
+    (job,) = await claim(store, 2, "m")
+    await store.bury_job(job.id, job.lease, "no")
+    assert [tuple(row) for row in await store.count_jobs()] == [("k", "open", 2, 5), ("l", "open", 1, 9), ("m", "dead", 1, 1)]

@@ -70,3 +70,11 @@ async def test_a_deleted_record_is_gone_from_every_list(store: Store) -> None:
     await put(store, Record("c", "a", {}, {"x": "1"}))
     assert await store.delete_record("c", "a") and not await store.delete_record("c", "a")
     assert await store.record("c", "a") is None and await store.records("c", {"x": "1"}) == [] and await store.records("c") == []
+
+
+async def test_old_records_of_a_collection_are_removed(store: Store) -> None:
+    await put(store, Record("log", "a", {"n": 1}, {"of": "x"}), Record("log", "b", {"n": 2}, {"of": "x"}), Record("other", "a", {}))
+    assert await store.prune_records("log", 1) == 0, "nothing is so old"
+    assert await store.prune_records("log", 2**60) == 2
+    assert await store.records("log") == [] and await store.records("log", {"of": "x"}) == []
+    assert await store.record("other", "a") is not None

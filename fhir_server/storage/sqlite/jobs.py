@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from fhir_server.storage.port import ClaimedJob, Job, LeaseLost
+from fhir_server.storage.port import ClaimedJob, Job, JobCount, LeaseLost
 
 OPEN, DONE, DEAD = 0, 1, 2
 STATES = ("open", "done", "dead")
@@ -135,15 +135,33 @@ def bury(db: sqlite3.Connection, id: int, lease: str, now: int, error: str) -> N
     _leave(db, id, DEAD, now, error)
 
 
-def revive(db: sqlite3.Connection, id: int, due: int, system_now: int) -> bool:
+def revive(db: sqlite3.Connection, id: int, due: int, system_now: int, payload: bytes | None) -> bool:
     """A dead letter back to the queue, in the place that its number gives it; a job of its key that runs now ends first."""
     row = db.execute("SELECT kind, key FROM job WHERE id = ? AND state = 2", (id,)).fetchone()
     if row is None:
         return False
-    db.execute("UPDATE job SET state = 0, head = 0, due = ?, attempts = 0, ended = NULL WHERE id = ?", (due, id))
+    db.execute(
+        "UPDATE job SET state = 0, head = 0, due = ?, attempts = 0, ended = NULL, payload = coalesce(?, payload) WHERE id = ?",
+        (due, payload, id),
+    )
     db.execute("UPDATE job SET head = 0 WHERE kind = ? AND key = ? AND state = 0 AND head = 1 AND lease_until <= ?", (*row, system_now))
     _promote(db, *row)
     return True
+
+
+def set_aside(db: sqlite3.Connection, id: int, now: int, system_now: int, error: str) -> bool:
+    """An open job that nobody runs to the dead letters."""
+    if db.execute("SELECT 1 FROM job WHERE id = ? AND state = 0 AND lease_until <= ?", (id, system_now)).fetchone() is None:
+        return False
+    _leave(db, id, DEAD, now, error)
+    return True
+
+
+def hasten(db: sqlite3.Connection, kind: str, key: str, due: int, system_now: int) -> int:
+    """Make the open jobs of a key due."""
+    return db.execute(
+        "UPDATE job SET due = min(due, ?) WHERE kind = ? AND key = ? AND state = 0 AND lease_until <= ?", (due, kind, key, system_now)
+    ).rowcount
 
 
 def prune(db: sqlite3.Connection, before: int, limit: int = 5000) -> int:
@@ -163,16 +181,32 @@ def acquire(db: sqlite3.Connection, name: str, owner: str, duration: int, system
 
 
 # --- questions
-def listed(db: sqlite3.Connection, state: str | None, kind: str | None, after: int, limit: int) -> list[dict[str, Any]]:
+def listed(
+    db: sqlite3.Connection, system_now: int, state: str | None, kind: str | None, after: int, limit: int, key: str | None
+) -> list[dict[str, Any]]:
     """Jobs in the order of their numbers. Raises ValueError for an unknown state."""
-    number = None if state is None else STATES.index(state)
+    wanted: dict[str, Any] = {"state": None if state is None else STATES.index(state), "kind": kind, "key": key}
+    # Only what is asked for stands in the statement, so that the indexes of open jobs and of dead ones serve it.
+    tests = [f"{name} = {int(value)}" if name == "state" else f"{name} = :{name}" for name, value in wanted.items() if value is not None]
     rows = db.execute(
-        "SELECT id, kind, key, due, attempts, state, error, payload FROM job "
-        "WHERE id > ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR kind = ?3) ORDER BY id LIMIT ?4",
-        (after, number, kind, limit),
+        "SELECT id, kind, key, due, attempts, state, error, payload, lease_until > :now FROM job "
+        f"WHERE {' AND '.join(['id > :after', *tests])} ORDER BY id LIMIT :limit",
+        {**wanted, "after": after, "limit": limit, "now": system_now},
     ).fetchall()
-    names = ("id", "kind", "key", "due", "attempts", "state", "error", "payload")
-    return [dict(zip(names, (*row[:5], STATES[row[5]], row[6], json.loads(row[7])), strict=True)) for row in rows]
+    names = ("id", "kind", "key", "due", "attempts", "state", "error", "payload", "running")
+    return [
+        dict(zip(names, (*row[:5], STATES[row[5]], row[6], json.loads(row[7]), row[5] == OPEN and bool(row[8])), strict=True))
+        for row in rows
+    ]
+
+
+def counted(db: sqlite3.Connection) -> list[JobCount]:
+    """Open and dead jobs by kind."""
+    found = []
+    for state in (OPEN, DEAD):
+        rows = db.execute(f"SELECT kind, count(*), min(due) FROM job WHERE state = {state} GROUP BY kind ORDER BY kind").fetchall()
+        found += [JobCount(kind, STATES[state], number, due) for kind, number, due in rows]
+    return found
 
 
 def next_due(db: sqlite3.Connection, kinds: Sequence[str], system_now: int) -> int | None:

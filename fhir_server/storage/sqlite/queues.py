@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fhir_server.storage.port import ClaimedJob, StoredRecord
+from fhir_server.model import json_codec
+from fhir_server.storage.port import ClaimedJob, JobCount, StoredRecord
 from fhir_server.storage.sqlite import jobs, records
 from fhir_server.storage.sqlite.committer import Action, Committer
 from fhir_server.storage.sqlite.faults import translated
@@ -56,13 +57,28 @@ class Queues:
     async def bury_job(self, id: int, lease: str, error: str) -> None:
         await self._act(lambda db: jobs.bury(db, id, lease, self._clock(), error))
 
-    async def revive_job(self, id: int, due: int) -> bool:
-        revived: bool = await self._act(lambda db: jobs.revive(db, id, due, system_clock()))
+    async def revive_job(self, id: int, due: int, payload: dict[str, Any] | None = None) -> bool:
+        packed = None if payload is None else json_codec.dumps(payload)
+        revived: bool = await self._act(lambda db: jobs.revive(db, id, due, system_clock(), packed))
         return revived
 
-    async def list_jobs(self, state: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = self._asked(jobs.listed, state, kind, after, limit)
+    async def set_aside_job(self, id: int, error: str) -> bool:
+        done: bool = await self._act(lambda db: jobs.set_aside(db, id, self._clock(), system_clock(), error))
+        return done
+
+    async def hasten_jobs(self, kind: str, key: str, due: int) -> int:
+        number: int = await self._act(lambda db: jobs.hasten(db, kind, key, due, system_clock()))
+        return number
+
+    async def list_jobs(
+        self, state: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100, key: str | None = None
+    ) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self._asked(jobs.listed, system_clock(), state, kind, after, limit, key)
         return listed
+
+    async def count_jobs(self) -> list[JobCount]:
+        counted: list[JobCount] = self._asked(jobs.counted)
+        return counted
 
     async def next_due(self, kinds: Sequence[str]) -> int | None:
         due: int | None = self._asked(jobs.next_due, kinds, system_clock())
@@ -92,3 +108,9 @@ class Queues:
     async def delete_record(self, collection: str, key: str) -> bool:
         deleted: bool = await self._act(lambda db: records.delete(db, collection, key))
         return deleted
+
+    async def prune_records(self, collection: str, before: int) -> int:
+        pruned = 0
+        while part := await self._act(lambda db: records.prune(db, collection, before)):
+            pruned += part
+        return pruned

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from fhir_server.storage.port import Record, RecordExists, StoredRecord
@@ -60,6 +61,18 @@ def delete(db: sqlite3.Connection, collection: str, key: str) -> bool:
     if row is not None:
         _attributes(db, collection, row[0], json.loads(row[1]), {})
     return row is not None
+
+
+def prune(db: sqlite3.Connection, collection: str, before: int, limit: int = 1000) -> int:
+    """Remove the oldest records of a collection that were last written before a time, a bounded number at once.
+
+    They are looked for in the order of insertion, up to the first one that is younger: made for records that are written once.
+    """
+    rows = db.execute("SELECT seq, key, updated FROM record WHERE collection = ? ORDER BY seq LIMIT ?", (collection, limit)).fetchall()
+    old = [key for _, key, _ in takewhile(lambda row: row[2] < before, rows)]
+    for key in old:
+        delete(db, collection, key)
+    return len(old)
 
 
 def get(db: sqlite3.Connection, collection: str, key: str) -> StoredRecord | None:
