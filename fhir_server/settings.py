@@ -38,6 +38,11 @@ class Settings(BaseSettings):
     )
     group_commit_ms: float = Field(2.0, ge=0, le=100, description="Longest wait, in milliseconds, to collect writes into one commit.")
     ws_token_seconds: int = Field(60, ge=1, le=3600, description="How long a token for binding Subscriptions to a websocket is good.")
+    event_days: int = Field(
+        90, ge=1, description="How many days the events of topic-based Subscriptions can be asked for again (`$events`)."
+    )
+    delivery_log_days: int = Field(14, ge=1, description="How many days the delivery log of Subscriptions is kept.")
+    done_job_days: int = Field(7, ge=1, description="How many days jobs that are done are kept.")
     time_zone: str = Field("Asia/Shanghai", description="Zone of dates and times that name none.")
     max_body_mb: int = Field(150, ge=1, description="Largest request body in megabytes, after decompression; more is 413.")
     max_resource_mb: int = Field(20, ge=1, description="Largest single resource in megabytes (Binary and Bundles aside); more is 413.")

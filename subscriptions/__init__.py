@@ -23,9 +23,13 @@ from fhir_server.storage.port import Store
 from subscriptions.admission import check_subscription
 from subscriptions.channel import Channel
 from subscriptions.criteria import Criteria, compile_criteria
+from subscriptions.delivering import Deliveries
 from subscriptions.delivery.caller import Caller
+from subscriptions.delivery.circuits import Circuits
 from subscriptions.delivery.endpoint import EndpointPolicy
+from subscriptions.delivery.log import DeliveryLog
 from subscriptions.delivery.notifier import Notifier
+from subscriptions.desk import Desk
 from subscriptions.followup import loader, pathway
 from subscriptions.followup.canonical import DEFAULT_BASE, Canonical
 from subscriptions.followup.engine import CareEngine
@@ -34,6 +38,7 @@ from subscriptions.handlers import Subscriptions
 from subscriptions.jobs.feed import FeedReader
 from subscriptions.jobs.kinds import Kind, Kinds, Services
 from subscriptions.jobs.runner import Jobs
+from subscriptions.retention import Retention
 from subscriptions.sockets.endpoint import Endpoint
 from subscriptions.sockets.hub import Hub
 from subscriptions.sockets.tokens import SECRET
@@ -63,6 +68,7 @@ class Running:
     _pathways: list[pathway.Pathway]
     _caller: Caller
     hub: Hub
+    _retention: Retention
 
     async def start(self) -> Running:
         """Put the shipped pathways into the store and begin to work; gives itself, to be stopped."""
@@ -70,6 +76,7 @@ class Running:
             written = await loader.install(self._canonical, self._pathways, self.jobs.services)
             if written:
                 log.info("%d resources of the shipped pathways were put into the store", written)
+            await self._retention.begin(self.jobs.services)
         except FhirError as fault:
             # A full or read-only disk: reads are served all the same, and the next start tries again.
             log.error("the shipped pathways could not be put into the store: %s", fault)
@@ -153,10 +160,13 @@ def build(
 
     table = Table(read_watch, lambda: (every.newest(), read_topics.generation))
     mail = next((channel for channel in channels if channel.code == "email"), None)
-    subscriptions = Subscriptions(table, read_topics, index, complaint, Notifier(caller, base, context.clock, mail), services)
+    deliveries = Deliveries(Notifier(caller, base, context.clock, mail), Circuits(), DeliveryLog(), services)
+    subscriptions = Subscriptions(table, read_topics, index, complaint, deliveries, services, lambda: context.own_bases)
+    retention = Retention(settings.done_job_days, settings.delivery_log_days, settings.event_days)
     inbox = next((channel for channel in channels if not channel.external), None)
     engine = CareEngine(canonical, pathways, services, _numbers(context), zone, inbox)
-    all_kinds = Kinds([*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), *kinds])
+    own = [*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), retention.kind()]
+    all_kinds = Kinds([*own, *kinds])
     jobs = Jobs(services, all_kinds, [subscriptions.reader(), engine.reader(), *readers])
     room = Running(
         jobs,
@@ -167,10 +177,12 @@ def build(
         pathways,
         caller,
         Hub(services, base),
+        retention,
     )
     admission = context.parts.setdefault("admission", {})
     admission["Subscription"], admission["Basic"] = room.check, topics.issues
     context.parts["topics"] = topics
+    context.parts["desk"] = Desk(deliveries, services)
     origins = context.parts.get("origins")
     if origins is not None:
         context.parts["sockets"] = Endpoint(room.hub, lambda: store.secret(SECRET), context.clock, origins.welcome)

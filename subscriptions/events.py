@@ -14,7 +14,7 @@ from fhir_server.storage.port import Record
 from subscriptions.delivery.notification import Event
 from subscriptions.jobs.kinds import Services
 
-COUNTS, EVENTS, SHAKEN = "subscription-count", "subscription-event", "subscription-shaken"
+COUNTS, EVENTS, SHAKEN, HELD = "subscription-count", "subscription-event", "subscription-shaken", "subscription-held"
 """Collections of records."""
 
 
@@ -78,3 +78,14 @@ async def shaken(services: Services, id: str, channel: Mapping[str, Any]) -> boo
     """Whether this channel is the one that answered the handshake last."""
     record = await services.store.record(SHAKEN, id)
     return record is not None and record.data["channel"] == fingerprint(channel)
+
+
+def held_record(id: str, by: str, since: int) -> Record:
+    """That a person has paused the deliveries of a Subscription. `since`: milliseconds since 1970."""
+    return Record(HELD, id, {"by": by, "since": since})
+
+
+async def held(services: Services, id: str) -> tuple[int, str] | None:
+    """Since when and by whom deliveries are paused; None where they are not."""
+    record = await services.store.record(HELD, id)
+    return (int(record.data["since"]), str(record.data["by"])) if record is not None else None

@@ -1,54 +1,47 @@
-"""What follows from a Subscription: its reader of the change feed, and the jobs that activate, deliver, keep alive and end it.
+"""What follows from a Subscription: its reader of the change feed, and the jobs that activate, keep alive and end it.
 
-A delivery is a job of the subscription's own key: in order for one subscription, side by side for several. It reads the Subscription
-as it is at the moment of sending. Every event has a number, without gaps, that is written in the unit that makes its delivery.
+A delivery is a job of the subscription's own key: in order for one subscription, side by side for several. Every event has a number,
+without gaps, that is written in the unit that makes its delivery.
 Specification: https://hl7.org/fhir/R4/subscription.html, conformance.md K5–K14, K19, K22–K24.
 """
 
 from __future__ import annotations
 
-import logging
-import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from fhir_server.model import json_codec
 from fhir_server.search.values import IndexValues
-from fhir_server.storage.port import ClaimedJob, Effects, Facts, Job, Record, Stored, Unit, Write
+from fhir_server.storage.port import ClaimedJob, Effects, Job, Record, Stored, Unit
 from subscriptions.admission import end_of
+from subscriptions.delivering import DELIVER, DELIVERIES, Deliveries
+from subscriptions.delivery.circuits import TurnedAway
 from subscriptions.delivery.notification import Event, wish_of
-from subscriptions.delivery.notifier import Notifier
-from subscriptions.events import State, count_of, event_of, event_record, fingerprint, shaken, shaken_record, state_of, state_record
+from subscriptions.events import State, event_record, fingerprint, held, shaken, state_of, state_record
+from subscriptions.happenings import happenings
 from subscriptions.index import Entry
 from subscriptions.jobs.backoff import Backoff
 from subscriptions.jobs.feed import FeedReader
 from subscriptions.jobs.kinds import Kind, Lane, Later, Services
+from subscriptions.rewriting import ended, rewritten
 from subscriptions.table import IN_FORCE, Table
 from subscriptions.topics.catalogue import Topics
 from subscriptions.topics.matching import Change
 from subscriptions.watch import names_topic
 
 Resource = dict[str, Any]
-log = logging.getLogger("fhir_server.subscriptions")
 
-ACTIVATE, DELIVER, EXPIRE = "subscription.activate", "subscription.deliver", "subscription.expire"
-HEARTBEAT = "subscription.heartbeat"
-DELIVERIES = Lane("deliveries", 64, train=20)
+ACTIVATE, EXPIRE, HEARTBEAT = "subscription.activate", "subscription.expire", "subscription.heartbeat"
 GREETINGS = Lane("handshakes", 8)
-ERROR_AFTER = 4
-"""Failed attempts in a row after which the Subscription's status becomes `error`; attempts go on, without an end."""
 HANDSHAKES = 3
 """Attempts at a handshake, before the Subscription's status becomes `error`."""
-UNTIL_SHAKEN = 250
-"""Milliseconds between two looks whether the handshake is over."""
-PAUSES = Backoff.exponential(1_000, 60_000, jitter=0.2)
 
 
 class Subscriptions:
     """Reader and handlers. `index` makes the index values of a resource, for criteria that need them.
 
-    `table` and `topics` are the reader's own: as of its place in the feed. `complaint` tells why a Subscription is not served now.
+    `table` and `topics` are the reader's own: as of its place in the feed. `complaint` tells why a Subscription is not served now;
+    `bases` gives the base URLs of this server.
     """
 
     def __init__(
@@ -57,14 +50,12 @@ class Subscriptions:
         topics: Topics,
         index: Callable[[Resource], IndexValues],
         complaint: Callable[[Resource], Awaitable[str]],
-        notifier: Notifier,
+        deliveries: Deliveries,
         services: Services,
+        bases: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._table, self._topics, self._index, self._complaint = table, topics, index, complaint
-        self._notifier, self._services = notifier, services
-        self._failed: Counter[str] = Counter()
-        """Subscription -> attempts in a row that failed in this process."""
-        self._random = random.Random()
+        self._deliveries, self._services, self._bases = deliveries, services, bases
 
     def reader(self) -> FeedReader:
         """The reader `subscriptions`."""
@@ -75,7 +66,7 @@ class Subscriptions:
         quick = Backoff.exponential(200, 60_000)
         return [
             Kind(ACTIVATE, self.activate, GREETINGS, quick, limit=20),
-            Kind(DELIVER, self.deliver, DELIVERIES, PAUSES, limit=None, timeout=15.0),
+            self._deliveries.kind(),
             Kind(EXPIRE, self.expire, backoff=quick, limit=20, timer=True),
             Kind(HEARTBEAT, self.beat, DELIVERIES, quick, limit=3, timeout=15.0, timer=True),
         ]
@@ -98,10 +89,10 @@ class Subscriptions:
         now = self._services.clock()
         self._table.renew()
         for stored in changes:
-            for entry, change in await self._told(stored):
+            for entry, change in [*await self._told(stored), *await self._happened(stored)]:
                 before = states.get(entry.id) or await state_of(self._services, entry.id)
                 state = states[entry.id] = before._replace(events=before.events + 1)
-                self._number(entry, change, state, jobs, records, now)
+                self._number(entry, change, stored, state, jobs, records, now)
             if stored.type == "Basic":
                 self._topics.apply(stored)
                 self._table.renew()
@@ -119,17 +110,6 @@ class Subscriptions:
         before = await self._services.store.previous(stored)
         return before is None or before.deleted
 
-    async def _outlived(self, stored: Stored, rid: int) -> bool:
-        """Whether the Subscription has begun anew since the version with the sequence number `rid`: was deleted or off in between."""
-        while stored.rid > rid:
-            before = await self._services.store.previous(stored)
-            if before is None:
-                return stored.version == 1
-            if before.deleted or json_codec.loads(before.body).get("status") not in IN_FORCE:
-                return True
-            stored = before
-        return False
-
     async def _told(self, stored: Stored) -> list[tuple[Entry, Change]]:
         watchers = self._table.of(stored.type)
         if not watchers.everyone:
@@ -139,14 +119,23 @@ class Subscriptions:
         candidates = watchers.candidates(lambda: change.focus_values)
         return [(entry, change) for entry in candidates if entry.since < stored.rid and entry.watch.wants(change)]
 
-    def _number(self, entry: Entry, change: Change, state: State, jobs: list[Job], records: list[Record], now: int) -> None:
+    async def _happened(self, stored: Stored) -> list[tuple[Entry, Change]]:
+        """Events of the world outside that a new Provenance tells, and who wants to know."""
+        if stored.type != "Provenance" or stored.deleted or not self._table.awaits_events or not await self._created(stored):
+            return []
+        return [
+            (entry, change)
+            async for code, change in happenings(stored, self._services, self._table.codes, self._index, self._bases())
+            for entry in self._table.awaiting(code)
+            if entry.since < stored.rid and entry.watch.wants_event(code, change)
+        ]
+
+    def _number(self, entry: Entry, change: Change, cause: Stored, state: State, jobs: list[Job], records: list[Record], now: int) -> None:
         """One event with its number: the delivery, and of a topic what is kept, so that it can be asked for again (`$events`)."""
         focus = change.focus
-        event = Event(
-            state.events, focus.type, focus.id, focus.version, change.stored.updated, change.interaction, entry.topic, entry.content
-        )
+        event = Event(state.events, focus.type, focus.id, focus.version, cause.updated, change.interaction, entry.topic, entry.content)
         if not entry.socket:
-            jobs.append(Job(DELIVER, entry.id, {**event._asdict(), "rid": change.stored.rid}, now))
+            jobs.append(Job(DELIVER, entry.id, {**event._asdict(), "rid": cause.rid}, now))
         if entry.watch.looks_back or entry.socket:
             records.append(event_record(entry.id, state.born, event))
 
@@ -179,27 +168,25 @@ class Subscriptions:
             return Unit(lambda facts: Effects())
         asked = json_codec.loads(stored.body)
         complaint = await self._complaint(asked)
-        channel, greeted = asked["channel"], False
+        channel = asked["channel"]
         socket = channel.get("type") == "websocket"  # it is greeted when it is bound
         if not complaint and not socket and asked.get("status") == "requested" and names_topic(str(asked.get("criteria", ""))):
-            complaint = await self._shake(asked, services)
+            try:
+                complaint = await self._deliveries.greet(asked, services)
+            except TurnedAway as away:
+                raise Later(str(away), away.pause) from None
             if complaint and job.attempts < HANDSHAKES:
                 raise Later(complaint)
-            greeted = not complaint
+        if not complaint:
+            await services.store.hasten_jobs(DELIVER, id, services.clock())
 
         def change(subscription: Resource) -> Resource | None:
             if subscription.get("status") != "requested" or fingerprint(subscription["channel"]) != fingerprint(channel):
                 return None  # what was asked is no longer what is there; its own job follows
-            kept = {name: value for name, value in subscription.items() if name != "error"}
-            return {**kept, "status": "error", "error": complaint} if complaint else {**kept, "status": "active"}
+            rest = {name: value for name, value in subscription.items() if name != "error"}
+            return {**rest, "status": "error", "error": complaint} if complaint else {**rest, "status": "active"}
 
-        return _changed(id, change, [shaken_record(id, channel)] if greeted else [])
-
-    async def _shake(self, subscription: Resource, services: Services) -> str:
-        """'' when the endpoint answered the handshake."""
-        asked = {name: value for name, value in subscription.items() if name != "error"}
-        count = await count_of(services, str(subscription["id"]))
-        return await self._notifier.tell("handshake", asked, count, status="requested")
+        return rewritten(id, change)
 
     async def beat(self, job: ClaimedJob, services: Services) -> Effects:
         """A heartbeat where nothing else was sent for the period; the next one is due a period later. Ends with the version that asked."""
@@ -209,12 +196,12 @@ class Subscriptions:
         subscription = json_codec.loads(stored.body)
         period = wish_of(subscription["channel"]).heartbeat * 1000
         now = services.clock()
-        due = self._notifier.reached(stored.id) + period
+        due = self._deliveries.reached(stored.id) + period
         if due <= now:
             due = now + period
-            if await shaken(services, stored.id, subscription["channel"]):
+            if await shaken(services, stored.id, subscription["channel"]) and not await held(services, stored.id):
                 # A heartbeat that fails is no event: deliveries are what sets the status.
-                await self._notifier.tell("heartbeat", subscription, await count_of(services, stored.id))
+                await self._deliveries.beat(subscription, services)
         return Effects(jobs=[Job(HEARTBEAT, stored.id, dict(job.payload), due, f"{stored.id}/{stored.version}/{due}")])
 
     async def expire(self, job: ClaimedJob, services: Services) -> Unit:
@@ -222,88 +209,11 @@ class Subscriptions:
         now = services.clock()
 
         def change(subscription: Resource) -> Resource | None:
-            return {**subscription, "status": "off"} if _ended(subscription, now) and subscription.get("status") in IN_FORCE else None
+            return {**subscription, "status": "off"} if ended(subscription, now) and subscription.get("status") in IN_FORCE else None
 
-        return _changed(str(job.payload["id"]), change)
-
-    async def deliver(self, job: ClaimedJob, services: Services) -> None:
-        """Send one notification. Raises Later while the endpoint does not take it."""
-        stored = await services.gate.read(services.principal, "Subscription", job.key)
-        if stored is None or stored.deleted:
-            return
-        subscription = json_codec.loads(stored.body)
-        if subscription.get("status") not in IN_FORCE or _ended(subscription, services.clock()):
-            return
-        payload = job.payload
-        if await self._outlived(stored, payload["rid"]):
-            return
-        topic = names_topic(str(subscription.get("criteria", "")))
-        if topic != bool(payload["topic"]):
-            return  # what was a search is a topic now, or the other way round
-        if topic and subscription["status"] == "requested":
-            raise Later("the handshake comes first", UNTIL_SHAKEN)
-        fault = ""
-        if topic and not await shaken(services, stored.id, subscription["channel"]):
-            fault = await self._shake(subscription, services)
-            if not fault:
-                await services.gate.transact(services.principal, _kept(shaken_record(stored.id, subscription["channel"])))
-        fault = fault or await self._deliver(subscription, job, services, topic=topic)
-        if not fault:
-            self._failed.pop(stored.id, None)
-            return
-        self._failed[stored.id] += 1
-        if self._failed[stored.id] >= ERROR_AFTER:
-            await self._mark(stored.id, fault, services)
-        raise Later(fault, PAUSES.pause(self._failed[stored.id], self._random))
-
-    async def _deliver(self, subscription: Resource, job: ClaimedJob, services: Services, *, topic: bool) -> str:
-        """'' when the endpoint took the notification, or nothing is left to be told."""
-        event = event_of(job.payload)
-        version = await services.gate.read_version(services.principal, event.type, event.id, event.version)
-        if topic:
-            return await self._notifier.tell("event-notification", subscription, event.number, event=event, version=version)
-        return "" if version is None else await self._notifier.tell_match(subscription, version, job.payload["rid"])
-
-    async def _mark(self, id: str, fault: str, services: Services) -> None:
-        """Say in the Subscription that deliveries fail; an error that is there already is not written again."""
-
-        def change(subscription: Resource) -> Resource | None:
-            return {**subscription, "status": "error", "error": fault} if subscription.get("status") == "active" else None
-
-        log.warning("Subscription/%s: deliveries fail, its status is error", id)
-        await services.gate.transact(services.principal, _changed(id, change))
+        return rewritten(str(job.payload["id"]), change)
 
 
 def _past(subscription: Resource, stored: Stored) -> bool:
     """Whether a Subscription came in as the record of one that had failed and ended: it stays as it was sent and delivers nothing."""
-    return subscription.get("status") == "error" and _ended(subscription, stored.updated)
-
-
-def _ended(subscription: Resource, now: int) -> bool:
-    end = end_of(subscription)
-    return end is not None and end <= now
-
-
-def _kept(record: Record) -> Unit:
-    """A unit that keeps a record."""
-    return Unit(lambda facts: Effects(records=[record]))
-
-
-def _changed(id: str, change: Callable[[Resource], Resource | None], records: Sequence[Record] = ()) -> Unit:
-    """A unit that rewrites the current Subscription, and keeps records with it; nothing where it is gone or `change` answers None."""
-    target = ("Subscription", id)
-
-    def decide(facts: Facts) -> Effects:
-        current = facts.current.get(target)
-        if current is None or current.deleted:
-            return Effects()
-        changed = change(json_codec.loads(current.body))
-        return Effects([Write("PUT", *target, _without_store_meta(changed))], records=list(records)) if changed else Effects()
-
-    return Unit(decide, targets=(target,))
-
-
-def _without_store_meta(resource: Resource) -> Resource:
-    meta = {name: value for name, value in resource.get("meta", {}).items() if name not in ("versionId", "lastUpdated")}
-    rest = {name: value for name, value in resource.items() if name != "meta"}
-    return {**rest, "meta": meta} if meta else rest
+    return subscription.get("status") == "error" and ended(subscription, stored.updated)

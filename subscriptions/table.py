@@ -6,7 +6,7 @@ Each version is compared only with the subscriptions that existed when it was wr
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from fhir_server.errors import FhirError
@@ -41,6 +41,7 @@ class Table:
         self._said: dict[str, tuple[Resource, int]] = {}
         self._by_type: dict[str, Watchers] = {}
         self._types: dict[str, tuple[str, ...]] = {}
+        self._by_event: dict[tuple[str, str], dict[str, Entry]] = {}
 
     def __len__(self) -> int:
         return len(self._types)
@@ -49,6 +50,20 @@ class Table:
         """The subscriptions on a resource type."""
         return self._by_type.get(type) or _NOBODY
 
+    @property
+    def awaits_events(self) -> bool:
+        """Whether some Subscription waits for events of the world outside."""
+        return bool(self._by_event)
+
+    @property
+    def codes(self) -> Collection[tuple[str, str]]:
+        """(system, code) of the events that some Subscription waits for."""
+        return self._by_event.keys()
+
+    def awaiting(self, code: tuple[str, str]) -> list[Entry]:
+        """The Subscriptions that wait for such an event."""
+        return list(self._by_event.get(code, {}).values())
+
     def renew(self) -> None:
         """Read the Subscriptions again where search parameters or topics have changed."""
         now = self._generation()
@@ -56,6 +71,7 @@ class Table:
             return
         self._known = now
         self._by_type.clear()
+        self._by_event.clear()
         self._types.clear()
         for id, (said, since) in self._said.items():
             self._enter(id, said, since)
@@ -86,16 +102,21 @@ class Table:
         entry = Entry(id, watch, since, channel.get("type") == "websocket", topic, content)
         for type in watch.types:
             self._by_type.setdefault(type, Watchers()).add(type, entry)
+        for code in watch.codes:
+            self._by_event.setdefault(code, {})[id] = entry
         self._types[id] = watch.types
 
     def _forget(self, id: str) -> None:
         self._said.pop(id, None)
         for type in self._types.pop(id, ()):
             self._by_type[type].remove(id)
+        for code in [code for code, entries in self._by_event.items() if entries.pop(id, None) and not entries]:
+            del self._by_event[code]
 
     async def prepare(self, services: Services, position: int) -> None:
         """Put the table to its state right after the version with the sequence number `position`."""
         self._by_type.clear()
+        self._by_event.clear()
         self._types.clear()
         self._said.clear()
         for stored in await versions_at(services, "Subscription", position):

@@ -38,6 +38,13 @@ class Watch(Protocol):
     def wants(self, change: Change) -> bool:
         """Whether a change of a resource of these types is told."""
 
+    @property
+    def codes(self) -> tuple[tuple[str, str], ...]:
+        """(system, code) of events of the world outside that are told."""
+
+    def wants_event(self, code: tuple[str, str], change: Change) -> bool:
+        """Whether such an event is told, of the version that the change is about."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchWatch:
@@ -61,6 +68,15 @@ class SearchWatch:
             return False
         return self.criteria.everything or self.criteria.meets(change.stored, change.current_values)
 
+    @property
+    def codes(self) -> tuple[tuple[str, str], ...]:
+        """None."""
+        return ()
+
+    def wants_event(self, code: tuple[str, str], change: Change) -> bool:
+        """Never."""
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class TopicWatch:
@@ -71,8 +87,8 @@ class TopicWatch:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """Those of the topic."""
-        return self.topic.topic.types
+        """Those whose changes are events of the topic."""
+        return tuple(dict.fromkeys(one.type for one in self.topic.topic.triggers))
 
     @property
     def looks_back(self) -> bool:
@@ -81,8 +97,19 @@ class TopicWatch:
 
     def wants(self, change: Change) -> bool:
         """An event of the topic; filters look at the new version, of a deletion at the last one."""
-        if not change.fires(self.topic):
-            return False
+        return change.fires(self.topic) and self._passes(change)
+
+    @property
+    def codes(self) -> tuple[tuple[str, str], ...]:
+        """Those of the topic's event triggers."""
+        return tuple(dict.fromkeys(code for one in self.topic.topic.events for code in sorted(one.codes)))
+
+    def wants_event(self, code: tuple[str, str], change: Change) -> bool:
+        """An event trigger of the topic with that code and type; filters as above."""
+        fires = any(one.type == change.stored.type and code in one.codes for one in self.topic.topic.events)
+        return fires and self._passes(change)
+
+    def _passes(self, change: Change) -> bool:
         focus = change.focus
         return all(one.type != focus.type or one.meets(focus, change.focus_values) for one in self.filters)
 

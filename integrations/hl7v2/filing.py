@@ -16,6 +16,7 @@ from integrations.hl7v2.mapping import Key, Mapping, Resource, stable_id
 from integrations.hl7v2.memory import Belief, Memory, version_of
 from integrations.hl7v2.message import Message
 
+_EVENTS = "http://terminology.hl7.org/CodeSystem/v2-0003"
 _REMEMBERED = frozenset(("Patient", "Encounter", "Practitioner", "Location", "Organization"))
 """Types that later messages ask about again."""
 
@@ -117,7 +118,9 @@ class Filing:
             "meta": {"source": self.mapping.tag},
             "target": [{"reference": f"{write.type}/{write.id}"} for write in writes],
             "recorded": now,
-            "activity": {"text": self._entry.type},
+            "activity": {"coding": [{"system": _EVENTS, "code": self._message.event}], "text": self._entry.type}
+            if self._message.event
+            else {"text": self._entry.type},
             "agent": [{"who": {"identifier": {"system": "urn:hl7v2:sender", "value": sender}, "display": sender}}],
             "entity": [{"role": "source", "what": {"identifier": {"system": "urn:hl7v2:journal", "value": self._entry.id}}}],
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -22,6 +23,7 @@ _CHUNK = 16 * 1024
 KEEP_SECONDS = 30.0
 """How long an unused connection is kept."""
 _KEPT = 200
+_LONGEST = 3600
 
 
 class CallFailed(Exception):
@@ -30,9 +32,10 @@ class CallFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status of an answer; its body is not kept."""
+    """Status of an answer, and after how many seconds it asks to be called again (0: it says nothing); its body is not kept."""
 
     status: int
+    retry_after: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -115,13 +118,13 @@ class Caller:
         try:
             connection.writer.write(_request(connection.talk, method, url, headers, body))
             await connection.writer.drain()
-            status, whole = await _answer(connection)
+            answer, whole = await _answer(connection)
         finally:
             if not whole:
                 connection.close()
         if whole:
             self._keep(key, connection)
-        return Answer(status)
+        return answer
 
     # --- kept connections
 
@@ -178,9 +181,9 @@ def _request(talk: h11.Connection, method: str, url: SplitResult, headers: list[
     return b"".join(part for part in parts if part)
 
 
-async def _answer(connection: _Connection) -> tuple[int, bool]:
-    """Status of the answer, and whether it was read to its end so that the connection can be used again."""
-    status, read = 0, 0
+async def _answer(connection: _Connection) -> tuple[Answer, bool]:
+    """The answer, and whether it was read to its end so that the connection can be used again."""
+    answer, read = Answer(0), 0
     while True:
         event = connection.talk.next_event()
         if event is h11.NEED_DATA:
@@ -189,14 +192,20 @@ async def _answer(connection: _Connection) -> tuple[int, bool]:
                 raise ConnectionError("the connection was closed without an answer")
             connection.talk.receive_data(data)
         elif isinstance(event, h11.Response):
-            status = event.status_code
+            answer = Answer(event.status_code, _seconds(event.headers))
         elif isinstance(event, h11.Data):
             read += len(event.data)
             if read > _ANSWER_BYTES:
-                return status, False
+                return answer, False
         elif isinstance(event, h11.EndOfMessage):
-            return status, connection.talk.our_state is h11.DONE and connection.talk.their_state is h11.DONE
+            return answer, connection.talk.our_state is h11.DONE and connection.talk.their_state is h11.DONE
         elif isinstance(event, h11.ConnectionClosed) or event is h11.PAUSED:
-            if not status:
+            if not answer.status:
                 raise ConnectionError("the connection was closed without an answer")
-            return status, False
+            return answer, False
+
+
+def _seconds(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """`Retry-After` in seconds, an hour at most; its form with a date is not asked for and counts as nothing."""
+    said = next((value for name, value in headers if name.lower() == b"retry-after"), b"")
+    return min(int(said), _LONGEST) if said.isdigit() else 0

@@ -17,6 +17,7 @@ from subscriptions.watch import BACKPORT
 
 Resource = dict[str, Any]
 
+HIDDEN = "***"
 CONTENTS = ("empty", "id-only", "full-resource")
 _GUIDE = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/"
 _CONTENT, _HEARTBEAT, _TIMEOUT, _MOST = (
@@ -139,5 +140,14 @@ def _entry(event: Event, base: str, version: Stored | None) -> Resource:
         "response": {"status": status},
     }
     if version is not None and event.interaction != "delete":
-        made["resource"] = json_codec.loads(version.body)
+        made["resource"] = told(version)
     return made
+
+
+def told(version: Stored) -> Resource:
+    """The content of a version as it may be sent: of a Subscription without what its headers hold, which may be keys to other servers."""
+    content: Resource = json_codec.loads(version.body)
+    channel = content.get("channel")
+    if version.type != "Subscription" or not isinstance(channel, dict) or "header" not in channel:
+        return content
+    return {**content, "channel": {**channel, "header": [f"{str(line).partition(':')[0]}: {HIDDEN}" for line in channel["header"]]}}

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from fhir_server.model import json_codec
 from fhir_server.model.xml_writing import to_xml
 from fhir_server.storage.port import Stored
+from subscriptions.delivery.notification import told
 
 Resource = dict[str, Any]
 
@@ -60,10 +61,18 @@ def call_of(channel: Resource, stored: Stored) -> Call:
     """The notification of one version."""
     endpoint = str(channel.get("endpoint", ""))
     if not payload_type(channel):
-        return Call("POST", endpoint, [*_headers(channel), ("Content-Length", "0")], b"")
+        return empty(channel)
     place = _below(endpoint, f"{stored.type}/{stored.id}")
     xml = payload_type(channel) in XML_TYPES
-    return Call("PUT", place, _with_media(channel), to_xml(json_codec.loads(stored.body)) if xml else stored.body)
+    if xml or stored.type == "Subscription":
+        content = told(stored)
+        return Call("PUT", place, _with_media(channel), to_xml(content) if xml else json_codec.dumps(content))
+    return Call("PUT", place, _with_media(channel), stored.body)
+
+
+def empty(channel: Resource) -> Call:
+    """A POST without a body: something has happened."""
+    return Call("POST", str(channel.get("endpoint", "")), [*_headers(channel), ("Content-Length", "0")], b"")
 
 
 def posted(channel: Resource, bundle: Resource, url: str = "") -> Call:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fhir_server.auth.gate import ALL_SEEING, Gate, Principal
-from fhir_server.storage.port import ClaimedJob, Effects, Facts, Store, Unit
+from fhir_server.storage.port import ClaimedJob, Effects, Facts, Record, Store, Unit
 from subscriptions.jobs.backoff import Backoff
 from subscriptions.jobs.clock import Clock
 
@@ -35,6 +35,10 @@ class Hopeless(Exception):
 
 Handler = Callable[[ClaimedJob, Services], Awaitable[Unit | Effects | None]]
 """Performs a job. What it returns is committed in one unit with the done mark. Raises Later, Hopeless, or anything else for a retry."""
+TrainHandler = Callable[[Sequence[ClaimedJob], Services], Awaitable[tuple[int, Effects]]]
+"""Performs the first of some waiting jobs of one key, or several of them at once: how many it has done, and what is committed with them.
+
+Raises as a Handler does; the exception is about the first job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +61,29 @@ PATIENT = Backoff((60_000, 300_000, 900_000, 3_600_000, 14_400_000))
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of job. `limit`: attempts before the dead letters (None: never). `timeout`: seconds for one attempt.
+    """One kind of job, done by `handler` one after the other, or by `train`. `limit`: attempts before the dead letters (None: never).
 
-    `timer`: runs only in the tick when the clock is a test clock.
+    `timeout`: seconds for one attempt.
+    `timer`: runs only in the tick when the clock is a test clock. `poison`: attempts that end with an error that nobody foresaw before the
+    dead letters, also where there is no limit: it must not hold up those behind it for ever.
     """
 
     name: str
-    handler: Handler
+    handler: Handler | None
     lane: Lane = CARE
     backoff: Backoff = PATIENT
     limit: int | None = 5
     timeout: float = 20.0
     timer: bool = False
+    poison: int = 20
+    train: TrainHandler | None = None
+
+    async def attempt(self, jobs: Sequence[ClaimedJob], services: Services) -> tuple[int, Unit | Effects | None]:
+        """Do the first of some jobs of one key, or several at once: how many, and what is to be committed."""
+        if self.train is not None:
+            return await self.train(jobs, services)
+        assert self.handler is not None
+        return 1, await self.handler(jobs[0], services)
 
 
 class Kinds:
@@ -102,17 +117,13 @@ class Kinds:
         return lanes
 
 
-def finishing(jobs: Sequence[ClaimedJob], result: Unit | Effects | None) -> Unit:
-    """The unit that commits a handler's effects and the done marks of its job (the last one) and of those before it."""
+def finishing(jobs: Sequence[ClaimedJob], result: Unit | Effects | None, records: Sequence[Record] = ()) -> Unit:
+    """The unit that commits a handler's effects, the done marks of its job and of those before it, and the `records` that these left."""
     marks = [(job.id, job.lease) for job in jobs]
-    if isinstance(result, Unit):
-        inner = result.decide
+    inner = result if isinstance(result, Unit) else Unit(lambda facts: result or Effects())
 
-        def decide(facts: Facts) -> Effects:
-            effects = inner(facts)
-            return replace(effects, done_jobs=[*effects.done_jobs, *marks])
+    def decide(facts: Facts) -> Effects:
+        effects = inner.decide(facts)
+        return replace(effects, done_jobs=[*effects.done_jobs, *marks], records=[*records, *effects.records])
 
-        return Unit(decide, result.criteria, result.targets)
-    effects = result or Effects()
-    whole = replace(effects, done_jobs=[*effects.done_jobs, *marks])
-    return Unit(lambda facts: whole)
+    return Unit(decide, inner.criteria, inner.targets)

@@ -274,9 +274,15 @@ class Jobs:
     async def _run_due(self, kinds: list[Kind], limit: int) -> int:
         # Nobody renews claims here, so they last as long as the slowest handler may take.
         lease = round(max((kind.timeout for kind in kinds), default=0) * 1000) + _MARGIN
-        claimed = await self._claim(kinds, limit, lease) if kinds else []
-        await asyncio.gather(*(self._perform([job]) for job in claimed))
-        return len(claimed)
+        trains: dict[int, list[Kind]] = {}
+        for kind in kinds:
+            trains.setdefault(kind.lane.train if kind.train else 1, []).append(kind)
+        number = 0
+        for train, alike in trains.items():
+            claimed = await self._claim(alike, limit, lease, train)
+            await asyncio.gather(*(self._perform(jobs) for jobs in _trains(claimed)))
+            number += len(claimed)
+        return number
 
     # --- what is seen of it
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from random import Random
 
 from fhir_server.errors import FhirError
-from fhir_server.storage.port import ClaimedJob, LeaseLost
+from fhir_server.storage.port import ClaimedJob, Effects, LeaseLost, Record, Unit
 from subscriptions.jobs.kinds import Hopeless, Kind, Later, Services, finishing
 
 log = logging.getLogger("fhir_server.jobs")
@@ -28,29 +28,38 @@ async def perform(train: Sequence[ClaimedJob], kind: Kind, services: Services, r
     """
     results: Counter[str] = Counter()
     ready: list[ClaimedJob] = []
+    records: list[Record] = []
+    rest = list(train)
     since = time.monotonic()
-    for number, job in enumerate(train):
-        rest = train[number + 1 :]
+    while rest:
         try:
             async with asyncio.timeout(kind.timeout):
-                result = await kind.handler(job, services)
-            if result is None and rest and time.monotonic() - since < TOGETHER:
-                ready.append(job)
+                number, result = await kind.attempt(rest, services)
+            if number < len(rest) and _may_wait(kind, result) and time.monotonic() - since < TOGETHER:
+                ready += rest[:number]
+                records += result.records if isinstance(result, Effects) else ()
+                rest = rest[number:]
                 continue
-            await services.gate.transact(services.principal, finishing([*ready, job], result))
-            results["done"] += len(ready) + 1
-            ready, since = [], time.monotonic()
+            await services.gate.transact(services.principal, finishing([*ready, *rest[:number]], result, records))
+            results["done"] += len(ready) + number
+            ready, records, rest, since = [], [], rest[number:], time.monotonic()
         except asyncio.CancelledError:
-            await _settle(ready, services)
-            await _put_back(job, services, services.clock(), "the runner stopped")
-            await _release(rest, services)
+            await _settle(ready, records, services)
+            await _put_back(rest[0], services, services.clock(), "the runner stopped")
+            await _release(rest[1:], services)
             raise
         except Exception as fault:
-            results[await _settle(ready, services)] += len(ready)
-            results[await _failed(job, kind, services, random, fault)] += 1
-            await _release(rest, services)
+            results[await _settle(ready, records, services)] += len(ready)
+            results[await _failed(rest[0], kind, services, random, fault)] += 1
+            await _release(rest[1:], services)
             break
     return results
+
+
+def _may_wait(kind: Kind, result: Unit | Effects | None) -> bool:
+    """Whether a result may be committed together with those that follow: of a train, where it only leaves records."""
+    light = isinstance(result, Effects) and not (result.writes or result.jobs or result.positions)
+    return result is None or (kind.train is not None and light)
 
 
 async def _failed(job: ClaimedJob, kind: Kind, services: Services, random: Random, fault: Exception) -> str:
@@ -70,7 +79,10 @@ async def _failed(job: ClaimedJob, kind: Kind, services: Services, random: Rando
         pause = random.randrange(20, 120) if fault.status in (409, 412) else pause
         return await _again(job, kind, services, pause, str(fault))
     log.error("job %d (%s) failed", job.id, job.kind, exc_info=fault)
-    return await _again(job, kind, services, pause, f"{type(fault).__name__}: {fault}")
+    error = f"{type(fault).__name__}: {fault}"
+    if job.attempts >= kind.poison:
+        return await _bury(job, services, error)
+    return await _again(job, kind, services, pause, error)
 
 
 async def _again(job: ClaimedJob, kind: Kind, services: Services, pause: int, error: str) -> str:
@@ -79,12 +91,12 @@ async def _again(job: ClaimedJob, kind: Kind, services: Services, pause: int, er
     return await _put_back(job, services, services.clock() + pause, error)
 
 
-async def _settle(jobs: Sequence[ClaimedJob], services: Services) -> str:
+async def _settle(jobs: Sequence[ClaimedJob], records: Sequence[Record], services: Services) -> str:
     """Mark jobs done whose marks were kept back; lost where the store refuses: they will be done once more."""
     if not jobs:
         return "done"
     try:
-        await services.gate.transact(services.principal, finishing(jobs, None))
+        await services.gate.transact(services.principal, finishing(jobs, None, records))
     except (FhirError, LeaseLost) as fault:
         log.warning("%d jobs (%s) were done but could not be marked: %s", len(jobs), jobs[0].kind, type(fault).__name__)
         return "lost"

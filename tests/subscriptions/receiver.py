@@ -22,6 +22,7 @@ class Receiver:
 
     status: int = 200
     location: str = ""
+    retry_after: int = 0
     hits: list[Hit] = field(default_factory=list)
     port: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,6 +57,7 @@ class Receiver:
                 if self.status == -1:
                     return
                 extra = f"Location: {self.location}\r\n" if self.location else ""
+                extra += f"Retry-After: {self.retry_after}\r\n" if self.retry_after else ""
                 writer.write(f"HTTP/1.1 {self.status} X\r\n{extra}Content-Length: 0\r\n\r\n".encode())
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):

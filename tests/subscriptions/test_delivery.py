@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from subscriptions.handlers import ERROR_AFTER
+from subscriptions.delivering import ERROR_AFTER
 from subscriptions.jobs.clock import DAY, HOUR, MINUTE, VirtualClock, at
 from tests.subscriptions.receiver import receiver
 from tests.subscriptions.world import observation, subscription, world

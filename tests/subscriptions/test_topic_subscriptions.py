@@ -18,8 +18,9 @@ from fhir_server.search.errors import index_not_ready
 from fhir_server.storage.port import Unit, Write
 from fhir_server.validation.profiles import ProfileRoom
 from fhir_server.validation.structure import validate
+from subscriptions.delivering import ERROR_AFTER
 from subscriptions.events import count_of, events_of
-from subscriptions.handlers import ERROR_AFTER, HANDSHAKES, Subscriptions
+from subscriptions.handlers import HANDSHAKES
 from subscriptions.jobs.clock import HOUR, MINUTE, VirtualClock, at
 from tests.subscriptions.receiver import Receiver, receiver
 from tests.subscriptions.world import World, subscription, world
@@ -259,8 +260,9 @@ async def test_an_answer_counts_for_the_endpoint_that_gave_it(tmp_path: Path) ->
         assert (await w.read("Subscription", "s1"))["status"] != "active"
 
 
-def test_handshakes_do_not_take_the_places_of_care(tmp_path: Path) -> None:
-    kinds = {kind.name: kind.lane.name for kind in Subscriptions.kinds(Subscriptions.__new__(Subscriptions))}
+async def test_handshakes_do_not_take_the_places_of_care(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        kinds = {kind.name: kind.lane.name for kind in w.room.jobs.kinds}
     assert kinds["subscription.activate"] == "handshakes" and kinds["subscription.expire"] == "care"
 
 
@@ -316,7 +318,8 @@ async def test_the_reader_need_not_have_seen_that_it_began_anew(tmp_path: Path, 
         services = w.room.jobs.services
         claimed = await w.store.claim_jobs(services.clock(), kinds=[kind.name], limit=9, lease=9_000)
         assert [job.payload["id"] for job in claimed] == ["e1"]
-        assert await kind.handler(claimed[0], services) is None and len(there.hits) == before
+        number, effects = await kind.attempt(claimed, services)
+        assert number == 1 and not effects.writes and len(there.hits) == before
 
 
 # --- events

@@ -22,6 +22,7 @@ from fhir_server.storage.port import Unit, Write
 from fhir_server.storage.sqlite.store import SqliteStore
 from integrations.channels.inbox import Inbox
 from subscriptions.channel import Channel
+from subscriptions.desk import Desk
 from subscriptions.jobs.clock import Clock, system_clock
 
 Resource = dict[str, Any]
@@ -32,6 +33,7 @@ REGISTRY = Registry(definitions())
 class World:
     store: SqliteStore
     room: subscriptions.Running
+    desk: Desk
 
     async def put(self, *resources: Resource) -> int:
         """Write in one unit; the last sequence number."""
@@ -66,7 +68,7 @@ async def world(folder: Path, *, clock: Clock = system_clock, running: bool = Fa
     if running:
         await room.start()
     try:
-        yield World(store, room)
+        yield World(store, room, context.parts["desk"])
     finally:
         await room.stop(grace=0.5)
         await store.close()

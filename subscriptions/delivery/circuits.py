@@ -1,0 +1,115 @@
+"""Circuit breakers and places of endpoints: one that is slow or down neither takes the places of others nor is called all the time.
+
+After some failures in a row an endpoint's circuit opens: nothing is sent until its pause is over, then one call tries. The states are this
+process's own; another one that takes over begins with closed circuits.
+Decision: docs/decisions/0079-circuits-of-endpoints.md
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from subscriptions.jobs.backoff import Backoff
+
+OPEN_AFTER = 5
+"""Failures in a row, of whatever Subscriptions, after which nothing but a try now and then goes to an endpoint."""
+PER_ENDPOINT, PER_HOST, DOUBTFUL = 8, 32, 24
+"""Calls under way at once: to one endpoint, to one host, and to all endpoints together whose last call failed."""
+PAUSES = Backoff.exponential(1_000, 60_000, jitter=0.2)
+_BUSY = Backoff.exponential(100, 5_000, jitter=0.3)
+_MOST = 10_000
+
+
+class TurnedAway(Exception):
+    """Nothing was sent, come again in `pause` milliseconds. `down`: because the endpoint does not answer; else because it is busy."""
+
+    def __init__(self, reason: str, pause: int, *, down: bool) -> None:
+        super().__init__(reason)
+        self.pause, self.down = pause, down
+
+
+@dataclass(slots=True)
+class Circuit:
+    """What is known of one endpoint. `until`: when it may be tried again, milliseconds since 1970; 0 = closed."""
+
+    failures: int = 0
+    until: int = 0
+    busy: int = 0
+    turned: int = 0
+    """How many were turned away since a place was free."""
+    said: str = ""
+    """What it failed with last."""
+
+
+class Circuits:
+    """The circuits of one process, by endpoint without query, which may hold a secret."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._circuits: dict[str, Circuit] = {}
+        self._hosts: Counter[str] = Counter()
+        self._doubtful = 0
+        self._random = random.Random(seed)
+
+    def state(self, endpoint: str, now: int) -> str:
+        """closed, open (nothing is sent) or half-open (the next call tries)."""
+        circuit = self._circuits.get(_place(endpoint))
+        if circuit is None or not circuit.until:
+            return "closed"
+        return "open" if now < circuit.until else "half-open"
+
+    @contextmanager
+    def place(self, endpoint: str, now: int, *, asked: bool = False) -> Iterator[Circuit]:
+        """A place for one call; tell by `settled` how it went. `asked`: a person wants it now, open or not. Raises TurnedAway."""
+        where, host = _place(endpoint), urlsplit(endpoint).netloc
+        circuit = self._circuits.get(where)
+        if circuit is None:
+            self._forget_idle()
+            circuit = self._circuits[where] = Circuit()
+        doubtful = circuit.failures > 0
+        self._admit(circuit, host, now, asked)
+        circuit.busy += 1
+        circuit.turned = 0
+        self._hosts[host] += 1
+        self._doubtful += doubtful
+        try:
+            yield circuit
+        finally:
+            circuit.busy -= 1
+            self._hosts[host] -= 1
+            self._doubtful -= doubtful
+            if not self._hosts[host]:
+                del self._hosts[host]
+
+    def _admit(self, circuit: Circuit, host: str, now: int, asked: bool) -> None:
+        if circuit.until > now and not asked:
+            raise TurnedAway(f"{circuit.said}; tried again at intervals", circuit.until - now, down=True)
+        if circuit.until and circuit.busy and not asked:
+            raise TurnedAway(f"{circuit.said}; being tried", 1_000, down=True)
+        full = circuit.busy >= PER_ENDPOINT or self._hosts[host] >= PER_HOST or (circuit.failures > 0 and self._doubtful >= DOUBTFUL)
+        if full:
+            circuit.turned += 1
+            waves = 1 + circuit.turned // PER_ENDPOINT
+            raise TurnedAway("the endpoint is busy with earlier notifications", _BUSY.pause(waves, self._random), down=False)
+
+    def settled(self, circuit: Circuit, now: int, fault: str = "") -> None:
+        """How a call went: `fault` says what was wrong with the endpoint, '' that it answered as it should, if only with a refusal."""
+        if not fault:
+            circuit.failures, circuit.until, circuit.said = 0, 0, ""
+            return
+        circuit.failures += 1
+        circuit.said = fault
+        if circuit.failures >= OPEN_AFTER:
+            circuit.until = now + PAUSES.pause(circuit.failures - OPEN_AFTER + 1, self._random)
+
+    def _forget_idle(self) -> None:
+        if len(self._circuits) >= _MOST:
+            self._circuits = {where: one for where, one in self._circuits.items() if one.busy or one.failures}
+
+
+def _place(endpoint: str) -> str:
+    return endpoint.partition("?")[0]
