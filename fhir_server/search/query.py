@@ -8,7 +8,7 @@ Specification: https://hl7.org/fhir/R4/search.html
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 
 class Criterion:
@@ -71,13 +71,19 @@ class KeyMatch(Criterion):
     value: str | None
 
 
+class Values(Protocol):
+    """Values of which one can ask for each whether it is among them, and which need not be listed."""
+
+    def __contains__(self, value: object, /) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class KeySet(Criterion):
     """A `values.Key` of `parameter` is one of `codes` (space, value), or of one of `systems` (space, values that do not count)."""
 
     parameter: int
     codes: frozenset[tuple[str, str]]
-    systems: tuple[tuple[str, frozenset[str]], ...] = ()
+    systems: tuple[tuple[str, Values], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ Specification: https://hl7.org/fhir/R4/search.html#token, https://hl7.org/fhir/R
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -33,8 +33,10 @@ from fhir_server.search.query import (
     Or,
     Query,
     Subsumed,
+    Values,
 )
 from fhir_server.storage.port import Store, Stored
+from fhir_server.terminology.code_systems import CodeSystem
 from fhir_server.terminology.large import LargeSystems
 from fhir_server.terminology.room import Terminology
 from fhir_server.terminology.value_sets import Content, NotEnumerable
@@ -124,7 +126,7 @@ class Openings:
         room = await self._room("ValueSet", part.value_set)
         try:
             content = room.value_set(part.value_set)
-            made = None if content is None else _key_set(part.parameter, content)
+            made = None if content is None else _key_set(part.parameter, content, room)
         except NotEnumerable as fault:
             what = f"The value set {part.value_set} cannot be worked out: {fault}"
             raise FhirError.of(400, "not-supported", what, zh=f"无法计算值集 {part.value_set}：{fault.zh}") from None
@@ -237,6 +239,19 @@ def _drawn_on(resource: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def _key_set(parameter: int, content: Content) -> KeySet:
-    """Raises NotEnumerable where a condition decides, which the index cannot be asked."""
-    return KeySet(parameter, frozenset(content.codes), tuple((system, frozenset(excluded)) for system, excluded in content.systems.items()))
+class _Outside:
+    """The codes of a system that are excluded, or that the system does not have."""
+
+    def __init__(self, excluded: Set[str], system: CodeSystem | None) -> None:
+        self._excluded, self._system = excluded, system
+
+    def __contains__(self, code: object) -> bool:
+        return code in self._excluded or (self._system is not None and self._system.find(str(code)) is None)
+
+
+def _key_set(parameter: int, content: Content, room: Terminology) -> KeySet:
+    outside: list[tuple[str, Values]] = []
+    for url, excluded in content.systems.items():
+        system = room.code_system(url, content.versions.get(url, ""))
+        outside.append((url, _Outside(excluded, system if system is not None and system.whole else None)))
+    return KeySet(parameter, frozenset(content.codes), tuple(outside))

@@ -228,22 +228,30 @@ def _best(call: Callable[[], object], times: int = 20_000) -> float:
     return min(timeit.repeat(call, number=times, repeat=5)) / times * 1e6
 
 
-def test_cached_parse_takes_less_than_a_microsecond() -> None:
-    assert _best(lambda: parse("mmol/L")) < 1
+def _bare() -> float:
+    """Microseconds of three operations with decimals: what calls are measured by, on whatever machine."""
+    value, by, over = Decimal("98.6"), Decimal("133.322"), Decimal("7.5")
+    return _best(lambda: (value * by / over).normalize())
+
+
+def test_a_cached_parse_costs_no_more_than_a_little_arithmetic() -> None:
+    assert _best(lambda: parse("mmol/L")) < 4 * _bare()
 
 
 @pytest.mark.parametrize("units", [("mg", "g"), ("mm[Hg]", "kPa"), ("[degF]", "Cel"), ("[ft_us]", "m")])
-def test_conversion_takes_less_than_three_microseconds(units: tuple[str, str]) -> None:
+def test_a_conversion_costs_no_more_than_some_arithmetic(units: tuple[str, str]) -> None:
+    """Nothing is parsed or factored again: that takes more than a hundred times as long as the arithmetic."""
     value = Decimal("98.6")
-    assert _best(lambda: convert(value, *units)) < 3
+    assert _best(lambda: convert(value, *units)) < 40 * _bare()
 
 
 def test_import_and_first_use_are_quick(tmp_path: Path) -> None:
-    """Import below 5 ms, the first unit below 20 ms; without the standard library, which the server has loaded, and with bytecode."""
+    """A few milliseconds on a machine of today; without the standard library, which the server has loaded, and with bytecode."""
     script = (
         "import decimal, fractions, functools, gc, math, pathlib, re, typing, time, fhir_server.terminology; gc.disable();"
+        "z = time.process_time(); sum(range(100_000)); [str(n) for n in range(20_000)];"
         "a = time.process_time(); import fhir_server.terminology.ucum as ucum; b = time.process_time();"
-        "ucum.parse('mmol/L'); print(b - a, time.process_time() - b)"
+        "ucum.parse('mmol/L'); c = time.process_time(); print((b - a) / (a - z), (c - b) / (a - z))"
     )
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -251,7 +259,7 @@ def test_import_and_first_use_are_quick(tmp_path: Path) -> None:
     for _ in range(15):
         done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
         runs.append(tuple(float(part) for part in done.stdout.split()))
-        if runs[-1][0] < 0.005 and runs[-1][1] < 0.020:
+        if runs[-1][0] < 5 and runs[-1][1] < 10:
             break
-    assert min(run[0] for run in runs) < 0.005
-    assert min(run[1] for run in runs) < 0.020
+    assert min(run[0] for run in runs) < 5
+    assert min(run[1] for run in runs) < 10
