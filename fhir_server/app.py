@@ -28,7 +28,6 @@ from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots
 from fhir_server.search.custom import Customs
 from fhir_server.search.indexer import Indexer
 from fhir_server.search.parameters import Registry as SearchRegistry
-from fhir_server.search.values import IndexValues
 from fhir_server.search.words import Wording
 from fhir_server.settings import Settings
 from fhir_server.storage.conformance import StoredConformance
@@ -190,14 +189,14 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     app.every(_PUBLISH_SECONDS, access.flush)
     if snapshots is not None:
         app.every(_PUBLISH_SECONDS, lambda: snapshots.publish(metrics))
-    _add_background(app, indexer.index, worker)
+    _add_background(app, indexer, worker)
     return app
 
 
-def _add_background(app: Application, index: Callable[[dict[str, Any]], IndexValues], worker: int) -> None:
+def _add_background(app: Application, indexer: Indexer, worker: int) -> None:
     """Jobs with their feed readers in every worker (a lease lets one of them work), the MLLP listener in the first."""
     settings = app.context.settings
-    room = subscriptions.build(app.context, app.store, index, channels())
+    room = subscriptions.build(app.context, app.store, indexer, channels())
     app.background.append(("jobs", room.start))
     if worker == 0 and settings.mllp_port != "off":
 

@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 
 from fhir_server.errors import FhirError, Issue
 from fhir_server.interactions.context import Context
+from fhir_server.search.indexer import Indexer
 from fhir_server.search.parameters import EveryParameter
 from fhir_server.search.parser import Parser
 from fhir_server.search.query import Criterion
-from fhir_server.search.values import IndexValues
 from fhir_server.search.values_of import Scope
 from fhir_server.storage.port import Store
 from subscriptions.admission import check_subscription
@@ -108,14 +108,14 @@ class Running:
 def build(
     context: Context,
     store: Store,
-    index: Callable[[dict[str, Any]], IndexValues],
+    indexer: Indexer,
     channels: Sequence[Channel] = (),
     *,
     kinds: Iterable[Kind] = (),
     readers: Iterable[FeedReader] = (),
     environment: Mapping[str, str] = os.environ,
 ) -> Running:
-    """The room of a server. `index` is the indexer of its store; `channels` in the order in which messages try them.
+    """The room of a server. `indexer` is that of its store; `channels` in the order in which messages try them.
 
     `kinds` and `readers` are those of higher rooms. The check of Subscriptions is hung into `context.parts["admission"]`, the room itself
     into `context.parts["jobs"]`. Raises ValueError for settings that cannot be used, PathwayError for a wrong file.
@@ -161,7 +161,7 @@ def build(
     table = Table(read_watch, lambda: (every.newest(), read_topics.generation))
     mail = next((channel for channel in channels if channel.code == "email"), None)
     deliveries = Deliveries(Notifier(caller, base, context.clock, mail), Circuits(), DeliveryLog(), services)
-    subscriptions = Subscriptions(table, read_topics, index, complaint, deliveries, services, lambda: context.own_bases)
+    subscriptions = Subscriptions(table, read_topics, indexer, complaint, deliveries, services, lambda: context.own_bases)
     retention = Retention(settings.done_job_days, settings.delivery_log_days, settings.event_days)
     inbox = next((channel for channel in channels if not channel.external), None)
     engine = CareEngine(canonical, pathways, services, _numbers(context), zone, inbox)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from fhir_server.model import json_codec
+from fhir_server.search.indexer import Indexer
 from fhir_server.search.values import IndexValues
 from fhir_server.storage.port import ClaimedJob, Effects, Job, Record, Stored, Unit
 from subscriptions.admission import end_of
@@ -38,7 +39,7 @@ HANDSHAKES = 3
 
 
 class Subscriptions:
-    """Reader and handlers. `index` makes the index values of a resource, for criteria that need them.
+    """Reader and handlers. `indexer` makes the index values of a resource, for criteria that need them.
 
     `table` and `topics` are the reader's own: as of its place in the feed. `complaint` tells why a Subscription is not served now;
     `bases` gives the base URLs of this server.
@@ -48,13 +49,13 @@ class Subscriptions:
         self,
         table: Table,
         topics: Topics,
-        index: Callable[[Resource], IndexValues],
+        indexer: Indexer,
         complaint: Callable[[Resource], Awaitable[str]],
         deliveries: Deliveries,
         services: Services,
         bases: Callable[[], Collection[str]] = tuple,
     ) -> None:
-        self._table, self._topics, self._index, self._complaint = table, topics, index, complaint
+        self._table, self._topics, self._indexer, self._complaint = table, topics, indexer, complaint
         self._deliveries, self._services, self._bases = deliveries, services, bases
 
     def reader(self) -> FeedReader:
@@ -115,8 +116,13 @@ class Subscriptions:
         if not watchers.everyone:
             return []
         before = await self._services.store.previous(stored) if watchers.look_back else None
-        change = Change(stored, before, json_codec.loads, self._index)
-        candidates = watchers.candidates(lambda: change.focus_values)
+        change = Change(stored, before, json_codec.loads, self._indexer.index)
+
+        def keyed() -> IndexValues:
+            content = change.focus_content
+            return self._indexer.only(stored.type, watchers.parameters)(content) if content is not None else IndexValues()
+
+        candidates = watchers.candidates(keyed)
         return [(entry, change) for entry in candidates if entry.since < stored.rid and entry.watch.wants(change)]
 
     async def _happened(self, stored: Stored) -> list[tuple[Entry, Change]]:
@@ -125,7 +131,7 @@ class Subscriptions:
             return []
         return [
             (entry, change)
-            async for code, change in happenings(stored, self._services, self._table.codes, self._index, self._bases())
+            async for code, change in happenings(stored, self._services, self._table.codes, self._indexer.index, self._bases())
             for entry in self._table.awaiting(code)
             if entry.since < stored.rid and entry.watch.wants_event(code, change)
         ]

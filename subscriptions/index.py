@@ -39,6 +39,7 @@ class Watchers:
     _by_key: dict[Demand, dict[str, Entry]] = field(default_factory=dict)
     _keys: dict[str, tuple[Demand, ...]] = field(default_factory=dict)
     _looking_back: set[str] = field(default_factory=set)
+    _parameters: frozenset[int] | None = None
 
     def add(self, type: str, entry: Entry) -> None:
         """Put an entry where it will be looked for."""
@@ -52,6 +53,7 @@ class Watchers:
         # Of several demands the one that the fewest share.
         keys = min(demands, key=lambda keys: sum(len(self._by_key.get(key, ())) for key in keys))
         self._keys[entry.id] = keys
+        self._parameters = None
         for key in keys:
             self._by_key.setdefault(key, {})[entry.id] = entry
 
@@ -60,6 +62,7 @@ class Watchers:
         self.everyone.pop(id, None)
         self._rest.pop(id, None)
         self._looking_back.discard(id)
+        self._parameters = None
         for key in self._keys.pop(id, ()):
             held = self._by_key[key]
             held.pop(id, None)
@@ -67,12 +70,19 @@ class Watchers:
                 del self._by_key[key]
 
     @property
+    def parameters(self) -> frozenset[int]:
+        """The parameters by whose keys entries are looked for."""
+        if self._parameters is None:
+            self._parameters = frozenset(parameter for parameter, _, _ in self._by_key)
+        return self._parameters
+
+    @property
     def look_back(self) -> bool:
         """Whether some entry asks for the version before."""
         return bool(self._looking_back)
 
     def candidates(self, values: Callable[[], IndexValues]) -> Iterator[Entry]:
-        """Those that a change may concern. `values`: of the version that it is about, asked for only where keys count."""
+        """Those that a change may concern. `values`: of the version that it is about, of `parameters` only; asked for where keys count."""
         yield from self._rest.values()
         if not self._by_key:
             return

@@ -62,6 +62,7 @@ class Indexer:
         self._own_bases = own_bases
         self._plans: dict[str, _Plan] = {}
         self._parts: dict[tuple[str, frozenset[str]], Part] = {}
+        self._only: dict[tuple[str, frozenset[int]], Callable[[dict[str, Any]], IndexValues]] = {}
         self._told: set[int] = set()
         """Numbers of parameters of whose failing expressions the log was told; plans come and go."""
 
@@ -116,13 +117,19 @@ class Indexer:
 
     def only(self, kind: str, numbers: frozenset[int]) -> Callable[[dict[str, Any]], IndexValues]:
         """What gives the index values of the parameters with these numbers only."""
-        plan = self._compile(kind, numbers)
-        return lambda resource: self._values(kind, self._collected(resource, plan))
+        made = self._only.get((kind, numbers))
+        if made is None:
+            if len(self._only) >= PARTS:
+                self._only.clear()
+            plan = self._compile(kind, numbers)
+            made = self._only[kind, numbers] = lambda resource: self._values(kind, self._collected(resource, plan))
+        return made
 
     def forget(self) -> None:
         """The registry has changed."""
         self._plans.clear()
         self._parts.clear()
+        self._only.clear()
 
     def _collected(self, resource: dict[str, Any], plan: _Plan) -> Collector:
         into = Collector(self._zone, self._own_bases, resource)

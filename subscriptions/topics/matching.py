@@ -73,6 +73,11 @@ class Change:
         return IndexValues() if self.previous is None else self._index(self.previous)
 
     @property
+    def focus_content(self) -> dict[str, Any] | None:
+        """The content of `focus`; None where there never was one."""
+        return self.previous if self.stored.deleted else self.current
+
+    @property
     def focus_values(self) -> IndexValues:
         """Those of `focus`."""
         return self.previous_values if self.stored.deleted else self.current_values

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from fhir_server.model.definitions import definitions
 from fhir_server.search.indexer import Indexer
 from fhir_server.search.parser import Parser
+from fhir_server.search.values import IndexValues
 from fhir_server.search.values_of import Scope
 from fhir_server.storage.port import Stored
 from subscriptions.criteria import compile_criteria
@@ -22,7 +23,8 @@ from tests.subscriptions.test_topics import topic
 from tests.subscriptions.world import REGISTRY, observation
 
 ZONE = ZoneInfo("UTC")
-INDEX = Indexer(REGISTRY, ZONE).index
+INDEXER = Indexer(REGISTRY, ZONE)
+INDEX = INDEXER.index
 PARSER = Parser(REGISTRY, Scope(ZONE))
 TYPES = tuple(definitions().resource_types)
 
@@ -40,7 +42,11 @@ def change(resource: dict[str, Any], before: dict[str, Any] | None = None, *, de
 
 def some(rnd: random.Random) -> dict[str, Any]:
     return observation(
-        "o", rnd.choice(["1", "2", "3"]), status=rnd.choice(["final", "amended"]), subject={"reference": f"Patient/{rnd.randrange(4)}"},
+        "o", rnd.choice(["1", "2", "3"]), status=rnd.choice(["final", "amended"]),
+        subject={"reference": f"Patient/{rnd.randrange(4)}", "identifier": {"system": "http://i", "value": rnd.choice("678")}},
+        meta={"tag": [{"system": "http://t", "code": rnd.choice("ab")}], "profile": [rnd.choice(["http://p", "http://q"])]},
+        basedOn=[{"reference": f"ServiceRequest/{rnd.randrange(2)}"}],
+        identifier=[{"type": {"coding": [{"system": "http://t", "code": "MR"}]}, "system": "http://i", "value": rnd.choice("12")}],
         valueQuantity={"value": rnd.randrange(10), "code": "g", "system": "http://unitsofmeasure.org"},
     )  # fmt: skip
 
@@ -49,7 +55,9 @@ TEXTS = [
     "Observation", "Observation?code=1", "Observation?code=http://loinc.org|2,http://loinc.org|3", "Observation?code=http://loinc.org|",
     "Observation?subject=Patient/1", "Observation?patient=Patient/1,Patient/2&code=2", "Observation?status=final&value-quantity=gt5",
     "Observation?code:not=1", "Observation?code=1,http://other|", "Observation?_id=o", "Observation?value-quantity=lt5",
-    "Observation?status:not=final",
+    "Observation?status:not=final", "Observation?_tag=http://t|a", "Observation?_profile=http://p", "Observation?combo-code=2",
+    "Observation?subject:identifier=http://i|7", "Observation?based-on=ServiceRequest/1", "Observation?identifier=http://i|1",
+    "Observation?identifier:of-type=http://t|MR|1",
 ]  # fmt: skip
 
 
@@ -68,7 +76,12 @@ def test_the_same_ones_are_found_as_if_each_were_asked() -> None:
     for _ in range(300):
         one = change(some(rnd), some(rnd) if rnd.random() < 0.5 else None, deleted=rnd.random() < 0.2)
         asked = {entry.id for entry in watchers.everyone.values() if entry.watch.wants(one)}
-        found = [entry.id for entry in watchers.candidates(lambda one=one: one.focus_values) if entry.watch.wants(one)]
+
+        def keyed(one: Change = one) -> Any:
+            content = one.focus_content
+            return INDEXER.only("Observation", watchers.parameters)(content) if content is not None else IndexValues()
+
+        found = [entry.id for entry in watchers.candidates(keyed) if entry.watch.wants(one)]
         assert sorted(found) == sorted(asked) and len(found) == len(set(found))
         gone = str(rnd.randrange(len(watches)))
         watchers.remove(gone)

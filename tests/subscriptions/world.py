@@ -59,12 +59,12 @@ class World:
 async def world(folder: Path, *, clock: Clock = system_clock, running: bool = False, channels: tuple[Channel, ...] = (), **settings: Any):
     """The room over a store in `folder`; loopback endpoints are allowed as with sign-in off. `channels`: beside the inbox."""
     zone = ZoneInfo("Asia/Shanghai")
-    index = Indexer(REGISTRY, zone).index
-    store = SqliteStore(folder, index=index, type_names=definitions().resource_types)
+    indexer = Indexer(REGISTRY, zone)
+    store = SqliteStore(folder, index=indexer.index, type_names=definitions().resource_types)
     await store.open()
     context = Context(Gate(store), definitions(), REGISTRY, Operations(), Settings(**settings), b"s" * 32, zone, clock)
     context.own_bases = ("http://fhir.example.org/fhir",)
-    room = subscriptions.build(context, store, index, [Inbox(), *channels], environment={})
+    room = subscriptions.build(context, store, indexer, [Inbox(), *channels], environment={})
     if running:
         await room.start()
     try:

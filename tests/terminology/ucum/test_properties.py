@@ -231,7 +231,11 @@ def _best(call: Callable[[], object], times: int = 20_000) -> float:
 def _bare() -> float:
     """Microseconds of three operations with decimals: what calls are measured by, on whatever machine."""
     value, by, over = Decimal("98.6"), Decimal("133.322"), Decimal("7.5")
-    return _best(lambda: (value * by / over).normalize())
+
+    def arithmetic() -> Decimal:
+        return (value * by / over).normalize()
+
+    return _best(arithmetic)
 
 
 def test_a_cached_parse_costs_no_more_than_a_little_arithmetic() -> None:
