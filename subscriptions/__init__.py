@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from fhir_server.auth.gate import ALL_SEEING, Principal
 from fhir_server.errors import FhirError, Issue
 from fhir_server.interactions.context import Context
 from fhir_server.search.indexer import Indexer
@@ -114,11 +115,13 @@ def build(
     kinds: Iterable[Kind] = (),
     readers: Iterable[FeedReader] = (),
     environment: Mapping[str, str] = os.environ,
+    subscriber: Callable[[Mapping[str, Any]], Principal] = lambda subscription: ALL_SEEING,
 ) -> Running:
     """The room of a server. `indexer` is that of its store; `channels` in the order in which messages try them.
 
-    `kinds` and `readers` are those of higher rooms. The check of Subscriptions is hung into `context.parts["admission"]`, the room itself
-    into `context.parts["jobs"]`. Raises ValueError for settings that cannot be used, PathwayError for a wrong file.
+    `kinds` and `readers` are those of higher rooms; `subscriber` says in whose name a Subscription's notifications are read. The check of
+    Subscriptions is hung into `context.parts["admission"]`, the room itself into `context.parts["jobs"]`.
+    Raises ValueError for settings that cannot be used, PathwayError for a wrong file.
     """
     settings = context.settings
     policy = EndpointPolicy.of(settings.endpoint_allow, loopback=settings.auth == "off" and settings.env != "production")
@@ -126,7 +129,7 @@ def build(
     every = EveryParameter(context.search)
     parser = Parser(every, Scope(zone))
     types = tuple(context.definitions.resource_types)
-    services = Services(context.gate, store, context.clock)
+    services = Services(context.gate, store, context.clock, subscriber=subscriber)
     canonical = Canonical((environment.get("FOLLOWUP_CANONICAL") or DEFAULT_BASE).rstrip("/"))
     pathways = pathway.load()
     caller = Caller(policy)

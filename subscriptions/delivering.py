@@ -18,7 +18,7 @@ from fhir_server.model import json_codec
 from fhir_server.storage.port import ClaimedJob, Effects, Record, Stored
 from subscriptions.delivery.circuits import Circuits, TurnedAway
 from subscriptions.delivery.log import Attempt, DeliveryLog
-from subscriptions.delivery.notification import wish_of
+from subscriptions.delivery.notification import visible, wish_of
 from subscriptions.delivery.notifier import Notifier, Told
 from subscriptions.events import count_of, event_of, held, shaken, shaken_record, state_of
 from subscriptions.jobs.backoff import Backoff
@@ -160,18 +160,15 @@ class Deliveries:
         """How it went, and the line for the log."""
         id, began = str(subscription["id"]), services.clock()
         events = [event_of(job.payload) for job in jobs]
-        versions: dict[int, Stored] = {}
-        for event in events:
-            version = await services.gate.read_version(services.principal, event.type, event.id, event.version)
-            if version is not None:
-                versions[event.number] = version
+        content = wish_of(subscription["channel"]).content if topic else "full-resource"
+        versions = await visible(events, content, services.gate, services.subscriber(subscription))
         if topic:
             count = events[-1].number
             told = await self._notifier.tell("event-notification", subscription, count, events=events, versions=versions)
         elif versions:
             told = await self._notifier.tell_match(subscription, versions[events[0].number], jobs[0].payload["rid"])
         else:
-            return Told(), []  # the version is erased: there is nothing to tell
+            return Told(), []  # it is erased, or not for the subscriber: there is nothing to tell
         now = services.clock()
         attempt = Attempt(
             now, "event-notification", events[0].number, events[-1].number, not told.fault, told.status, now - began, now - events[0].time

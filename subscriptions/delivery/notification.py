@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fhir_server.auth.gate import Gate, Principal
 from fhir_server.interactions.headers import instant
 from fhir_server.model import json_codec
 from fhir_server.storage.port import Stored
@@ -68,11 +69,20 @@ def less(content: str, limit: str) -> str:
 
 
 def status_of(
-    kind: str, subscription: Resource, base: str, count: int, events: Sequence[Event] = (), *, focus: bool = False, status: str = ""
+    kind: str,
+    subscription: Resource,
+    base: str,
+    count: int,
+    events: Sequence[Event] = (),
+    *,
+    focus: bool = False,
+    status: str = "",
+    versions: Mapping[int, Stored] | None = None,
 ) -> Resource:
     """The Parameters of a status: `kind` is handshake, heartbeat, event-notification, query-status or query-event.
 
-    `count`: events since the Subscription began. `focus`: the events name their resources, and the topic is told.
+    `count`: events since the Subscription began. `focus`: the events name their resources, and the topic is told; only those do whose
+    version the subscriber may see (`versions`, by event number), the others are told by their number alone.
     """
     id = str(subscription.get("id", ""))
     rows: list[Resource] = [{"name": "subscription", "valueReference": {"reference": f"{base}/Subscription/{id}"}}]
@@ -89,7 +99,7 @@ def status_of(
             {"name": "event-number", "valueString": str(event.number)},
             {"name": "timestamp", "valueInstant": instant(event.time)},
         ]
-        if focus:
+        if focus and event.number in (versions or {}):
             parts.append({"name": "focus", "valueReference": {"reference": f"{base}/{event.type}/{event.id}"}})
         rows.append({"name": "notification-event", "part": parts})
     if subscription.get("error"):
@@ -105,7 +115,7 @@ def status_of(
 def bundle_of(
     status: Resource, subscription: Resource, base: str, now: int, events: Sequence[Event], content: str, versions: Mapping[int, Stored]
 ) -> Resource:
-    """The Bundle of a notification. `versions`: event number -> the version that it tells of, for the content full-resource."""
+    """The Bundle of a notification. `versions`: event number -> the version that it tells of, of those that the subscriber may see."""
     id = str(subscription.get("id", ""))
     entries: list[Resource] = [
         {
@@ -117,7 +127,8 @@ def bundle_of(
     ]
     if content != "empty":
         for event in events:
-            entries.append(_entry(event, base, versions.get(event.number) if content == "full-resource" else None))
+            if (version := versions.get(event.number)) is not None:
+                entries.append(_entry(event, base, version if content == "full-resource" else None))
     return {
         "resourceType": "Bundle",
         "id": str(uuid.uuid4()),
@@ -126,6 +137,16 @@ def bundle_of(
         "timestamp": instant(now),
         "entry": entries,
     }
+
+
+async def visible(events: Sequence[Event], content: str, gate: Gate, principal: Principal) -> dict[int, Stored]:
+    """Event number -> the version that it tells of, of those that the principal may see now; nothing where the content is empty."""
+    found: dict[int, Stored] = {}
+    for event in events if content != "empty" else ():
+        version = await gate.read_version(principal, event.type, event.id, event.version)
+        if version is not None:
+            found[event.number] = version
+    return found
 
 
 _METHODS = {"create": ("POST", "201"), "update": ("PUT", "200"), "delete": ("DELETE", "204")}

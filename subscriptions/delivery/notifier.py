@@ -54,26 +54,34 @@ class Notifier:
         events: Sequence[Event] = (),
         versions: Mapping[int, Stored] | None = None,
     ) -> Told:
-        """Send a notification Bundle. `versions`: event number -> the version that it tells of."""
+        """Send a notification Bundle. `versions`: event number -> the version that it tells of, where the subscriber may see it."""
         channel = subscription["channel"]
         wish = wish_of(channel)
         for event in events:
             wish = wish._replace(content=less(wish.content, event.content))
-        said = status_of(kind, subscription, self._base(), count, events, focus=wish.content != "empty", status=status)
+        said = status_of(kind, subscription, self._base(), count, events, focus=wish.content != "empty", status=status, versions=versions)
         bundle = bundle_of(said, subscription, self._base(), self._clock(), events, wish.content, versions or {})
         if channel.get("type") == "email":
-            return await self._post(subscription, kind, count, bundle if wish.content != "empty" else None, events)
+            return await self._post(subscription, kind, count, bundle if wish.content != "empty" else None, events, versions or {})
         if channel.get("type") != "message":
             return await self._send(str(subscription["id"]), posted(channel, bundle), wish.timeout)
         call = self._message(channel, str(subscription["criteria"]), bundle, f"urn:uuid:{bundle['id']}", self._clock())
         return await self._send(str(subscription["id"]), call, wish.timeout)
 
-    async def _post(self, subscription: Resource, kind: str, count: int, bundle: Resource | None, events: Sequence[Event]) -> Told:
+    async def _post(
+        self,
+        subscription: Resource,
+        kind: str,
+        count: int,
+        bundle: Resource | None,
+        events: Sequence[Event],
+        versions: Mapping[int, Stored],
+    ) -> Told:
         """A notification of a topic by mail."""
         lines = [("Subscription", "订阅", str(subscription["id"])), ("Events so far", "累计事件数", str(count))]
         for event in events:
             lines.append(("Event", "事件编号", str(event.number)))
-            if bundle is not None:
+            if bundle is not None and event.number in versions:
                 lines += [
                     ("Topic", "主题", str(subscription["criteria"])),
                     ("Resource", "资源", f"{event.type}/{event.id} ({event.interaction})"),

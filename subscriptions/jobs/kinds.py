@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fhir_server.auth.gate import ALL_SEEING, Gate, Principal
 from fhir_server.storage.port import ClaimedJob, Effects, Facts, Record, Store, Unit
@@ -13,12 +14,16 @@ from subscriptions.jobs.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What handlers and feed readers work with. Resources are reached through the gate in the name of `principal`."""
+    """What handlers and feed readers work with. Resources are reached through the gate in the name of `principal`.
+
+    `subscriber`: in whose name a Subscription's notifications are read at the moment of sending.
+    """
 
     gate: Gate
     store: Store
     clock: Clock
     principal: Principal = ALL_SEEING
+    subscriber: Callable[[Mapping[str, Any]], Principal] = lambda subscription: ALL_SEEING
 
 
 class Later(Exception):

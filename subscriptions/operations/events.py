@@ -12,7 +12,7 @@ from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.registration import Operation
 from fhir_server.model import json_codec
 from fhir_server.operations.asked import Asked
-from subscriptions.delivery.notification import CONTENTS, bundle_of, less, status_of, wish_of
+from subscriptions.delivery.notification import CONTENTS, bundle_of, less, status_of, visible, wish_of
 from subscriptions.events import count_of, events_of
 from subscriptions.operations.status import subscription_of
 from subscriptions.watch import names_topic
@@ -44,12 +44,8 @@ async def events(context: Context, request: Request, type: str | None, id: str |
     found = await events_of(services, str(subscription["id"]), first, last)
     for event in found:
         content = less(content, event.content)
-    status = status_of("query-event", subscription, request.base, count, found, focus=content != "empty")
-    versions = {}
-    for event in found if content == "full-resource" else ():
-        stored = await context.gate.read_version(request.principal, event.type, event.id, event.version)
-        if stored is not None:
-            versions[event.number] = stored
+    versions = await visible(found, content, context.gate, request.principal)
+    status = status_of("query-event", subscription, request.base, count, found, focus=content != "empty", versions=versions)
     bundle = bundle_of(status, subscription, request.base, context.clock(), found, content, versions)
     return Response(200, json_codec.dumps(bundle))
 

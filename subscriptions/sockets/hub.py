@@ -16,7 +16,7 @@ from typing import Any
 from fhir_server.errors import FhirError
 from fhir_server.model import json_codec
 from fhir_server.storage.port import StoredRecord
-from subscriptions.delivery.notification import Event, bundle_of, less, status_of, wish_of
+from subscriptions.delivery.notification import Event, bundle_of, less, status_of, visible, wish_of
 from subscriptions.events import EVENTS, count_of, event_of, state_of
 from subscriptions.jobs.bell import rest, ringing
 from subscriptions.jobs.kinds import Services
@@ -181,11 +181,9 @@ class Hub:
 
     async def _notification(self, subscription: dict[str, Any], event: Event) -> str:
         services, content = self._services, less(wish_of(subscription["channel"]).content, event.content)
-        versions = {}
-        if content == "full-resource":
-            version = await services.gate.read_version(services.principal, event.type, event.id, event.version)
-            versions = {event.number: version} if version is not None else {}
-        status = status_of("event-notification", subscription, self._base(), event.number, [event], focus=content != "empty")
+        versions = await visible([event], content, services.gate, services.subscriber(subscription))
+        focus = content != "empty"
+        status = status_of("event-notification", subscription, self._base(), event.number, [event], focus=focus, versions=versions)
         bundle = bundle_of(status, subscription, self._base(), services.clock(), [event], content, versions)
         return json_codec.dumps(bundle).decode()
 

@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import subscriptions
-from fhir_server.auth.gate import Gate
+from fhir_server.auth.gate import ALL_SEEING, Gate, Principal
 from fhir_server.errors import Issue
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.registration import Registry as Operations
@@ -56,15 +56,25 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, *, clock: Clock = system_clock, running: bool = False, channels: tuple[Channel, ...] = (), **settings: Any):
-    """The room over a store in `folder`; loopback endpoints are allowed as with sign-in off. `channels`: beside the inbox."""
+async def world(
+    folder: Path,
+    *,
+    clock: Clock = system_clock,
+    running: bool = False,
+    channels: tuple[Channel, ...] = (),
+    gate: type[Gate] = Gate,
+    principal: Principal = ALL_SEEING,
+    **settings: Any,
+):
+    """The room over a store in `folder`; loopback endpoints are allowed as with sign-in off. `channels`: beside the inbox; `principal`: in
+    whose name notifications are read."""
     zone = ZoneInfo("Asia/Shanghai")
     indexer = Indexer(REGISTRY, zone)
     store = SqliteStore(folder, index=indexer.index, type_names=definitions().resource_types)
     await store.open()
-    context = Context(Gate(store), definitions(), REGISTRY, Operations(), Settings(**settings), b"s" * 32, zone, clock)
+    context = Context(gate(store), definitions(), REGISTRY, Operations(), Settings(**settings), b"s" * 32, zone, clock)
     context.own_bases = ("http://fhir.example.org/fhir",)
-    room = subscriptions.build(context, store, indexer, [Inbox(), *channels], environment={})
+    room = subscriptions.build(context, store, indexer, [Inbox(), *channels], environment={}, subscriber=lambda one: principal)
     if running:
         await room.start()
     try:
