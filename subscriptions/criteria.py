@@ -50,14 +50,17 @@ def _refused(text: str, why: str, zh: str | None) -> FhirError:
 
 
 def compile_criteria(text: str, parser: Parser, types: tuple[str, ...]) -> Criteria:
-    """`Type` or `Type?parameters` as criteria. Raises FhirError 422 for what this server cannot watch, naming it."""
-    type, _, query = text.strip().partition("?")
+    """`Type` (all of it) or `Type?parameters` as criteria. Raises FhirError 422 for what this server cannot watch, naming it."""
+    type, question, query = text.strip().partition("?")
     if type not in types:
         raise _refused(
             text, f"'{type}' is no resource type; a search such as Observation?code=... is expected", f"“{type[:40]}”不是资源类型"
         )
-    if not query:
+    if not question:
         return Criteria(type, Everything())
+    if not query:
+        # Where a parameter was lost on the way, everything would be told.
+        raise _refused(text, f"nothing stands behind the '?'; {type} alone stands for all of them", f"“?”之后没有参数；订阅全部请写 {type}")
     try:
         where = parser.criteria(type, query).where
     except FhirError as fault:

@@ -128,7 +128,7 @@ class Parser:
         for name, value in pairs:
             try:
                 if not value:
-                    raise invalid(name, value, "a parameter needs a value")
+                    raise invalid(name, value, "a parameter needs a value", "缺少值")
                 if len(value) > MAX_VALUE:
                     _check_length(name, value)
                 if "\x00" in value:
@@ -173,12 +173,14 @@ class Parser:
         pairs = pairs_of(text)
         for name, _ in pairs:
             if name.partition(":")[0] in _PRESENTATION:
-                raise invalid(name, "", "only parameters that filter may stand in criteria")
+                raise invalid(name, "", "only parameters that filter may stand in criteria", "条件中只能使用筛选参数")
         if not pairs:
-            raise FhirError.of(400, "invalid", f"The criteria for {type} are empty; at least one search parameter is needed")
+            what = f"The criteria for {type} are empty; at least one search parameter is needed"
+            raise FhirError.of(400, "invalid", what, zh=f"{type} 的条件为空，至少需要一个检索参数")
         query = self.search((type,), pairs).query
         if query.words:
-            raise invalid("criteria", text, "searches by words (_text, _content, :text) cannot decide about a write")
+            rule = "searches by words (_text, _content, :text) cannot decide about a write"
+            raise invalid("criteria", text, rule, "全文检索（_text、_content、:text）不能用于判断写入")
         return query
 
     def chosen(self, types: Sequence[str], pairs: list[tuple[str, str]]) -> tuple[str, ...]:

@@ -152,15 +152,17 @@ def _compiled(said: ResourceTrigger, at: int, criteria: Compile, types: tuple[st
         try:
             where = criteria(f"{said.type}?{query}").where if query else None
         except FhirError as fault:
-            where_at = f"{place}.queryCriteria.{name}"
-            raise FhirError.of(422, "not-supported", f"{where_at}: {fault.issues[0].diagnostics}", where_at) from None
+            where_at, issue = f"{place}.queryCriteria.{name}", fault.issues[0]
+            zh = f"{where_at}：{issue.zh or '检索式无效'}"
+            raise FhirError.of(422, "not-supported", f"{where_at}: {issue.diagnostics}", where_at, zh=zh) from None
         found.append(None if isinstance(where, Everything) else where)
     try:
         expression = compile_expression(said.fhirpath) if said.fhirpath else None
         if expression is not None and (unserved := "; ".join(dict.fromkeys(_unserved(expression.node)))):
             raise FhirPathError(unserved)
     except FhirPathError as fault:
-        raise FhirError.of(422, "value", f"{place}.fhirPathCriteria: {fault}", f"{place}.fhirPathCriteria") from None
+        where_at = f"{place}.fhirPathCriteria"
+        raise FhirError.of(422, "value", f"{where_at}: {fault}", where_at, zh=f"{where_at}：表达式不可用：{fault}") from None
     return Trigger(said, found[0], found[1], expression)
 
 

@@ -144,6 +144,7 @@ def test_what_is_no_topic_is_told_with_its_place(wrong: Json, place: str) -> Non
     with pytest.raises(FhirError) as told:
         topic_of(topic(trigger()) | wrong)
     assert told.value.issues[0].expression == (f"SubscriptionTopic.{place}",)
+    assert place in (told.value.issues[0].zh or ""), "told in Chinese, too"
 
 
 def test_other_basics_are_no_topics() -> None:
