@@ -11,16 +11,26 @@ import os
 import random
 import signal
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from tests.conftest import ROOT, SOAK
+from tests.conftest import ROOT, SOAK, Server, start_server
+from tests.subscriptions.busy import Busy, Moody
 from tests.subscriptions.receiver import Receiver, receiver
 from tests.subscriptions.test_topic_subscriptions import R5, TOPIC, asked, begin, told
+from tests.subscriptions.test_write_paths import TOPIC as EVERYTHING
+from tests.subscriptions.test_write_paths import WATCHED, everything
 from tests.subscriptions.world import subscription, world
 
+Json = dict[str, Any]
 ROUNDS = 20 if SOAK else 3
+WRITES, KILLS, LOADS = (10_000, 20, 6) if SOAK else (300, 2, 1)
+SEED = int(os.environ.get("SEED", "0"))
+"""Of the random choices of the longest test; a failure tells it."""
 
 
 async def _life(folder: Path, first: int, seconds: float) -> list[int]:
@@ -115,3 +125,146 @@ async def test_kill_9_leaves_no_gap_in_the_numbers_of_a_topic(tmp_path: Path) ->
     assert in_order == list(range(1, len(stored) + 1))
     assert [first[number] for number in in_order] == stored
     assert len(acknowledged) > 20 * ROUNDS and {f"n{n}" for n in acknowledged} <= set(stored)
+
+
+# --- a whole server, every way of writing, and a receiver with moods
+
+SEARCHES = {"amended": "Observation?status=amended", "patients": "Patient"}
+
+
+async def _subscribe(client: httpx.AsyncClient, url: str) -> None:
+    """A topic on every change, and two searches; comes back when all are active."""
+    (await client.put("Basic/everything", json=everything())).raise_for_status()
+    asks = [asked(f"{url}/topic", "full-resource", id="topic", criteria=EVERYTHING)]
+    payload = {"payload": "application/fhir+json"}
+    asks += [subscription(f"{url}/{id}", id, criteria, channel=payload) for id, criteria in SEARCHES.items()]
+    for one in asks:
+        (await client.put(f"Subscription/{one['id']}", json=one)).raise_for_status()
+    async with asyncio.timeout(20):
+        for one in asks:
+            while (await client.get(f"Subscription/{one['id']}")).json()["status"] != "active":
+                await asyncio.sleep(0.05)
+
+
+async def _history(client: httpx.AsyncClient) -> list[tuple[str, str, Json | None]]:
+    """(resource, version, content) of every change of a watched type, oldest first; no content of a deletion."""
+    found = []
+    place: str | None = "_history?_count=500"
+    while place:
+        answer = await client.get(place)
+        answer.raise_for_status()
+        for row in answer.json()["entry"]:
+            type, id, _, version = row["response"]["location"].split("/")
+            if type in WATCHED:
+                found.append((f"{type}/{id}", version, row.get("resource")))
+        following = next((link["url"] for link in answer.json()["link"] if link["relation"] == "next"), None)
+        place = following.rpartition("/")[2] if following else None
+    return found[::-1]
+
+
+def _told(there: Moody) -> list[tuple[int, tuple[str, Json | None]]]:
+    """(event number, (resource, content)) of the topic, in the order of arrival."""
+    found = []
+    for hit in there.hits:
+        bundle = json.loads(hit.body)
+        if hit.path == "/topic" and told(bundle)["type"] == "event-notification":
+            for event, row in zip(told(bundle)["events"], bundle["entry"][1:], strict=True):
+                place = event["focus"]["reference"].partition("/fhir/")[2]
+                assert event["focus"]["reference"] == row["fullUrl"] and ("resource" in row) is (row["request"]["method"] != "DELETE")
+                found.append((int(event["event-number"]), (place, row.get("resource"))))
+    return found
+
+
+def _each_once(rows: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Each number once, in the order in which they came first; what came again must be the same."""
+    first: dict[Any, Any] = {}
+    for number, content in rows:
+        assert first.setdefault(number, content) == content, f"{number} came again with another content"
+    return list(first.items())
+
+
+async def _arrived(client: httpx.AsyncClient, there: Moody, seconds: float) -> list[tuple[str, str, Json | None]]:
+    """The history, when as many events have arrived as there are changes, or the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        written = await _history(client)
+        numbers = {number for number, _ in _told(there)}
+        due = {id: sum(_meets(id, one) for one in written) for id in SEARCHES}
+        here = {id: len({hit.body for hit in there.hits if hit.path.startswith(f"/{id}/")}) for id in SEARCHES}
+        if (len(numbers) == len(written) and here == due) or time.monotonic() > deadline:
+            return written
+        await asyncio.sleep(0.5)
+
+
+def _meets(id: str, change: tuple[str, str, Json | None]) -> bool:
+    place, _, content = change
+    if id == "patients":
+        return place.startswith("Patient/") and content is not None
+    return place.startswith("Observation/") and content is not None and content["status"] == "amended"
+
+
+async def _lives(folder: Path, busy: Busy, there: Moody, draw: random.Random, servers: list[Server]) -> None:
+    """A server that is killed again and again while it is written to; the last of `servers` stays."""
+
+    def begin() -> Server:
+        env = {"FHIR_SERVER_PUBLIC_URL": "http://fhir.example.org"}
+        servers.append(start_server(folder / "data", "--mllp-port", "0", env=env))
+        return servers[-1]
+
+    ended = False
+    server = await asyncio.to_thread(begin)
+    async with httpx.AsyncClient(base_url=f"{server.base}/", timeout=20) as client:
+        await there.begin()
+        await _subscribe(client, f"http://127.0.0.1:{there.port}")
+    async with asyncio.TaskGroup() as group:
+        moods = group.create_task(there.change(draw))
+        for _ in range(3):
+            group.create_task(busy.work(lambda: ended))
+        for life in range(KILLS + 1):
+            busy.server = server
+            if life * LOADS // (KILLS + 1) != (life + 1) * LOADS // (KILLS + 1):
+                group.create_task(busy.load(20))
+            while busy.writes < WRITES * (life + 1) // (KILLS + 1):
+                await asyncio.sleep(0.01)
+            if life < KILLS:
+                await asyncio.sleep(draw.uniform(0, 0.3))
+                busy.server = None
+                await asyncio.to_thread(server.kill)
+                server = await asyncio.to_thread(begin)
+        ended = True
+        moods.cancel()
+
+
+@pytest.mark.longer
+async def test_whatever_happens_the_receiver_ends_with_what_was_written(tmp_path: Path) -> None:
+    """K14, K24: clients write over every path, the server is killed by -9, the receiver refuses, hangs, fails or is away.
+
+    `SEED` chooses another course; 10,000 writes and 20 kills with SOAK=1.
+    """
+    print(f"SEED={SEED}")  # shown with any failure
+    draw = random.Random(SEED)
+    there, busy = Moody(), Busy(tmp_path, draw)
+    servers: list[Server] = []
+    try:
+        await _lives(tmp_path, busy, there, draw, servers)
+        await there.turn("answers")
+        async with httpx.AsyncClient(base_url=f"{servers[-1].base}/", timeout=60) as client:
+            written = await _arrived(client, there, 180)
+            status = (await client.get("Subscription/topic/$status")).json()["entry"][0]["resource"]["parameter"]
+    finally:
+        for server in servers:
+            server.kill()
+        there.end()
+    said = f"SEED={SEED} (with {busy.writes} writes: {busy.ways})"
+    assert busy.acknowledged <= {(place, version) for place, version, _ in written}, f"what was acknowledged is there: {said}"
+    events = _each_once(_told(there))
+    assert [number for number, _ in events] == list(range(1, len(written) + 1)), f"1 … n, in order, without a gap: {said}"
+    assert [event for _, event in events] == [(place, content) for place, _, content in written], f"each event is its change: {said}"
+    counted = next(row["valueString"] for row in status if row["name"] == "events-since-subscription-start")
+    assert counted == str(len(written)), said
+    for id in SEARCHES:
+        rows = [json.loads(hit.body) for hit in there.hits if hit.path.startswith(f"/{id}/")]
+        came = _each_once([((f"{row['resourceType']}/{row['id']}", row["meta"]["versionId"]), row) for row in rows])
+        due = [((place, version), content) for place, version, content in written if _meets(id, (place, version, content))]
+        assert came == due, f"{id}: each version that meets the search, in order: {said}"
+    assert set(busy.ways) == {*(way for way in dir(busy) if way.startswith("by_")), "load"} or not SOAK, said
