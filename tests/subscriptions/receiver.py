@@ -14,6 +14,13 @@ class Hit:
     headers: dict[str, str]
     body: bytes
     at: float
+    answer: int = 0
+    """The status that was answered; 0 where nothing was."""
+
+    @property
+    def taken(self) -> bool:
+        """Whether the receiver said that it has it."""
+        return 200 <= self.answer < 300
 
 
 @dataclass
@@ -48,7 +55,8 @@ class Receiver:
                     name, _, value = field_line.partition(":")
                     headers[name.lower()] = value.strip()
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                self.hits.append(Hit(method, path, headers, body, asyncio.get_running_loop().time()))
+                hit = Hit(method, path, headers, body, asyncio.get_running_loop().time())
+                self.hits.append(hit)
                 self.arrived.set()
                 if self.open is not None:
                     await self.open.wait()
@@ -56,6 +64,7 @@ class Receiver:
                     await asyncio.sleep(60)
                 if self.status == -1:
                     return
+                hit.answer = self.status
                 extra = f"Location: {self.location}\r\n" if self.location else ""
                 extra += f"Retry-After: {self.retry_after}\r\n" if self.retry_after else ""
                 writer.write(f"HTTP/1.1 {self.status} X\r\n{extra}Content-Length: 0\r\n\r\n".encode())

@@ -88,9 +88,11 @@ def once(rows: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
 
 
 def complete(there: Receiver, written: Written) -> None:
-    """The receiver holds what was written."""
-    assert [key for key, _ in once(searched(there.hits))] == written.of_search
-    assert once(numbered(there.hits)) == list(enumerate(written.of_topic, 1)), "1 … n without a gap, each number its event"
+    """The receiver has taken what was written."""
+    taken = [hit for hit in there.hits if hit.taken]
+    for hits in (there.hits, taken):
+        assert [key for key, _ in once(searched(hits))] == written.of_search
+        assert once(numbered(hits)) == list(enumerate(written.of_topic, 1)), "1 … n without a gap, each number its event"
 
 
 async def subscribe(w: World, url: str) -> None:
