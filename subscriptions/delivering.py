@@ -86,7 +86,7 @@ class Deliveries:
                 records: list[Record] = []
                 if not told.fault:
                     told, records = await self._tell(subscription, jobs, services, topic=topic)
-                self._circuits.settled(circuit, services.clock(), told.fault if told.down else "")
+                self._circuits.settled(circuit, services.clock(), told.status if told.down else "")
         except TurnedAway as away:
             if not away.down:
                 raise Later(str(away), away.pause) from None
@@ -115,7 +115,7 @@ class Deliveries:
         endpoint = str(subscription["channel"].get("endpoint", ""))
         with self._circuits.place(endpoint, services.clock(), asked=True) as circuit:
             told = await self.shake(subscription, services)
-            self._circuits.settled(circuit, services.clock(), told.fault if told.down else "")
+            self._circuits.settled(circuit, services.clock(), told.status if told.down else "")
         if not told.fault:
             self._failed.pop(str(subscription["id"]), None)
         return told.fault
@@ -124,19 +124,20 @@ class Deliveries:
         """State of the circuit of its endpoint: closed, open or half-open."""
         return self._circuits.state(str(subscription["channel"].get("endpoint", "")), services.clock())
 
-    async def test(self, subscription: Resource, services: Services) -> Attempt:
-        """What a person sends by hand, also where the circuit is open; raises TurnedAway where there is no place."""
-        with self._circuits.place(str(subscription["channel"].get("endpoint", "")), services.clock(), asked=True):
-            return await self.beat(subscription, services, "test")
-
     async def beat(self, subscription: Resource, services: Services, kind: str = "heartbeat") -> Attempt:
-        """A sign of life, or a test, without an event; its line in the log."""
+        """A sign of life without an event, or a test, which goes out also where the circuit is open; its line in the log.
+
+        Raises TurnedAway.
+        """
         id, began = str(subscription["id"]), services.clock()
-        if names_topic(str(subscription.get("criteria", ""))):
-            told = await self._notifier.tell("heartbeat", subscription, await count_of(services, id))
-        else:
-            told = await self._notifier.ring(subscription)
-        now = services.clock()
+        endpoint = str(subscription["channel"].get("endpoint", ""))
+        with self._circuits.place(endpoint, began, asked=kind == "test") as circuit:
+            if names_topic(str(subscription.get("criteria", ""))):
+                told = await self._notifier.tell("heartbeat", subscription, await count_of(services, id))
+            else:
+                told = await self._notifier.ring(subscription)
+            now = services.clock()
+            self._circuits.settled(circuit, now, told.status if told.down else "")
         attempt = Attempt(now, kind, 0, 0, not told.fault, told.status, now - began, 0)
         await services.gate.transact(services.principal, kept(*self._lines.lines(id, attempt)))
         return attempt
@@ -170,9 +171,9 @@ class Deliveries:
         else:
             return Told(), []  # it is erased, or not for the subscriber: there is nothing to tell
         now = services.clock()
-        attempt = Attempt(
-            now, "event-notification", events[0].number, events[-1].number, not told.fault, told.status, now - began, now - events[0].time
-        )
+        took, lag = now - began, max(0, now - events[0].time)
+        numbers = events[0].number, events[-1].number
+        attempt = Attempt(now, "event-notification", *numbers, not told.fault, told.status, took, lag)
         return told, self._lines.lines(id, attempt)
 
     def _dropped(self, id: str, jobs: Sequence[ClaimedJob], why: str) -> Effects:

@@ -40,7 +40,7 @@ class Desk:
             what = f"Subscription/{id}: a websocket has no queue that could be paused; its client asks for what it missed with $events"
             raise FhirError.of(422, "not-supported", what, zh=f"Subscription/{id}：websocket 没有可暂停的队列，客户端可用 $events 补取")
         if await held(self._services, id) is None:
-            await self._services.gate.transact(self._services.principal, kept(held_record(id, by, self._services.clock())))
+            await self._services.gate.transact(self._services.principal, kept(await held_record(self._services, id, by)))
 
     async def release(self, id: str) -> int:
         """Resume: what waits is sent now; how many notifications that are."""
@@ -95,7 +95,7 @@ class Desk:
             what = f"Subscription/{id}: a websocket is tried by its client, which binds it"
             raise FhirError.of(422, "not-supported", what, zh=f"Subscription/{id}：websocket 由客户端绑定时测试")
         try:
-            return await self._deliveries.test(subscription, self._services)
+            return await self._deliveries.beat(subscription, self._services, "test")
         except TurnedAway as away:
             raise FhirError.of(409, "throttled", f"Subscription/{id}: {away}", zh=f"Subscription/{id}：地址正忙，请稍后再试") from None
 

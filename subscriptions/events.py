@@ -80,12 +80,17 @@ async def shaken(services: Services, id: str, channel: Mapping[str, Any]) -> boo
     return record is not None and record.data["channel"] == fingerprint(channel)
 
 
-def held_record(id: str, by: str, since: int) -> Record:
-    """That a person has paused the deliveries of a Subscription. `since`: milliseconds since 1970."""
-    return Record(HELD, id, {"by": by, "since": since})
+async def held_record(services: Services, id: str, by: str) -> Record:
+    """That a person has paused the deliveries of a Subscription, now."""
+    return Record(HELD, id, {"by": by, "since": services.clock(), "born": (await state_of(services, id)).born})
 
 
 async def held(services: Services, id: str) -> tuple[int, str] | None:
-    """Since when and by whom deliveries are paused; None where they are not."""
+    """Since when (milliseconds since 1970) and by whom deliveries are paused; None where they are not.
+
+    What was paused ends with the Subscription: one that is created anew under its id is not.
+    """
     record = await services.store.record(HELD, id)
-    return (int(record.data["since"]), str(record.data["by"])) if record is not None else None
+    if record is None or record.data["born"] != (await state_of(services, id)).born:
+        return None
+    return int(record.data["since"]), str(record.data["by"])

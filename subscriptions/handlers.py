@@ -7,6 +7,7 @@ Specification: https://hl7.org/fhir/R4/subscription.html, conformance.md K5–K1
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
@@ -207,7 +208,8 @@ class Subscriptions:
             due = now + period
             if await shaken(services, stored.id, subscription["channel"]) and not await held(services, stored.id):
                 # A heartbeat that fails is no event: deliveries are what sets the status.
-                await self._deliveries.beat(subscription, services)
+                with contextlib.suppress(TurnedAway):
+                    await self._deliveries.beat(subscription, services)
         return Effects(jobs=[Job(HEARTBEAT, stored.id, dict(job.payload), due, f"{stored.id}/{stored.version}/{due}")])
 
     async def expire(self, job: ClaimedJob, services: Services) -> Unit:

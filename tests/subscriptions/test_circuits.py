@@ -120,7 +120,9 @@ async def test_an_endpoint_that_is_down_is_called_a_few_times_however_many_subsc
         for _ in range(12):
             clock.advance(20 * SECOND)
             await w.settle()
-        states = {(await w.read("Subscription", f"s{n}"))["status"] for n in range(40)}
+        said = [await w.read("Subscription", f"s{n}") for n in range(40)]
+        assert sum("Observation/o1" in one["error"] for one in said) < 40, "who was turned away is not told what another was to be sent"
+        states = {one["status"] for one in said}
         assert states == {"error"}, "also those who were turned away learn that their endpoint is down"
         calls = len(there.hits)
         assert calls <= OPEN_AFTER + PER_ENDPOINT + 12

@@ -46,6 +46,19 @@ async def test_pausing_one_leaves_the_others_alone(tmp_path: Path) -> None:
         assert (len(held.hits), len(free.hits)) == (0, 1)
 
 
+async def test_a_pause_ends_with_its_subscription(tmp_path: Path) -> None:
+    async with receiver() as there, world(tmp_path) as w:
+        await w.put(subscription(there.url))
+        await w.settle()
+        await w.desk.hold("s1", "x")
+        await w.delete("Subscription", "s1")
+        await w.put(subscription(there.url))
+        await w.settle()
+        await w.put(observation("o1"))
+        await w.settle()
+        assert await w.desk.held("s1") is None and len(there.hits) == 1
+
+
 async def test_a_notification_that_is_refused_for_ever_can_be_set_aside_and_sent_later(tmp_path: Path) -> None:
     clock = VirtualClock(NOW)
     async with receiver(422) as there, world(tmp_path, clock=clock) as w:
