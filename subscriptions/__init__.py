@@ -17,7 +17,7 @@ from fhir_server.errors import FhirError, Issue
 from fhir_server.interactions.context import Context
 from fhir_server.search.indexer import Indexer
 from fhir_server.search.parameters import EveryParameter
-from fhir_server.search.parser import Parser
+from fhir_server.search.parser import Include, Parser
 from fhir_server.search.query import Criterion
 from fhir_server.search.values_of import Scope
 from fhir_server.storage.port import Store
@@ -46,6 +46,7 @@ from subscriptions.sockets.tokens import SECRET
 from subscriptions.table import Table
 from subscriptions.topics.catalogue import CODE as TOPIC
 from subscriptions.topics.catalogue import Topics
+from subscriptions.viewing import Viewer
 from subscriptions.watch import Watch, watch_of
 
 __all__ = ["Running", "build"]
@@ -140,8 +141,11 @@ def build(
     def stored_topics() -> Criterion:
         return parser.criteria("Basic", f"code={TOPIC}").where
 
-    topics = Topics(services, stored_topics, compile, types)
-    read_topics = Topics(services, stored_topics, compile, types)
+    def includes(type: str, pairs: Sequence[tuple[str, str]]) -> tuple[Include, ...]:
+        return parser.search((type,), pairs).includes
+
+    topics = Topics(services, stored_topics, compile, types, includes)
+    read_topics = Topics(services, stored_topics, compile, types, includes)
     """The reader's own: as they were at its place in the feed."""
 
     def watch(subscription: Mapping[str, Any]) -> Watch:
@@ -163,7 +167,8 @@ def build(
 
     table = Table(read_watch, lambda: (every.newest(), read_topics.generation))
     mail = next((channel for channel in channels if channel.code == "email"), None)
-    deliveries = Deliveries(Notifier(caller, base, context.clock, mail), Circuits(), DeliveryLog(), services)
+    viewer = context.parts["viewer"] = Viewer(context, topics.find)
+    deliveries = Deliveries(Notifier(caller, base, context.clock, mail), viewer, Circuits(), DeliveryLog(), services)
     subscriptions = Subscriptions(table, read_topics, indexer, complaint, deliveries, services, lambda: context.own_bases)
     retention = Retention(settings.done_job_days, settings.delivery_log_days, settings.event_days)
     inbox = next((channel for channel in channels if not channel.external), None)
@@ -179,7 +184,7 @@ def build(
         canonical,
         pathways,
         caller,
-        Hub(services, base),
+        Hub(services, viewer, base),
         retention,
     )
     admission = context.parts.setdefault("admission", {})

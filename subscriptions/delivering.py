@@ -18,7 +18,7 @@ from fhir_server.model import json_codec
 from fhir_server.storage.port import ClaimedJob, Effects, Record, Stored
 from subscriptions.delivery.circuits import Circuits, TurnedAway
 from subscriptions.delivery.log import Attempt, DeliveryLog
-from subscriptions.delivery.notification import visible, wish_of
+from subscriptions.delivery.notification import wish_of
 from subscriptions.delivery.notifier import Notifier, Told
 from subscriptions.events import count_of, event_of, held, shaken, shaken_record, state_of
 from subscriptions.jobs.backoff import Backoff
@@ -26,6 +26,7 @@ from subscriptions.jobs.clock import HOUR
 from subscriptions.jobs.kinds import Kind, Lane, Later, Services
 from subscriptions.rewriting import ended, kept, rewritten
 from subscriptions.table import IN_FORCE
+from subscriptions.viewing import Viewer
 from subscriptions.watch import names_topic
 
 Resource = dict[str, Any]
@@ -45,8 +46,8 @@ PAUSES = Backoff.exponential(1_000, 60_000, jitter=0.2)
 class Deliveries:
     """The handler. Failures in a row are counted in this process, as the circuits are."""
 
-    def __init__(self, notifier: Notifier, circuits: Circuits, lines: DeliveryLog, services: Services) -> None:
-        self._notifier, self._circuits, self._lines, self._services = notifier, circuits, lines, services
+    def __init__(self, notifier: Notifier, viewer: Viewer, circuits: Circuits, lines: DeliveryLog, services: Services) -> None:
+        self._notifier, self._viewer, self._circuits, self._lines, self._services = notifier, viewer, circuits, lines, services
         self._failed: Counter[str] = Counter()
         """Subscription -> attempts in a row that failed in this process."""
         self._random = random.Random()
@@ -162,12 +163,12 @@ class Deliveries:
         id, began = str(subscription["id"]), services.clock()
         events = [event_of(job.payload) for job in jobs]
         content = wish_of(subscription["channel"]).content if topic else "full-resource"
-        versions = await visible(events, content, services.gate, services.subscriber(subscription))
+        seen = await self._viewer.seen(events, content, services.subscriber(subscription))
         if topic:
             count = events[-1].number
-            told = await self._notifier.tell("event-notification", subscription, count, events=events, versions=versions)
-        elif versions:
-            told = await self._notifier.tell_match(subscription, versions[events[0].number], jobs[0].payload["rid"])
+            told = await self._notifier.tell("event-notification", subscription, count, events=events, seen=seen)
+        elif seen:
+            told = await self._notifier.tell_match(subscription, seen[events[0].number].version, jobs[0].payload["rid"])
         else:
             return Told(), []  # it is erased, or not for the subscriber: there is nothing to tell
         now = services.clock()

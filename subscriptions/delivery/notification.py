@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fhir_server.auth.gate import Gate, Principal
 from fhir_server.interactions.headers import instant
 from fhir_server.model import json_codec
 from fhir_server.storage.port import Stored
@@ -38,6 +37,14 @@ class Event(NamedTuple):
     topic: str = ""
     """What was subscribed to, and with how much content; '' of a search."""
     content: str = ""
+
+
+class Sight(NamedTuple):
+    """What is told of an event: its version, resources beside it, and (code, query) of what may be asked for."""
+
+    version: Stored
+    beside: tuple[Stored, ...] = ()
+    related: tuple[tuple[Mapping[str, Any], str], ...] = ()
 
 
 class Wish(NamedTuple):
@@ -77,12 +84,12 @@ def status_of(
     *,
     focus: bool = False,
     status: str = "",
-    versions: Mapping[int, Stored] | None = None,
+    seen: Mapping[int, Sight] | None = None,
 ) -> Resource:
     """The Parameters of a status: `kind` is handshake, heartbeat, event-notification, query-status or query-event.
 
-    `count`: events since the Subscription began. `focus`: the events name their resources, and the topic is told; only those do whose
-    version the subscriber may see (`versions`, by event number), the others are told by their number alone.
+    `count`: events since the Subscription began. `focus`: the events name their resources, and the topic is told; only those do which
+    the subscriber may see (`seen`, by event number), the others are told by their number alone.
     """
     id = str(subscription.get("id", ""))
     rows: list[Resource] = [{"name": "subscription", "valueReference": {"reference": f"{base}/Subscription/{id}"}}]
@@ -99,8 +106,10 @@ def status_of(
             {"name": "event-number", "valueString": str(event.number)},
             {"name": "timestamp", "valueInstant": instant(event.time)},
         ]
-        if focus and event.number in (versions or {}):
+        if focus and (sight := (seen or {}).get(event.number)) is not None:
             parts.append({"name": "focus", "valueReference": {"reference": f"{base}/{event.type}/{event.id}"}})
+            parts += [{"name": "additional-context", "valueReference": {"reference": _place(base, one)}} for one in sight.beside]
+            parts += [_related(*one) for one in sight.related]
         rows.append({"name": "notification-event", "part": parts})
     if subscription.get("error"):
         rows.append({"name": "error", "valueCodeableConcept": {"text": str(subscription["error"])}})
@@ -113,9 +122,9 @@ def status_of(
 
 
 def bundle_of(
-    status: Resource, subscription: Resource, base: str, now: int, events: Sequence[Event], content: str, versions: Mapping[int, Stored]
+    status: Resource, subscription: Resource, base: str, now: int, events: Sequence[Event], content: str, seen: Mapping[int, Sight]
 ) -> Resource:
-    """The Bundle of a notification. `versions`: event number -> the version that it tells of, of those that the subscriber may see."""
+    """The Bundle of a notification. `seen`: event number -> what it tells of, where the subscriber may see that."""
     id = str(subscription.get("id", ""))
     entries: list[Resource] = [
         {
@@ -126,9 +135,11 @@ def bundle_of(
         }
     ]
     if content != "empty":
-        for event in events:
-            if (version := versions.get(event.number)) is not None:
-                entries.append(_entry(event, base, version if content == "full-resource" else None))
+        shown = [(event, seen[event.number]) for event in events if event.number in seen]
+        entries += [_entry(event, base, sight.version if content == "full-resource" else None) for event, sight in shown]
+        told_of = {(event.type, event.id) for event, _ in shown}
+        beside = {(one.type, one.id): one for _, sight in shown for one in sight.beside if content == "full-resource"}
+        entries += [_beside(one, base) for place, one in beside.items() if place not in told_of]
     return {
         "resourceType": "Bundle",
         "id": str(uuid.uuid4()),
@@ -137,16 +148,6 @@ def bundle_of(
         "timestamp": instant(now),
         "entry": entries,
     }
-
-
-async def visible(events: Sequence[Event], content: str, gate: Gate, principal: Principal) -> dict[int, Stored]:
-    """Event number -> the version that it tells of, of those that the principal may see now; nothing where the content is empty."""
-    found: dict[int, Stored] = {}
-    for event in events if content != "empty" else ():
-        version = await gate.read_version(principal, event.type, event.id, event.version)
-        if version is not None:
-            found[event.number] = version
-    return found
 
 
 _METHODS = {"create": ("POST", "201"), "update": ("PUT", "200"), "delete": ("DELETE", "204")}
@@ -163,6 +164,24 @@ def _entry(event: Event, base: str, version: Stored | None) -> Resource:
     if version is not None and event.interaction != "delete":
         made["resource"] = told(version)
     return made
+
+
+def _beside(version: Stored, base: str) -> Resource:
+    return {
+        "fullUrl": _place(base, version),
+        "resource": told(version),
+        "request": {"method": "GET", "url": f"{version.type}/{version.id}"},
+        "response": {"status": "200"},
+    }
+
+
+def _place(base: str, version: Stored) -> str:
+    return f"{base}/{version.type}/{version.id}"
+
+
+def _related(kind: Mapping[str, Any], query: str) -> Resource:
+    coding = [{"name": "query-type", "valueCoding": dict(kind)}] if kind else []
+    return {"name": "related-query", "part": [*coding, {"name": "query", "valueString": query}]}
 
 
 def told(version: Stored) -> Resource:

@@ -14,7 +14,7 @@ from subscriptions.delivery.caller import Caller, CallFailed
 from subscriptions.delivery.endpoint import EndpointRefused
 from subscriptions.delivery.mail import attached, mail_of
 from subscriptions.delivery.message import SEARCH_EVENT, message_of, processing
-from subscriptions.delivery.notification import Event, bundle_of, less, status_of, told, wish_of
+from subscriptions.delivery.notification import Event, Sight, bundle_of, less, status_of, told, wish_of
 from subscriptions.delivery.rest_hook import Call, call_of, empty, posted
 from subscriptions.jobs.clock import Clock
 
@@ -52,17 +52,17 @@ class Notifier:
         *,
         status: str = "",
         events: Sequence[Event] = (),
-        versions: Mapping[int, Stored] | None = None,
+        seen: Mapping[int, Sight] | None = None,
     ) -> Told:
-        """Send a notification Bundle. `versions`: event number -> the version that it tells of, where the subscriber may see it."""
+        """Send a notification Bundle. `seen`: event number -> what it tells of, where the subscriber may see that."""
         channel = subscription["channel"]
         wish = wish_of(channel)
         for event in events:
             wish = wish._replace(content=less(wish.content, event.content))
-        said = status_of(kind, subscription, self._base(), count, events, focus=wish.content != "empty", status=status, versions=versions)
-        bundle = bundle_of(said, subscription, self._base(), self._clock(), events, wish.content, versions or {})
+        said = status_of(kind, subscription, self._base(), count, events, focus=wish.content != "empty", status=status, seen=seen)
+        bundle = bundle_of(said, subscription, self._base(), self._clock(), events, wish.content, seen or {})
         if channel.get("type") == "email":
-            return await self._post(subscription, kind, count, bundle if wish.content != "empty" else None, events, versions or {})
+            return await self._post(subscription, kind, count, bundle if wish.content != "empty" else None, events, seen or {})
         if channel.get("type") != "message":
             return await self._send(str(subscription["id"]), posted(channel, bundle), wish.timeout)
         call = self._message(channel, str(subscription["criteria"]), bundle, f"urn:uuid:{bundle['id']}", self._clock())
@@ -75,13 +75,13 @@ class Notifier:
         count: int,
         bundle: Resource | None,
         events: Sequence[Event],
-        versions: Mapping[int, Stored],
+        seen: Mapping[int, Sight],
     ) -> Told:
         """A notification of a topic by mail."""
         lines = [("Subscription", "订阅", str(subscription["id"])), ("Events so far", "累计事件数", str(count))]
         for event in events:
             lines.append(("Event", "事件编号", str(event.number)))
-            if bundle is not None and event.number in versions:
+            if bundle is not None and event.number in seen:
                 lines += [
                     ("Topic", "主题", str(subscription["criteria"])),
                     ("Resource", "资源", f"{event.type}/{event.id} ({event.interaction})"),

@@ -12,9 +12,10 @@ from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.registration import Operation
 from fhir_server.model import json_codec
 from fhir_server.operations.asked import Asked
-from subscriptions.delivery.notification import CONTENTS, bundle_of, less, status_of, visible, wish_of
+from subscriptions.delivery.notification import CONTENTS, bundle_of, less, status_of, wish_of
 from subscriptions.events import count_of, events_of
 from subscriptions.operations.status import subscription_of
+from subscriptions.viewing import Viewer
 from subscriptions.watch import names_topic
 
 MOST = 500
@@ -44,9 +45,10 @@ async def events(context: Context, request: Request, type: str | None, id: str |
     found = await events_of(services, str(subscription["id"]), first, last)
     for event in found:
         content = less(content, event.content)
-    versions = await visible(found, content, context.gate, request.principal)
-    status = status_of("query-event", subscription, request.base, count, found, focus=content != "empty", versions=versions)
-    bundle = bundle_of(status, subscription, request.base, context.clock(), found, content, versions)
+    viewer: Viewer = context.parts["viewer"]
+    seen = await viewer.seen(found, content, request.principal, request.base)
+    status = status_of("query-event", subscription, request.base, count, found, focus=content != "empty", seen=seen)
+    bundle = bundle_of(status, subscription, request.base, context.clock(), found, content, seen)
     return Response(200, json_codec.dumps(bundle))
 
 

@@ -16,11 +16,12 @@ from typing import Any
 from fhir_server.errors import FhirError
 from fhir_server.model import json_codec
 from fhir_server.storage.port import StoredRecord
-from subscriptions.delivery.notification import Event, bundle_of, less, status_of, visible, wish_of
+from subscriptions.delivery.notification import Event, bundle_of, less, status_of, wish_of
 from subscriptions.events import EVENTS, count_of, event_of, state_of
 from subscriptions.jobs.bell import rest, ringing
 from subscriptions.jobs.kinds import Services
 from subscriptions.table import IN_FORCE
+from subscriptions.viewing import Viewer
 from subscriptions.watch import names_topic
 
 log = logging.getLogger("fhir_server.subscriptions")
@@ -51,8 +52,8 @@ class Connection:
 class Hub:
     """The connections of this process, by Subscription."""
 
-    def __init__(self, services: Services, base: Callable[[], str]) -> None:
-        self._services, self._base = services, base
+    def __init__(self, services: Services, viewer: Viewer, base: Callable[[], str]) -> None:
+        self._services, self._viewer, self._base = services, viewer, base
         self._connections: dict[str, set[Connection]] = {}
         self._bell = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -181,10 +182,10 @@ class Hub:
 
     async def _notification(self, subscription: dict[str, Any], event: Event) -> str:
         services, content = self._services, less(wish_of(subscription["channel"]).content, event.content)
-        versions = await visible([event], content, services.gate, services.subscriber(subscription))
+        seen = await self._viewer.seen([event], content, services.subscriber(subscription))
         focus = content != "empty"
-        status = status_of("event-notification", subscription, self._base(), event.number, [event], focus=focus, versions=versions)
-        bundle = bundle_of(status, subscription, self._base(), services.clock(), [event], content, versions)
+        status = status_of("event-notification", subscription, self._base(), event.number, [event], focus=focus, seen=seen)
+        bundle = bundle_of(status, subscription, self._base(), services.clock(), [event], content, seen)
         return json_codec.dumps(bundle).decode()
 
     def _frame(self, kind: str, subscription: dict[str, Any], count: int) -> str:

@@ -17,8 +17,8 @@ from fhir_server.search.query import Criterion
 from fhir_server.storage.port import Stored
 from subscriptions.as_of import all_of, versions_at
 from subscriptions.jobs.kinds import Services
-from subscriptions.topics.definition import is_topic, topic_of
-from subscriptions.topics.matching import Compile, CompiledTopic, compile_topic
+from subscriptions.topics.definition import Topic, is_topic, topic_of
+from subscriptions.topics.matching import Compile, CompiledTopic, Includes, compile_topic
 
 log = logging.getLogger("fhir_server.subscriptions")
 CODE = "http://hl7.org/fhir/fhir-types|SubscriptionTopic"
@@ -29,9 +29,12 @@ SERVED = frozenset({"active", "draft"})
 class Topics:
     """One process's view of the topics; `fresh` takes up what was written since."""
 
-    def __init__(self, services: Services, stored: Callable[[], Criterion], compile: Compile, types: tuple[str, ...]) -> None:
+    def __init__(
+        self, services: Services, stored: Callable[[], Criterion], compile: Compile, types: tuple[str, ...], includes: Includes
+    ) -> None:
         """`stored`: the criterion by which Basics that are topics are found."""
-        self._services, self._stored, self._compile, self._types = services, stored, compile, types
+        self._services, self._stored = services, stored
+        self._compile_topic: Callable[[Topic], CompiledTopic] = lambda topic: compile_topic(topic, compile, types, includes)
         self._known: dict[str, dict[str, CompiledTopic]] = {}
         self._of_basic: dict[str, CompiledTopic] = {}
         self._state: tuple[tuple[str, int], ...] | None = None
@@ -53,7 +56,7 @@ class Topics:
         if not is_topic(resource):
             return []
         try:
-            compile_topic(topic_of(resource), self._compile, self._types)
+            self._compile_topic(topic_of(resource))
         except FhirError as fault:
             return fault.issues
         return []
@@ -105,7 +108,7 @@ class Topics:
             return None
         try:
             topic = topic_of(resource)
-            return compile_topic(topic, self._compile, self._types) if topic.status in SERVED else None
+            return self._compile_topic(topic) if topic.status in SERVED else None
         except FhirError as fault:
             log.warning("the topic Basic/%s is not served: %s", stored.id, fault)
             return None

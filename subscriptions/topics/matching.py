@@ -5,8 +5,8 @@ Specification: https://hl7.org/fhir/R5/subscriptiontopic.html#trigger-resource, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,16 +14,19 @@ from fhir_server.errors import FhirError
 from fhir_server.fhirpath import Expression, FhirPathError, compile_expression
 from fhir_server.fhirpath.compiler import FIXED
 from fhir_server.fhirpath.parser import Call, Literal, Node, Variable, walked
+from fhir_server.search.parser import Include
 from fhir_server.search.query import Criterion, Everything
 from fhir_server.search.values import IndexValues
 from fhir_server.storage.port import Stored
 from subscriptions.criteria import Criteria
-from subscriptions.topics.definition import PASSES, ResourceTrigger, Topic
+from subscriptions.topics.definition import PASSES, ResourceTrigger, Shape, Topic
 
 Resource = Mapping[str, Any]
 Index = Callable[[dict[str, Any]], IndexValues]
 Compile = Callable[[str], Criteria]
 """`Type?parameters` -> criteria; raises FhirError for what cannot be decided by one resource."""
+Includes = Callable[[str, Sequence[tuple[str, str]]], tuple[Include, ...]]
+"""(type, parameters `_include` and `_revinclude`) -> what they stand for; raises FhirError."""
 
 
 class Change:
@@ -130,23 +133,60 @@ class CompiledTopic:
 
     topic: Topic
     triggers: tuple[Trigger, ...]
+    includes: Mapping[str, tuple[Include, ...]] = field(default_factory=dict)
+    """Type of the focus -> what is told beside it."""
 
     def fires(self, change: Change) -> bool:
         """Whether a change is an event of the topic."""
         return any(one.said.type == change.stored.type and one.fires(change) for one in self.triggers)
 
 
-def compile_topic(topic: Topic, criteria: Compile, types: tuple[str, ...]) -> CompiledTopic:
-    """Raises FhirError 422 for a criterion that cannot be read, or that looks at other resources."""
-    return CompiledTopic(topic, tuple(_compiled(one, at, criteria, types) for at, one in enumerate(topic.triggers)))
+def _no_includes(type: str, pairs: Sequence[tuple[str, str]]) -> tuple[Include, ...]:
+    return ()
+
+
+def compile_topic(topic: Topic, criteria: Compile, types: tuple[str, ...], includes: Includes = _no_includes) -> CompiledTopic:
+    """Raises FhirError 422 for a criterion that cannot be read or looks at other resources, and for an include that there is not."""
+    triggers = tuple(_compiled(one, at, criteria, types) for at, one in enumerate(topic.triggers))
+    for at, one in enumerate(topic.events):
+        _check_type(one.type, f"SubscriptionTopic.eventTrigger[{at}]", types)
+    return CompiledTopic(topic, triggers, {one.type: _included(one, at, includes, types) for at, one in enumerate(topic.shapes)})
+
+
+def _included(shape: Shape, at: int, includes: Includes, types: tuple[str, ...]) -> tuple[Include, ...]:
+    place = f"SubscriptionTopic.notificationShape[{at}]"
+    _check_type(shape.type, place, types)
+    found: list[Include] = []
+    for name, texts in (("include", shape.include), ("revInclude", shape.reverse)):
+        for text in texts:
+            try:
+                found += includes(shape.type, list(_pairs(f"_{name.lower()}", text)))
+            except FhirError as fault:
+                where, issue = f"{place}.{name}", fault.issues[0]
+                zh = f"{where}：{issue.zh or '不可用'}"
+                raise FhirError.of(422, "not-supported", f"{where}: {issue.diagnostics}", where, zh=zh) from None
+    return tuple(found)
+
+
+def _pairs(name: str, text: str) -> Iterator[tuple[str, str]]:
+    """`Encounter:patient&iterate=Patient.link` as parameters of a search."""
+    first, *rest = text.split("&")
+    yield name, first.removeprefix(f"{name}=")
+    for part in rest:
+        kind, _, value = part.partition("=")
+        yield f"{name}:{kind}", value.replace(".", ":", 1)
+
+
+def _check_type(type: str, place: str, types: tuple[str, ...]) -> None:
+    if type not in types:
+        raise FhirError.of(
+            422, "value", f"{place}.resource: '{type}' is no resource type", place, zh=f"{place}.resource：“{type}”不是资源类型"
+        )
 
 
 def _compiled(said: ResourceTrigger, at: int, criteria: Compile, types: tuple[str, ...]) -> Trigger:
     place = f"SubscriptionTopic.resourceTrigger[{at}]"
-    if said.type not in types:
-        raise FhirError.of(
-            422, "value", f"{place}.resource: '{said.type}' is no resource type", place, zh=f"{place}.resource：“{said.type}”不是资源类型"
-        )
+    _check_type(said.type, place, types)
     found: list[Criterion | None] = []
     for name, query in (("previous", said.previous), ("current", said.current)):
         try:

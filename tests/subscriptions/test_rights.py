@@ -32,7 +32,7 @@ async def test_an_event_of_a_hidden_resource_keeps_its_number_and_names_nothing(
         sent = bundles(there)
         assert [told(one)["events"][0]["event-number"] for one in sent] == ["1", "2", "3"], "no gap"
         assert [len(one["entry"]) for one in sent] == [2, 1, 2]
-        assert "focus" not in told(sent[1])["events"][0] and "e2" not in json.dumps(sent[1])
+        assert "focus" not in told(sent[1])["events"][0] and "Encounter/e2" not in json.dumps(sent[1])
 
 
 async def test_a_hidden_match_of_a_search_is_not_sent(tmp_path: Path) -> None:
