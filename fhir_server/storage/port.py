@@ -6,7 +6,7 @@ under concurrency, durable when acknowledged, change feed complete and in order,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -110,6 +110,10 @@ class Effects:
     """(job id, lease token): marks them done; a lease that is no longer held refuses the unit with LeaseLost."""
     positions: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Reader positions in the change feed: name -> (expected, new); another value than expected refuses the unit with LeaseLost."""
+    conclude: Callable[[Commit], Generator[None, None, Sequence[Record]]] | None = None
+    """Further records, made of what becomes of the writes and kept with them; it yields now and then where that takes long.
+
+    Pure like `decide`; a FhirError or RecordExists refuses the unit."""
 
 
 class UnusableStore(Exception):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from fhir_server.storage.port import Effects, Record, RecordExists, Store, Unit
+from fhir_server.errors import FhirError
+from fhir_server.storage.port import Commit, Effects, Record, RecordExists, Store, Unit
 from tests.contract import support as s
 
 
@@ -78,3 +80,45 @@ async def test_old_records_of_a_collection_are_removed(store: Store) -> None:
     assert await store.prune_records("log", 2**60) == 2
     assert await store.records("log") == [] and await store.records("log", {"of": "x"}) == []
     assert await store.record("other", "a") is not None
+
+
+def _concluding(writes: list[Any], conclude: Callable[[Commit], list[Record]]) -> Unit:
+    def steps(commit: Commit) -> Any:
+        yield
+        return conclude(commit)
+
+    return Unit(lambda facts: Effects(list(writes), conclude=steps))
+
+
+def _told(commit: Commit) -> list[Record]:
+    outcomes = [[outcome.result, outcome.stored.version if outcome.stored else 0] for outcome in commit.outcomes]
+    return [Record("told", "u", {"outcomes": outcomes, "rid": commit.rid}, only_new=True)]
+
+
+@pytest.mark.parametrize("more", [0, 300], ids=["small unit", "large unit"])
+async def test_a_record_made_of_the_outcomes_is_part_of_the_unit(store: Store, more: int) -> None:
+    await s.save(store, s.patient("a"))
+    writes = [s.put(s.patient("a", "Li")), s.put(s.patient("b")), *(s.put(s.patient(f"m{n}")) for n in range(more))]
+    commit = await store.transact(_concluding(writes, _told))
+    found = await store.record("told", "u")
+    assert found is not None and found.data["outcomes"][:2] == [["updated", 2], ["created", 1]]
+    assert len(found.data["outcomes"]) == more + 2 and found.data["rid"] == commit.rid == await store.last_rid()
+
+
+@pytest.mark.parametrize("more", [0, 300], ids=["small unit", "large unit"])
+async def test_a_unit_is_refused_as_a_whole_by_what_is_made_of_its_outcomes(store: Store, more: int) -> None:
+    await put(store, Record("told", "u", {}))
+    writes = [s.put(s.patient(f"m{n}")) for n in range(more + 1)]
+    with pytest.raises(RecordExists):
+        await store.transact(_concluding(writes, _told))
+
+    def refuse(commit: Commit) -> list[Record]:
+        raise FhirError.of(422, "processing", "no")
+
+    with pytest.raises(FhirError):
+        await store.transact(_concluding(writes, refuse))
+    good = asyncio.create_task(store.transact(Unit.of(s.put(s.patient("good")))))
+    with pytest.raises(RecordExists):
+        await store.transact(_concluding(writes, _told))
+    await good
+    assert [stored.id for stored in await store.changes(0)] == ["good"]

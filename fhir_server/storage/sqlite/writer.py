@@ -7,7 +7,7 @@ Large units write as they go, behind a savepoint.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from fhir_server.errors import FhirError
 from fhir_server.search.values import IndexValues
 from fhir_server.storage.body import changed_members, same_content, with_meta
-from fhir_server.storage.port import Commit, Effects, Facts, Outcome, Stored, Unit, Write
+from fhir_server.storage.port import Commit, Effects, Facts, Outcome, Record, Stored, Unit, Write
 from fhir_server.storage.sqlite import gaps, jobs, records
 from fhir_server.storage.sqlite.customs import Claims
 from fhir_server.storage.sqlite.entries import SPAN_SHIFT, Entries, entries_of, pack_references
@@ -224,11 +224,16 @@ class Writer:
                         self.flush()
                 yield
                 started = perf_counter()
+        concluded: Sequence[Record] = ()
+        if effects.conclude is not None:
+            # Before the last rows: of a small unit nothing is written yet, so that it can still be refused.
+            concluded = yield from effects.conclude(Commit(outcomes, rid))
+            records.check_new(self.db, concluded)
         self._take(planned, ahead, rid)
         if claims is not None:
             self.define(claims)
-        if effects.jobs or effects.records or effects.done_jobs or effects.positions:
-            records.put(self.db, effects.records, self._tools.clock(), self._tools.dumps)
+        if effects.jobs or effects.records or concluded or effects.done_jobs or effects.positions:
+            records.put(self.db, [*effects.records, *concluded], self._tools.clock(), self._tools.dumps)
             jobs.add(self.db, effects.jobs, self._tools.dumps)
             jobs.finish(self.db, effects.done_jobs, self._tools.clock())
             jobs.advance(self.db, effects.positions)
