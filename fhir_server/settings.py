@@ -52,6 +52,12 @@ class Settings(BaseSettings):
     conditional_delete: Literal["single", "multiple"] = Field(
         "multiple", description="What a conditional delete does where several resources match: delete all, or refuse with 412."
     )
+    async_hours: int = Field(
+        24, ge=1, le=8760, description="How many hours the result of a request with `Prefer: respond-async` is kept at its status address."
+    )
+    async_requests: int = Field(
+        50, ge=1, le=10_000, description="Asynchronous requests of one client that may wait or run at a time; one more is 429."
+    )
     cors_origins: str = Field(
         "", description="Comma-separated origins of web applications (`https://app.example.org`) that browsers may let in; `*` = all."
     )

@@ -21,6 +21,7 @@ from fhir_server.search.parser import Include, Parser
 from fhir_server.search.query import Criterion
 from fhir_server.search.values_of import Scope
 from fhir_server.storage.port import Store
+from subscriptions import requests
 from subscriptions.admission import check_subscription
 from subscriptions.channel import Channel
 from subscriptions.criteria import Criteria, compile_criteria
@@ -173,7 +174,7 @@ def build(
     retention = Retention(settings.done_job_days, settings.delivery_log_days, settings.event_days)
     inbox = next((channel for channel in channels if not channel.external), None)
     engine = CareEngine(canonical, pathways, services, _numbers(context), zone, inbox)
-    own = [*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), retention.kind()]
+    own = [*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), retention.kind(), *requests.kinds(context)]
     all_kinds = Kinds([*own, *kinds])
     jobs = Jobs(services, all_kinds, [subscriptions.reader(), engine.reader(), *readers])
     room = Running(

@@ -33,10 +33,14 @@ async def entry_answer(response: Response, base: str) -> bytes:
 
     An OperationOutcome goes to `response.outcome`, any other resource to `resource` with its fullUrl.
     """
-    body = response.body
     if response.stream is not None:
-        body = b"".join([chunk async for chunk in response.stream])
-    told = _told(response)
+        response.body, response.stream = b"".join([chunk async for chunk in response.stream]), None
+    return whole_entry(response, base)
+
+
+def whole_entry(response: Response, base: str) -> bytes:
+    """The entry of an answer that is not streamed."""
+    body, told = response.body, _told(response)
     if not body or response.media_type.partition(";")[0] != FHIR_JSON.partition(";")[0]:
         return b'{"response":{%s}}' % told
     if response.status >= 400 or body.startswith(_OUTCOME):

@@ -91,7 +91,7 @@ def _entry(context: Context, outer: Request, headers: dict[str, str], index: int
     method, url = asked["method"], asked["url"]
     path, query = _address(url, outer.base)
     found = route(method, path, context.types)
-    if found.interaction in ("batch", "openapi", "options"):
+    if found.interaction in ("batch", "openapi", "options", "async-status"):
         raise FhirError.of(400, "not-supported", f"{method} '{url}' cannot be an entry of a Bundle", "Bundle.request.url")
     resource = content.get("resource")
     if found.interaction in _CARRIES and resource is None:

@@ -28,6 +28,7 @@ _NORMATIVE = frozenset(
 _TOPIC_BASED = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/backport-subscription"
 _TOPIC = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/capabilitystatement-subscriptiontopic-canonical"
 _TOPIC_SERVER = "http://hl7.org/fhir/uv/subscriptions-backport/CapabilityStatement/backport-subscription-server-r4"
+_SERVED = "All resource types of FHIR R4 are served alike. Prefer: respond-async is followed for searches, histories and Bundles."
 _MODES = ("full", "normative", "terminology")
 
 
@@ -124,7 +125,7 @@ def statement(context: Context, base: str, started: int, mode: str = "full") -> 
     types = [type for type in context.definitions.resource_types if mode != "normative" or type in _NORMATIVE]
     rest: dict[str, Any] = {
         "mode": "server",
-        "documentation": "All resource types of FHIR R4 are served alike.",
+        "documentation": _SERVED,
         "security": {"cors": True, "description": "No authorization: this server listens on its own machine only."},
         "resource": [_resource(context, type, reverse[type]) for type in types],
         "interaction": [{"code": interaction.code} for interaction in INTERACTIONS if interaction.level == "system"],

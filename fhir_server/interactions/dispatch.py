@@ -6,7 +6,8 @@ Specification: https://hl7.org/fhir/R4/http.html
 from __future__ import annotations
 
 from fhir_server.errors import FhirError
-from fhir_server.interactions import binary, read, vread
+from fhir_server.interactions import async_kickoff, binary, read, vread
+from fhir_server.interactions.async_status import async_status
 from fhir_server.interactions.batch import batch
 from fhir_server.interactions.capabilities import capabilities
 from fhir_server.interactions.context import Context
@@ -59,7 +60,8 @@ async def interact(context: Context, request: Request, to: Route) -> Response:
 
 async def _interact(context: Context, request: Request, to: Route) -> Response:
     interaction = to.interaction
-    preferences(request)  # refuses what no interaction serves yet
+    if preferences(request).respond_async and async_kickoff.serves(request, to):
+        return await async_kickoff.kick_off(context, request, to)
     if interaction in _WRITES and context.settings.validation == "profiles":
         await context.parts["validating"].fresh()
     if interaction in _WRITES and (to.type == "Subscription" or (not to.type and b'"Subscription"' in request.body)):
@@ -87,6 +89,8 @@ async def _interact(context: Context, request: Request, to: Route) -> Response:
         return await _operation(context, request, to)
     if interaction == "batch":
         return await batch(context, request)
+    if interaction == "async-status":
+        return await async_status(context, request, to.id)
     if interaction == "capabilities":
         return await capabilities(context, request)
     if interaction == "openapi":

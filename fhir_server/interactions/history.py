@@ -83,6 +83,15 @@ def _asked(context: Context, request: Request, scope: str) -> _Asked:
     return _Asked(count, since, at, after, total, how, tuple(kept))
 
 
+def check(context: Context, request: Request, type: str | None, id: str | None) -> None:
+    """Raises FhirError 400 or 410 for parameters that a history cannot have."""
+    _asked(context, request, _scope(type, id))
+
+
+def _scope(type: str | None, id: str | None) -> str:
+    return f"{type or ''}/{id or ''}/_history"
+
+
 def _response_status(stored: Stored) -> str:
     if stored.deleted:
         return "204"
@@ -106,7 +115,7 @@ def _entry(context: Context, request: Request, stored: Stored, how: Presentation
 
 async def history(context: Context, request: Request, type: str | None, id: str | None) -> Response:
     """Versions, newest first, deletions included, in pages. Raises FhirError 400, 404 (an id that never was)."""
-    scope = f"{type or ''}/{id or ''}/_history"
+    scope = _scope(type, id)
     asked = _asked(context, request, scope)
     page = await context.gate.history(
         request.principal,

@@ -5,13 +5,16 @@ Specification: https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fhir_server.auth.gate import ALL_SEEING, Principal
 from fhir_server.interactions.negotiate import Form
-from fhir_server.storage.port import Stored
+from fhir_server.storage.port import Record, Stored
+
+if TYPE_CHECKING:
+    from fhir_server.interactions.async_course import Course
 
 FHIR_JSON = "application/fhir+json; charset=utf-8"
 FHIR_XML = "application/fhir+xml; charset=utf-8"
@@ -39,6 +42,10 @@ class Request:
     """An entry of a transaction: conditional references (`Patient?identifier=...`) may stand in its content."""
     form: Form = "json"
     """In which form the answer leaves; interactions give JSON."""
+    course: Course | None = None
+    """Of an asynchronous request that is carried out: what is kept of how far it is."""
+    journal: Callable[[Response], Sequence[Record]] | None = None
+    """Records that are kept in one unit with what this request writes, made of its answer."""
 
 
 @dataclass(slots=True)

@@ -14,10 +14,12 @@ from fhir_server import __version__
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.registration import INTERACTIONS, PATCH_FORMATS, Interaction, Operation
+from fhir_server.interactions.route import ASYNC_STATUS
 
 _JSON = "application/fhir+json"
 _STATUS = {"create": "201", "delete": "204"}
 _BODIES = frozenset({"create", "update", "transaction", "batch"})
+_PREFER = "return=minimal|representation|OperationOutcome, handling=strict|lenient; respond-async for searches, histories and Bundles"
 _SHARED_PARAMETERS = {
     "id": ("path", "id", "Logical id", {"type": "string", "pattern": r"^[A-Za-z0-9\-.]{1,64}$"}),
     "vid": ("path", "vid", "Version", {"type": "string"}),
@@ -30,7 +32,7 @@ _SHARED_PARAMETERS = {
     "ifMatch": ("header", "If-Match", "Only if this is the current version", {"type": "string", "examples": ['W/"1"']}),
     "ifNoneMatch": ("header", "If-None-Match", "304 if this is the current version", {"type": "string"}),
     "ifNoneExist": ("header", "If-None-Exist", "Create only if nothing meets these criteria", {"type": "string"}),
-    "prefer": ("header", "Prefer", "return=minimal|representation|OperationOutcome, handling=strict|lenient", {"type": "string"}),
+    "prefer": ("header", "Prefer", _PREFER, {"type": "string"}),
 }
 _USES = {
     "read": ("summary", "elements", "pretty", "ifNoneMatch"),
@@ -39,11 +41,16 @@ _USES = {
     "patch": ("ifMatch", "prefer"),
     "delete": ("ifMatch", "prefer"),
     "create": ("ifNoneExist", "prefer"),
-    "history-instance": ("count", "since", "at"),
-    "history-type": ("count", "since", "at"),
-    "history-system": ("count", "since", "at"),
+    "history-instance": ("count", "since", "at", "prefer"),
+    "history-type": ("count", "since", "at", "prefer"),
+    "history-system": ("count", "since", "at", "prefer"),
+    "search-type": ("prefer",),
+    "search-system": ("prefer",),
     "transaction": ("prefer",),
 }
+
+
+_DEFERRED = frozenset({"search-type", "search-system", "history-instance", "history-type", "history-system", "transaction"})
 
 
 def _content(schema: str) -> dict[str, Any]:
@@ -66,6 +73,8 @@ def _call(interaction: Interaction, type: str) -> dict[str, Any]:
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in uses],
         "responses": {status: answer, "default": {"$ref": "#/components/responses/Outcome"}},
     }
+    if code in _DEFERRED:
+        call["responses"]["202"] = {"description": "Accepted (Prefer: respond-async); Content-Location names the status address"}
     if code in _BODIES:
         call["requestBody"] = {"required": True, "content": _content("Resource" if type else "Bundle")}
     elif code == "patch":
@@ -93,11 +102,33 @@ def _operation_paths(operation: Operation) -> list[tuple[str, str]]:
     return paths
 
 
+def _status_path() -> dict[str, Any]:
+    """The status address of asynchronous requests."""
+    outcome = {"$ref": "#/components/responses/Outcome"}
+    shared = {"tags": ["System"], "parameters": [{"$ref": "#/components/parameters/id"}]}
+    finished = {"description": "Finished: a batch-response Bundle of one entry", "content": _content("Bundle")}
+    return {
+        "get": {
+            "operationId": "async-status",
+            "summary": "State or result of an asynchronous request",
+            **shared,
+            "responses": {"200": finished, "202": {"description": "Under way, with X-Progress and Retry-After"}, "default": outcome},
+        },
+        "delete": {
+            "operationId": "async-cancel",
+            "summary": "Cancel an asynchronous request, or delete its result",
+            **shared,
+            "responses": {"202": {"description": "Nothing more is begun"}, "default": outcome},
+        },
+    }
+
+
 def document(context: Context, base: str) -> dict[str, Any]:
     """The OpenAPI document for the server under `base`."""
     paths: dict[str, dict[str, Any]] = {
         "/metadata": {"get": _call(Interaction("capabilities", "system", "GET", "metadata", "CapabilityStatement"), "")}
     }
+    paths[f"/{ASYNC_STATUS}/{{id}}"] = _status_path()
     for interaction in INTERACTIONS:
         for type in context.definitions.resource_types if interaction.level != "system" else ("",):
             path = "/" + interaction.path.replace("{type}", type)

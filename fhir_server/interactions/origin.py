@@ -14,7 +14,7 @@ _ALLOW_HEADERS = (
     "Accept, Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, "
     "Origin, Prefer, X-Request-Id, X-Requested-With"
 )
-_EXPOSE_HEADERS = "Content-Location, ETag, Last-Modified, Location, X-Request-Id"
+_EXPOSE_HEADERS = "Content-Location, ETag, Last-Modified, Location, Retry-After, X-Progress, X-Request-Id"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _LOOPBACK = re.compile(r"https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?", re.ASCII)

@@ -7,14 +7,14 @@ Specification: https://hl7.org/fhir/R4/http.html#ops (conditional interactions),
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request, Response
 from fhir_server.search.query import Query
-from fhir_server.storage.port import Effects, Facts, Outcome, Stored, Unit, Write
+from fhir_server.storage.port import Commit, Effects, Facts, Outcome, Record, Stored, Unit, Write
 
 
 class Seen(NamedTuple):
@@ -63,17 +63,21 @@ class PlannedWrite:
 
 
 async def perform(context: Context, request: Request, planned: PlannedWrite) -> Response:
-    """Do one planned write as a unit of its own."""
+    """Do one planned write as a unit of its own, with the records of its journal if it has one."""
     seen = Seen((), {})
-    questions = planned.questions
-    if not questions and not planned.targets:
+    questions, journal = planned.questions, request.journal
+    if not questions and not planned.targets and journal is None:
         commit = await context.gate.transact(request.principal, Unit.of(*planned.decide(seen)))
         return planned.answer(seen, commit.outcomes)
+
+    def conclude(commit: Commit) -> Generator[None, None, Sequence[Record]]:
+        yield from ()
+        return journal(planned.answer(seen, commit.outcomes)) if journal is not None else ()
 
     def decide(facts: Facts) -> Effects:
         nonlocal seen
         seen = Seen(facts.matches, facts.current)
-        return Effects(planned.decide(seen))
+        return Effects(planned.decide(seen), conclude=conclude if journal is not None else None)
 
     commit = await context.gate.transact(request.principal, Unit(decide, questions, planned.targets))
     return planned.answer(seen, commit.outcomes)

@@ -8,12 +8,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from fhir_server.errors import FhirError
 from fhir_server.interactions.http import Request
 
 
 class Preferences(NamedTuple):
-    """`representation`: minimal, representation (the default) or OperationOutcome; `strict`: unknown parameters are errors."""
+    """`representation`: minimal, representation (the default) or OperationOutcome; `strict`: unknown parameters are errors.
+
+    `respond_async`: the client does not want to wait; searches, histories and Bundles are then carried out later.
+    """
 
     representation: str = "representation"
     strict: bool = True
@@ -21,6 +23,7 @@ class Preferences(NamedTuple):
 
 
 _DEFAULT = Preferences()
+_ASYNC = frozenset({"respond-async", "wait"})
 _RETURNS = {"minimal": "minimal", "representation": "representation", "operationoutcome": "OperationOutcome"}
 
 
@@ -40,11 +43,12 @@ def _parse(text: str) -> Preferences:
 
 
 def preferences(request: Request) -> Preferences:
-    """What the client prefers. Raises FhirError 501 for `respond-async`, which no interaction serves yet."""
+    """What the client prefers; what is not known or not served is no error (RFC 7240 section 2)."""
     text = request.headers.get("prefer")
-    if not text:
-        return _DEFAULT
-    found = _parse(text)
-    if found.respond_async:
-        raise FhirError.of(501, "not-supported", "Prefer: respond-async is not supported by this interaction; send it without")
-    return found
+    return _parse(text) if text else _DEFAULT
+
+
+def without_respond_async(text: str) -> str:
+    """The header without the wish for an asynchronous answer, and without `wait`, which belongs to it."""
+    parts = [part.strip() for part in text.replace(";", ",").split(",")]
+    return ", ".join(part for part in parts if part and part.partition("=")[0].strip().lower() not in _ASYNC)

@@ -16,7 +16,8 @@ from fhir_server.search.errors import close_names, shown
 class Route(NamedTuple):
     """What a request asks for.
 
-    `interaction`: read, vread, update, patch, delete, create, history, search, capabilities, batch, operation, options, openapi.
+    `interaction`: read, vread, update, patch, delete, create, history, search, capabilities, batch, operation, options, openapi,
+    async-status (`id`: the number of an asynchronous request).
     `type` and `id` as far as the path names them ('' = not): a search with `id` is a compartment search of `target` ('*' = all types)
     in the compartment `type`/`id`; an update, patch or delete without `id` is conditional. `operation` is a name without $.
     """
@@ -34,6 +35,8 @@ _TYPE = {"GET": "search", "HEAD": "search", "POST": "create", "PUT": "update", "
 _BASE = {"GET": "search", "HEAD": "search", "POST": "batch"}
 _READ = ("GET", "HEAD")
 _SEARCH = ("GET", "HEAD", "POST")
+ASYNC_STATUS = "$async-status"
+"""Followed by a number: an address that no resource type (a letter first) and no operation (nothing below its name) can have."""
 
 
 def _not_allowed(method: str, path: str, allowed: tuple[str, ...]) -> FhirError:
@@ -159,6 +162,9 @@ def route(method: str, path: str, types: Collection[str]) -> Route:
         raise _no_route(path)
     if len(parts) == 1:
         return _below_base(method, parts[0], types)
+    if parts[0] == ASYNC_STATUS and len(parts) == 2:
+        _demand(method, path, ("GET", "HEAD", "DELETE"))
+        return Route("async-status", id=parts[1])
     if parts[0] not in types and (parts[0].startswith((".", "$", "_")) or parts[0] == "metadata"):
         raise _no_route(path)
     _known_type(parts[0], types)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import orjson
 
@@ -24,12 +26,16 @@ from fhir_server.interactions.route import Route
 from fhir_server.search.parser import ParsedSearch, Parser
 from fhir_server.search.query import And, Criterion, OfType
 from fhir_server.search.values_of import union
-from fhir_server.storage.port import Page, Stored
+from fhir_server.storage.port import Page, Position, Stored
 
 _FORM = "application/x-www-form-urlencoded"
 _NOT_OF_THE_LIST = frozenset({"_count", "_total", "_format", "_pretty", "_summary", "_elements", "_include", "_revinclude", "_explain"})
 _CLEAN = re.compile(r"[A-Za-z0-9:/,$*\-._~@!();?=&%]*\Z", re.ASCII).match
 """A query string in the form that `encoded` gives."""
+MOST_WHOLE = 10_000
+"""Most matches of an asynchronous search in one Bundle, and the size in bytes from which on it is cut too."""
+_MOST_BYTES = 50_000_000
+_WHOLE_PAGE = 1000
 _HABITS = {("_totalMethod", "count"): ("_total", "accurate")}
 """What clients say in another product's words (fhirpy's `count()`), and what they mean."""
 
@@ -119,8 +125,19 @@ def _rendered(context: Context, request: Request, how: Presentation, found: Sequ
     return [search_entry(base, stored, present(context, stored.body, how), mode) for stored in found]
 
 
-async def search(context: Context, request: Request, to: Route) -> Response:
-    """A searchset Bundle. Raises FhirError 400, 410 (expired paging link), 415, 501, 503 (took too long)."""
+class Understood(NamedTuple):
+    """A search as it was read: the parameters sent, the types, what they mean, and where a paging link goes on."""
+
+    sent: list[tuple[str, str]]
+    types: tuple[str, ...]
+    parsed: ParsedSearch
+    how: Presentation
+    place: str
+    after: Position | None
+
+
+def understood(context: Context, request: Request, to: Route) -> Understood:
+    """What a search asks for. Raises FhirError 400, 406, 410 (expired paging link), 415, 501."""
     parser = parser_of(context, request)
     sent = _sent(request)
     if not sent and not to.type:
@@ -131,6 +148,36 @@ async def search(context: Context, request: Request, to: Route) -> Response:
     if how.summary == "text" and parsed.includes:
         raise FhirError.of(400, "invalid", "_summary=text cannot be combined with _include or _revinclude")
     place = _place(to)
+    cut = parsed.cursor is not None and parsed.contained == "false" and parsed.query.limit > 0 and how.summary != "count"
+    after = position_of(context, _list_of(place, parsed), parsed.cursor) if cut and parsed.cursor is not None else None
+    return Understood(sent, types, parsed, how, place, after)
+
+
+async def _found(context: Context, request: Request, asked: Understood) -> Page:
+    """One page; for an asynchronous search without `_count` all matches, as of one moment, up to MOST_WHOLE."""
+    query, after = asked.parsed.query, asked.after
+    if request.course is None or any(name == "_count" for name, _ in asked.parsed.pairs):
+        return await context.gate.search(request.principal, query, after)
+    items: list[Stored] = []
+    size, total = 0, None
+    while True:
+        page = await context.gate.search(request.principal, replace(query, limit=_WHOLE_PAGE), after)
+        items += page.items
+        size += sum(len(stored.body) for stored in page.items)
+        total = page.total if total is None else total
+        after = page.next
+        if after is None:
+            known = len(items) if asked.after is None else total
+            return Page(items, None, known)
+        if len(items) >= MOST_WHOLE or size >= _MOST_BYTES:
+            return Page(items, after, total)
+        await request.course.go_on()
+
+
+async def search(context: Context, request: Request, to: Route) -> Response:
+    """A searchset Bundle. Raises FhirError 400, 410 (expired paging link), 415, 501, 503 (took too long)."""
+    asked = understood(context, request, to)
+    sent, types, parsed, how, place, _ = asked
     links = _links(request, place, sent, parsed)
     remarks: list[Issue] = []
     if parsed.explain:
@@ -146,8 +193,7 @@ async def search(context: Context, request: Request, to: Route) -> Response:
     if parsed.query.limit == 0 or how.summary == "count":
         total = await context.gate.count(request.principal, parsed.query)
         return Response(200, bundle("searchset", _remarks(context, request, parsed, remarks), links, total, context.clock()))
-    after = position_of(context, _list_of(place, parsed), parsed.cursor) if parsed.cursor is not None else None
-    page: Page = await context.gate.search(request.principal, parsed.query, after)
+    page = await _found(context, request, asked)
     entries = _rendered(context, request, how, page.items, "match")
     if parsed.includes and page.items:
         more = await included(context, request, parsed.includes, page.items)

@@ -7,20 +7,25 @@ the unit; the unit decides what the store's state decides: matches, precondition
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+import secrets
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from fhir_server.errors import FhirError
 from fhir_server.interactions import bundle_reads
-from fhir_server.interactions.bundle_answer import bundle_answer, entry_answer, failed_entry
+from fhir_server.interactions.bundle_answer import bundle_answer, entry_answer, failed_entry, whole_entry
 from fhir_server.interactions.bundle_entries import Entry, joined, take_apart, within_entry
 from fhir_server.interactions.bundle_links import BundleLinks, addresses, connect
 from fhir_server.interactions.bundle_unit import Address, Decision, Prepared, answered_seen, decide_all, same_resource
 from fhir_server.interactions.context import Context
+from fhir_server.interactions.errors import unexpected
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.plan import PlannedWrite
 from fhir_server.search.query import Query
 from fhir_server.storage.port import Commit, Effects, Facts, Record, Stored, Unit
+
+log = logging.getLogger(__name__)
 
 _SLICE = 40
 """Entries between two chances for others on the event loop."""
@@ -29,12 +34,16 @@ _SLICE = 40
 async def transaction(context: Context, request: Request, bundle: dict[str, Any], records: Sequence[Record] = ()) -> Response:
     """200 with a transaction-response in the order of the request. `records` are written in the same unit.
 
+    The answer of an asynchronous one is kept in that unit too, so that it happens exactly once.
     Raises the FhirError of the failing entry, which names it (`Bundle.entry[k]`), or 400/422 with all faults of all contents.
     """
     entries, errors = await take_apart(context, request, bundle)
     bundle.clear()  # the entries hold what is needed; what is written need not be kept until the answer
     reading = [entry for entry in entries if not entry.writes]
     errors.update(bundle_reads.check_kinds(context, reading))
+    course = request.course
+    if course is not None and not errors and course.written is not None:
+        return await _resume(context, entries, course.written.answers, course.written.rid)
     prepared = await _prepare(context, entries, errors)
     written = _certain(prepared)
     if reading:
@@ -48,12 +57,15 @@ async def transaction(context: Context, request: Request, bundle: dict[str, Any]
         decision = decide_all(context, prepared, facts)
         if reading:
             shown = bundle_reads.check(context, reading, facts, {(write.type, write.id): write for write in decision.writes})
-        return Effects(decision.writes, records=list(records))
+        effects = Effects(decision.writes, records=list(records))
+        return effects if course is None else course.with_answers(effects, lambda commit: _written(entries, prepared, decision, commit))
 
     try:
         commit = await context.gate.transact(request.principal, Unit(decide, prepared.criteria, tuple(prepared.targets)))
     except FhirError as error:
         raise _named(error, decision) from error
+    if course is not None:
+        course.commit(whole=not reading)
     return await _answers(context, entries, prepared, decision, commit, shown)
 
 
@@ -117,33 +129,77 @@ def _named(error: FhirError, decision: Decision) -> FhirError:
     return error if index is None else within_entry(error, index)
 
 
-async def _answers(
-    context: Context, entries: Sequence[Entry], prepared: Prepared, decision: Decision, commit: Commit, shown: dict[int, Stored | None]
-) -> Response:
-    made: dict[Address, Stored | None] = {}
-    for write, outcome in zip(decision.writes, commit.outcomes, strict=True):
-        made[write.type, write.id] = outcome.stored
-        write.resource = None
-    answers: list[bytes] = []
+def _written(
+    entries: Sequence[Entry], prepared: Prepared, decision: Decision, commit: Commit
+) -> Generator[None, None, list[tuple[Entry, bytes | None]]]:
+    """All entries in the order of the request, with the answers of those that write; yields between slices."""
+    made = _made(decision, commit)
+    answers: list[tuple[Entry, bytes | None]] = []
     for entry in sorted(entries, key=lambda entry: entry.index):
         if len(answers) % _SLICE == _SLICE - 1:
-            await asyncio.sleep(0)
+            yield
         if entry.writes:
             start, end = decision.spans[entry.index]
             seen = answered_seen(decision, entry.index, made)
             response = prepared.plans[entry.index].answer(seen, commit.outcomes[start:end])
-            answers.append(await entry_answer(response, entry.request.base))
+            answers.append((entry, whole_entry(response, entry.request.base)))
         else:
-            answers.append(await _read_answer(context, entry, made, shown, commit.rid))
+            answers.append((entry, None))
+    return answers
+
+
+def _made(decision: Decision, commit: Commit) -> dict[Address, Stored | None]:
+    writes = zip(decision.writes, commit.outcomes, strict=True)
+    return {(write.type, write.id): outcome.stored for write, outcome in writes}
+
+
+async def _answers(
+    context: Context, entries: Sequence[Entry], prepared: Prepared, decision: Decision, commit: Commit, shown: dict[int, Stored | None]
+) -> Response:
+    for write in decision.writes:
+        write.resource = None
+    made = _made(decision, commit)
+    steps = _written(entries, prepared, decision, commit)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            written: list[tuple[Entry, bytes | None]] = end.value
+            break
+        await asyncio.sleep(0)
+    answers: list[bytes] = []
+    for entry, answer in written:
+        if answer is not None:
+            answers.append(answer)
+            continue
+        place = (entry.route.type, entry.route.id)
+        stored = shown.get(entry.index) or made.get(place) if entry.route.interaction == "read" else None
+        answers.append(await _read_answer(context, entry, stored, commit.rid))
     return bundle_answer("transaction-response", answers)
 
 
-async def _read_answer(
-    context: Context, entry: Entry, made: dict[Address, Stored | None], shown: dict[int, Stored | None], rid: int
-) -> bytes:
-    stored = shown.get(entry.index) or made.get((entry.route.type, entry.route.id)) if entry.route.interaction == "read" else None
+async def _resume(context: Context, entries: Sequence[Entry], written: Sequence[bytes | None], rid: int) -> Response:
+    """The answer of a transaction that was interrupted behind its unit: only what reads is still to be done, as of that moment."""
+    answers: list[bytes] = []
+    for entry, answer in zip(sorted(entries, key=lambda entry: entry.index), written, strict=True):
+        if answer is not None:
+            answers.append(answer)
+            continue
+        stored = None
+        if entry.route.interaction == "read":
+            place = (entry.route.type, entry.route.id)
+            stored = next(iter(await context.gate.read_many(entry.request.principal, [place], rid)), None)
+        answers.append(await _read_answer(context, entry, stored, rid))
+    return bundle_answer("transaction-response", answers)
+
+
+async def _read_answer(context: Context, entry: Entry, stored: Stored | None, rid: int) -> bytes:
     try:
         return await entry_answer(await bundle_reads.answer(context, entry, stored, rid), entry.request.base)
     except FhirError as error:
         # Checked before the writes; only what befell the store since (a time limit) can come here. The writes stand.
         return failed_entry(within_entry(error, entry.index), entry.request.headers)
+    except Exception:
+        reference = secrets.token_hex(4)
+        log.exception("transaction entry %s failed behind the writes, reference %s", entry.index, reference)
+        return failed_entry(within_entry(unexpected(reference), entry.index), entry.request.headers)

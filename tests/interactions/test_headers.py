@@ -14,7 +14,7 @@ from fhir_server.interactions.headers import etag, http_date, instant, parse_htt
 from fhir_server.interactions.http import Request
 from fhir_server.interactions.ids import is_id, new_id
 from fhir_server.interactions.negotiate import coding, content_form, form_of
-from fhir_server.interactions.prefer import Preferences, preferences
+from fhir_server.interactions.prefer import Preferences, preferences, without_respond_async
 from fhir_server.interactions.query_string import encoded as query_of
 from fhir_server.interactions.query_string import pairs
 
@@ -65,10 +65,24 @@ def test_prefer(text, expected):
     assert preferences(Request("GET", "", headers={"prefer": text})) == expected
 
 
-def test_respond_async_is_refused_until_it_is_served():
-    with pytest.raises(FhirError) as refused:
-        preferences(Request("GET", "", headers={"prefer": "respond-async, return=minimal"}))
-    assert refused.value.status == 501
+def test_respond_async_is_a_wish_beside_others():
+    """RFC 7240 sections 4.1 and 4.3."""
+    asked = preferences(Request("GET", "", headers={"prefer": "respond-async, wait=10, return=minimal"}))
+    assert (asked.respond_async, asked.representation) == (True, "minimal")
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("respond-async", ""),
+        ("Respond-Async; wait=5, return=minimal", "return=minimal"),
+        ("respond-async; return=minimal", "return=minimal"),
+        ("handling=lenient, respond-async, wait=10, return=OperationOutcome", "handling=lenient, return=OperationOutcome"),
+        ("return=minimal", "return=minimal"),
+    ],
+)
+def test_what_is_left_without_the_wish_for_an_asynchronous_answer(text, rest):
+    assert without_respond_async(text) == rest
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ TYPES = frozenset({"Patient", "Observation"})
         ("GET", "Patient/1/$everything", Route("operation", "Patient", "1", operation="everything")),
         ("GET", "Patient/1/_history/2/$meta", Route("operation", "Patient", "1", "2", "meta")),
         ("OPTIONS", "Patient/1", Route("options")),
+        ("GET", "$async-status/0a1b", Route("async-status", id="0a1b")),
+        ("DELETE", "$async-status/0a1b", Route("async-status", id="0a1b")),
     ],
 )
 def test_the_specifications_table_of_addresses(method, path, expected):
@@ -51,6 +53,8 @@ def test_the_specifications_table_of_addresses(method, path, expected):
     ("method", "path", "status"),
     [
         ("GET", "Nothing", 404),
+        ("GET", "$async-status/0a1b/2", 404),
+        ("PUT", "$async-status/0a1b", 405),
         ("GET", "Nothing/1", 404),
         ("GET", "patient/1", 404),
         ("GET", "Patient/1/Nothing", 404),

@@ -42,8 +42,11 @@ def test_prefer_minimal_and_operation_outcome(client):
     assert client.post("Patient", json=patient(), headers={"Prefer": "return=representation"}).json()["resourceType"] == "Patient"
 
 
-def test_respond_async_is_not_there_yet_and_says_so(client):
-    assert "respond-async" in outcome(client.post("Patient", json=patient(), headers={"Prefer": "respond-async"}), 501, "not-supported")
+def test_respond_async_is_passed_over_where_it_is_not_served(client):
+    """RFC 7240 section 2: a server may ignore a preference."""
+    created = client.post("Patient", json=patient(), headers={"Prefer": "respond-async"})
+    assert created.status_code == 201 and "preference-applied" not in created.headers
+    assert client.get(f"Patient/{created.json()['id']}", headers={"Prefer": "respond-async"}).status_code == 200
 
 
 def test_update_makes_a_new_version(client, server):
