@@ -16,6 +16,7 @@ from fhir_server.interactions.headers import http_date
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.query_string import FORMATTING, pairs
 from fhir_server.interactions.route import ASYNC_STATUS
+from fhir_server.search.errors import shown
 from fhir_server.storage.port import Effects, RecordExists, Store, StoredRecord, Unit
 
 
@@ -47,18 +48,20 @@ async def async_status(context: Context, request: Request, id: str) -> Response:
 def _check(request: Request) -> None:
     for name, _ in pairs(request.query) if request.query else ():
         if name not in FORMATTING:
-            what = f"Parameter '{name[:80]}' is not known at a status address; it has _format and _pretty"
-            raise FhirError.of(400, "not-supported", what, zh=f"状态地址不支持参数“{name[:80]}”；可用：_format、_pretty")
+            what = f"Parameter '{shown(name, 80)}' is not known at a status address; it has _format and _pretty"
+            raise FhirError.of(400, "not-supported", what, zh=f"状态地址不支持参数“{shown(name, 80)}”；可用：_format、_pretty")
 
 
 def _unknown(id: str) -> FhirError:
-    what = f"There is no asynchronous request at {ASYNC_STATUS}/{id[:64]}: it never was, or its result was kept long enough"
-    return FhirError.of(404, "not-found", what, zh=f"{ASYNC_STATUS}/{id[:64]} 处没有异步请求：从未存在，或其结果已过期")
+    place = f"{ASYNC_STATUS}/{shown(id, 64)}"
+    what = f"There is no asynchronous request at {place}: it never was, or its result was kept long enough"
+    return FhirError.of(404, "not-found", what, zh=f"{place} 处没有异步请求：从未存在，或其结果已过期")
 
 
 def _given_up(id: str) -> FhirError:
-    what = f"The asynchronous request at {ASYNC_STATUS}/{id[:64]} was cancelled, or its result deleted, by its client"
-    return FhirError.of(404, "not-found", what, zh=f"{ASYNC_STATUS}/{id[:64]} 处的异步请求已被客户端取消，或其结果已被删除")
+    place = f"{ASYNC_STATUS}/{id}"
+    what = f"The asynchronous request at {place} was cancelled, or its result deleted, by its client"
+    return FhirError.of(404, "not-found", what, zh=f"{place} 处的异步请求已被客户端取消，或其结果已被删除")
 
 
 async def _under_way(context: Context, store: Store, request: Request, kept: Kept) -> Response:
@@ -98,6 +101,7 @@ async def _cancel(context: Context, store: Store, request: Request, kept: Kept) 
         forgotten = Effects(records=[kept_as.result_record(id, kept_as.FORGOTTEN, expires, first=False), *away])
         await context.gate.transact(request.principal, Unit(lambda facts: forgotten))
         what, zh = "The request had been carried out; its result is deleted", "请求已执行完毕；其结果已删除"
+    await store.delete_record(kept_as.BODIES, id)
     said = operation_outcome([Issue("informational", what, severity="information", zh=zh)], chinese=wants_chinese(request.headers))
     return Response(202, orjson.dumps(said))
 

@@ -5,6 +5,7 @@ Specification: https://hl7.org/fhir/R4/async.html, https://hl7.org/fhir/R5/async
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -360,6 +361,34 @@ async def test_the_gate_is_asked_before_anything_is_kept(tmp_path: Path) -> None
         outcome_of(await w.ask("POST", "", batch(*posts(1)), headers=ASYNC), 403, "forbidden")
         outcome_of(await w.ask("GET", "$async-status/00"), 403, "forbidden")
         assert w.kept() == []
+
+
+async def test_few_run_at_a_time_and_all_in_the_end(tmp_path: Path) -> None:
+    """Long requests have a lane of their own."""
+    async with world(tmp_path) as w:
+        running, most, goes_on = 0, 0, asyncio.Event()
+
+        class Slow(Gate):
+            async def search(self, *asked: Any) -> Any:
+                nonlocal running, most
+                running += 1
+                most = max(most, running)
+                if running == 4:
+                    goes_on.set()
+                await goes_on.wait()
+                await asyncio.sleep(0.01)
+                running -= 1
+                return await super().search(*asked)
+
+        w.context.gate = Slow(w.store)
+        addresses = [await w.begin("GET", f"Patient?_count={n + 1}") for n in range(12)]
+        await w.room.jobs.start()
+        async with asyncio.timeout(30):
+            while {(await w.ask("GET", address)).status for address in addresses} != {200}:
+                await asyncio.sleep(0.01)
+        assert most == 4
+        shared = [kind.name for kind in w.room.jobs.kinds if kind.lane.name == "requests"]
+        assert sorted(shared) == ["async.forget", "async.request"]
 
 
 async def test_too_many_at_a_time_are_429_for_one_client_only(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import base64
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.conftest import SOAK, Server
 from tests.interactions.bundles import SYSTEM, batch, entry, patient, transaction
 
 KILLS = 12 if SOAK else 2
-ENTRIES, PATCHED = 2500, 200
+ENTRIES, PATCHED = 2000, 800
 ASYNC = {"Prefer": "respond-async"}
 ADD = base64.b64encode(b'[{"op": "add", "path": "/telecom/-", "value": {"system": "phone", "value": "1"}}]').decode()
 
@@ -43,71 +43,84 @@ def _result(client: httpx.Client, address: str) -> dict[str, Any]:
     return resource
 
 
-def _values(client: httpx.Client, prefix: str) -> Counter[str]:
-    found: Counter[str] = Counter()
+def _values(client: httpx.Client, names: Iterable[str]) -> dict[str, Counter[str]]:
+    """By the beginning of an identifier: how many Patients have each that begins so."""
+    found: dict[str, Counter[str]] = {name: Counter() for name in names}
     url = f"Patient?identifier={SYSTEM}|&_count=1000"
     while url:
         page = client.get(url).json()
         for one in page.get("entry", ()):
-            found.update(each["value"] for each in one["resource"]["identifier"] if each["value"].startswith(prefix))
+            (value,) = [each["value"] for each in one["resource"]["identifier"]]
+            name = value[: value.rindex("-") + 1]
+            if name in found:
+                found[name][value] += 1
         url = next((link["url"] for link in page["link"] if link["relation"] == "next"), "")
     return found
 
 
-def _cut_short(server: Server, addresses: list[str], draw: random.Random) -> None:
-    """Kill -9 a server soon after it has begun (or gone on with) some of these requests."""
+def _cut_short(start: Callable[..., Server], folder: Path, draw: random.Random, bundles: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """The life of a server: it accepts these Bundles, and is killed soon after it has begun with the first; their status addresses."""
+    server = start(data_dir=folder)
     with server.client() as client:
-        before, deadline = None, time.monotonic() + 8
-        while time.monotonic() < deadline:
-            told = [(answer.status_code, answer.headers.get("x-progress")) for answer in map(client.get, addresses)]
-            if before is not None and told != before:
-                break
-            before = told
+        addresses = {name: _begin(client, bundle) for name, bundle in bundles.items()}
+        deadline = time.monotonic() + 10
+        while client.get(next(iter(addresses.values()))).headers.get("x-progress") == "waiting" and time.monotonic() < deadline:
             time.sleep(0.01)
-    time.sleep(draw.uniform(0.0, 0.3))
+    time.sleep(draw.uniform(0.0, 0.5))
     server.kill()
+    return addresses
 
 
 @pytest.mark.longer
 def test_kill_9_neither_loses_nor_doubles_an_entry_of_a_batch(start: Callable[..., Server], tmp_path: Path) -> None:
-    folder, draw = tmp_path / "data", random.Random(5)
+    folder, draw, addresses = tmp_path / "data", random.Random(5), {}
+    for life in range(KILLS):
+        posts = [entry("POST", "Patient", patient(f"b{life}-{n}")) for n in range(ENTRIES)]
+        addresses |= _cut_short(start, folder, draw, {f"b{life}-": batch(*posts)})
+    with start(data_dir=folder).client() as client:
+        results = {name: _result(client, address)["entry"] for name, address in addresses.items()}
+        values = _values(client, results)
+        for name, answers in results.items():
+            assert Counter(one["response"]["status"][:3] for one in answers) == {"201": ENTRIES}
+            assert values[name] == {f"{name}{n}": 1 for n in range(ENTRIES)}
+            for n in range(0, ENTRIES, 97):
+                made = client.get(answers[n]["response"]["location"]).json()
+                assert made["identifier"][0]["value"] == f"{name}{n}"
+
+
+@pytest.mark.longer
+def test_kill_9_applies_no_patch_of_a_batch_twice(start: Callable[..., Server], tmp_path: Path) -> None:
+    folder, draw = tmp_path / "data", random.Random(7)
     server = start(data_dir=folder)
     with server.client() as client:
-        there = [entry("PUT", f"Patient/p{n}", patient(f"there{n}", id=f"p{n}", telecom=[{"value": "0"}])) for n in range(PATCHED)]
+        there = [entry("PUT", f"Patient/p{n}", patient(f"p{n}", id=f"p{n}", telecom=[{"value": "0"}])) for n in range(PATCHED)]
         client.post("", json=transaction(*there)).raise_for_status()
-        patches = [entry("PATCH", f"Patient/p{n}", {"resourceType": "Binary", "contentType": "application/json-patch+json", "data": ADD})
-                   for n in range(PATCHED)]  # fmt: skip
-        address = _begin(client, batch(*(entry("POST", "Patient", patient(f"b{n}")) for n in range(ENTRIES)), *patches))
-    server.kill()
-    for _ in range(KILLS):
-        _cut_short(start(data_dir=folder), [address], draw)
+    server.stop()
+    change = {"resourceType": "Binary", "contentType": "application/json-patch+json", "data": ADD}
+    patches = [entry("PATCH", f"Patient/p{n}", change) for n in range(PATCHED)]
+    addresses = [_cut_short(start, folder, draw, {"": batch(*patches)})[""] for _ in range(KILLS)]
     with start(data_dir=folder).client() as client:
-        answers = _result(client, address)["entry"]
-        assert Counter(one["response"]["status"][:3] for one in answers) == {"201": ENTRIES, "200": PATCHED}
-        assert _values(client, "b") == {f"b{n}": 1 for n in range(ENTRIES)}
-        for n in range(0, ENTRIES, 97):
-            made = client.get(answers[n]["response"]["location"]).json()
-            assert made["identifier"][0]["value"] == f"b{n}"
+        for address in addresses:
+            assert Counter(one["response"]["status"][:3] for one in _result(client, address)["entry"]) == {"200": PATCHED}
         for n in range(PATCHED):
-            assert [one["value"] for one in client.get(f"Patient/p{n}").json()["telecom"]] == ["0", "1"]
+            assert len(client.get(f"Patient/p{n}").json()["telecom"]) == 1 + KILLS
 
 
 @pytest.mark.longer
 def test_kill_9_leaves_each_transaction_done_once_as_a_whole(start: Callable[..., Server], tmp_path: Path) -> None:
     folder, draw, addresses = tmp_path / "data", random.Random(6), {}
-    server = start(data_dir=folder)
-    with server.client() as client:
-        for number in range(4 * KILLS + 4):
-            name = f"t{number}-"
+    for life in range(KILLS):
+        bundles = {}
+        for number in range(12):
+            name = f"t{life}-{number}-"
             reads = [entry("GET", f"Patient?identifier={SYSTEM}|{name}0")] if number % 2 else []
-            addresses[name] = _begin(client, transaction(*(entry("POST", "Patient", patient(f"{name}{n}")) for n in range(250)), *reads))
-    server.kill()
-    for _ in range(KILLS):
-        _cut_short(start(data_dir=folder), list(addresses.values()), draw)
+            bundles[name] = transaction(*(entry("POST", "Patient", patient(f"{name}{n}")) for n in range(250)), *reads)
+        addresses |= _cut_short(start, folder, draw, bundles)
     with start(data_dir=folder).client() as client:
-        for name, address in addresses.items():
-            answers = _result(client, address)["entry"]
+        results = {name: _result(client, address)["entry"] for name, address in addresses.items()}
+        values = _values(client, results)
+        for name, answers in results.items():
             assert len([one for one in answers if one["response"]["status"].startswith("201")]) == 250
-            assert _values(client, name) == {f"{name}{n}": 1 for n in range(250)}
+            assert values[name] == {f"{name}{n}": 1 for n in range(250)}
             if len(answers) > 250:
                 assert len(answers[250]["resource"]["entry"]) == 1

@@ -87,6 +87,13 @@ def test_delete_and_other_methods_at_the_status_address(client):
     assert gone.status_code == 404 and gone.json()["resourceType"] == "OperationOutcome"
 
 
+@pytest.mark.parametrize("place", ["%00", "%ED%A0%80", "%E4%BD%A0%E5%A5%BD", "a%0Ab", "*", "%24"])
+def test_a_made_up_status_address_is_404(client, place):
+    for method in ("GET", "DELETE"):
+        answer = client.request(method, f"$async-status/{place}")
+        assert answer.status_code == 404 and answer.json()["resourceType"] == "OperationOutcome"
+
+
 def test_pages_of_a_browser_may_read_the_headers_of_the_pattern(client):
     answer = client.get("Patient?_count=1", headers={**ASYNC, "Origin": "http://localhost:5000"})
     exposed = answer.headers["access-control-expose-headers"].lower()
