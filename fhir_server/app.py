@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import importlib.util
 import os
-import pkgutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,13 +15,14 @@ from fhir_server.auth.gate import ALL_SEEING, Gate
 from fhir_server.deferred import Asgi, Deferred
 from fhir_server.health import LIVE, READY, Health
 from fhir_server.interactions.asgi import PREFIX, FhirApplication
+from fhir_server.interactions.content import checked
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.origin import Origins
-from fhir_server.interactions.registration import Operation, Registry
 from fhir_server.interactions.validating import Validating
 from fhir_server.model.definitions import definitions
 from fhir_server.observability.logs import AccessLog, log
 from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots
+from fhir_server.plugins import Plugins, installed, shipped
 from fhir_server.search.custom import Customs
 from fhir_server.search.indexer import Indexer
 from fhir_server.search.parameters import Registry as SearchRegistry
@@ -36,28 +34,9 @@ from fhir_server.storage.port import Store
 from fhir_server.storage.sqlite.store import SqliteStore
 from fhir_server.terminology.large import LargeSystems
 from integrations import hl7v2
-from integrations.channels import channels
 
 SOCKETS = "/fhir/ws"
-_OPERATION_ROOMS = ("fhir_server.operations", "subscriptions.operations", "integrations.hl7v2.operations")
 _PUBLISH_SECONDS = 1.0
-
-
-def collect_operations() -> Registry:
-    """Every module constant `OPERATION` in the rooms' folders `operations`."""
-    registry = Registry()
-    for room in _OPERATION_ROOMS:
-        try:
-            package = importlib.import_module(room)
-        except ModuleNotFoundError as missing:
-            if missing.name is None or not room.startswith(missing.name):
-                raise
-            continue
-        for found in pkgutil.iter_modules(package.__path__):
-            operation = getattr(importlib.import_module(f"{room}.{found.name}"), "OPERATION", None)
-            if isinstance(operation, Operation):
-                registry.add(operation)
-    return registry
 
 
 class Application:
@@ -135,9 +114,14 @@ class Application:
 
 
 async def compose(settings: Settings, port: int, worker: int = 0) -> Application:
-    """A worker's server with an open store, not started. `port`: the one that is listened on. Raises FhirError, UnusableStore."""
+    """A worker's server with an open store, not started. `port`: the one that is listened on.
+
+    Raises FhirError, UnusableStore, PluginError.
+    """
     zone = ZoneInfo(settings.time_zone)
     known = definitions()
+    plugins = Plugins(known.resource_types)
+    found = installed(settings.plugins)
     search = SearchRegistry(known)
     origins = Origins(settings, port)
     indexer = Indexer(search, zone, origins.own)
@@ -157,19 +141,23 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
         customs=customs,
         words=Wording(search),
     )
-    await store.open()
     conformance = StoredConformance(store)
+    shipped.ship(plugins, conformance)
+    for one in found:
+        plugins.add(one)
+    await store.open()
     large = LargeSystems(settings.data_dir)
     openings = Openings(store, known.resource, search.numbers_of("url", ("ValueSet", "CodeSystem")), large)
-    gate = Gate(store, openings=openings, written=conformance.noticed)
-    context = Context(gate, known, search, collect_operations(), settings, await store.secret("cursor"), zone)
+    gate = Gate(store, openings=openings, hooks=plugins.hooks)
+    context = Context(gate, known, search, plugins.operations, settings, await store.secret("cursor"), zone)
     context.own_bases = origins.own
     context.parts["origins"] = origins
     context.parts["store"] = store
     context.parts["indexer"] = indexer
-    context.parts.setdefault("admission", {})["SearchParameter"] = customs.issues
     context.parts["validating"] = Validating(context, conformance, large)
     metrics = RequestMetrics()
+    plugins.hooks.event = metrics.event
+    plugins.hooks.check = lambda resource: checked(context, resource)
     context.parts["metrics"] = metrics
     access = AccessLog(settings.access_log)
     folder = os.environ.get("FHIR_SERVER_METRICS_FOLDER", "") if settings.workers > 1 else ""
@@ -189,19 +177,21 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     app.every(_PUBLISH_SECONDS, access.flush)
     if snapshots is not None:
         app.every(_PUBLISH_SECONDS, lambda: snapshots.publish(metrics))
-    _add_background(app, indexer, worker)
+    _add_background(app, plugins, indexer, worker)
+    shipped.ship_admissions(plugins, app.context.parts["jobs"], customs)
     return app
 
 
-def _add_background(app: Application, indexer: Indexer, worker: int) -> None:
+def _add_background(app: Application, plugins: Plugins, indexer: Indexer, worker: int) -> None:
     """Jobs with their feed readers in every worker (a lease lets one of them work), the MLLP listener in the first."""
     settings = app.context.settings
-    room = subscriptions.build(app.context, app.store, indexer, channels())
+    room = subscriptions.build(app.context, app.store, indexer, plugins.channels, readers=plugins.readers)
+    app.background.append(("plug-ins", plugins.start))
     app.background.append(("jobs", room.start))
     if worker == 0 and settings.mllp_port != "off":
 
         async def listen() -> Any:
-            running = await hl7v2.start(app.context, app.store)
+            running = await hl7v2.start(app.context, app.store, plugins.messages, plugins.segments)
             app.mllp_address = running.address
             return running
 

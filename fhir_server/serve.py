@@ -172,13 +172,14 @@ def _worker(
     """Exit status of a worker."""
     from fhir_server.errors import FhirError
     from fhir_server.observability import logs
+    from fhir_server.plugins.finding import PluginError
     from fhir_server.storage.port import UnusableStore
 
     logs.configure(settings.log_level)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_run_worker(settings, listener, worker, prepare, ready, parent))
-    except (Refused, FhirError, UnusableStore, OSError) as fault:
+    except (Refused, FhirError, PluginError, UnusableStore, OSError) as fault:
         print(f"fhir-server: {fault}", file=sys.stderr)
         return 1
     return 0

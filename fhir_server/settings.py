@@ -90,6 +90,11 @@ class Settings(BaseSettings):
     endpoint_allow: str = Field(
         "", description="Comma-separated hosts or networks that outgoing calls may reach although they are private."
     )
+    plugins: str = Field(
+        "all",
+        description="Comma-separated names of the installed plug-ins to load; `all` loads every one, `off` or an empty value none "
+        "(see [plug-ins](plugins.md)).",
+    )
     log_level: str = Field("INFO", description="Level of the JSON log on stderr.")
     access_log: Literal["all", "errors", "off"] = Field(
         "all",

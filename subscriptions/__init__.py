@@ -121,8 +121,8 @@ def build(
 ) -> Running:
     """The room of a server. `indexer` is that of its store; `channels` in the order in which messages try them.
 
-    `kinds` and `readers` are those of higher rooms; `subscriber` says in whose name a Subscription's notifications are read. The check of
-    Subscriptions is hung into `context.parts["admission"]`, the room itself into `context.parts["jobs"]`.
+    `kinds` and `readers` are those of higher rooms; `subscriber` says in whose name a Subscription's notifications are read. The room is
+    hung into `context.parts["jobs"]`.
     Raises ValueError for settings that cannot be used, PathwayError for a wrong file.
     """
     settings = context.settings
@@ -131,7 +131,7 @@ def build(
     every = EveryParameter(context.search)
     parser = Parser(every, Scope(zone))
     types = tuple(context.definitions.resource_types)
-    services = Services(context.gate, store, context.clock, subscriber=subscriber)
+    services = Services(context.gate.own(), store, context.clock, subscriber=subscriber)
     canonical = Canonical((environment.get("FOLLOWUP_CANONICAL") or DEFAULT_BASE).rstrip("/"))
     pathways = pathway.load()
     caller = Caller(policy)
@@ -188,8 +188,6 @@ def build(
         Hub(services, viewer, base),
         retention,
     )
-    admission = context.parts.setdefault("admission", {})
-    admission["Subscription"], admission["Basic"] = room.check, topics.issues
     context.parts["topics"] = topics
     context.parts["desk"] = Desk(deliveries, services)
     origins = context.parts.get("origins")

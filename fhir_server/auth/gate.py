@@ -7,14 +7,15 @@ Until the authorization server exists there is one principal, which may do all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fhir_server.auth.hooks import Hooks, View
 from fhir_server.errors import FhirError
 from fhir_server.search.query import And, Criterion, Everything, Query
 from fhir_server.storage.opening import Openings
-from fhir_server.storage.port import Commit, Page, Position, Store, Stored, Unit
+from fhir_server.storage.port import Commit, Page, Position, Store, Stored, Unit, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +43,68 @@ class Gate:
         store: Store,
         snapshot: int | None = None,
         openings: Openings | None = None,
-        written: Callable[[Commit], None] | None = None,
+        hooks: Hooks | None = None,
+        outer: Gate | None = None,
     ) -> None:
         """`openings` answers what queries ask about value sets and hierarchies; without it such a query is refused.
 
-        `written` is told of each commit that went through.
+        `hooks` are asked before each write and before each resource leaves, and told of each commit; `outer` makes this the server's own.
         """
-        self._written = written
         self._store = store
         self._snapshot = snapshot
         self._openings = openings
+        self._hooks = hooks or Hooks()
+        self._outer = outer
+        self._asks = outer is None
+        self._own: Gate | None = None
 
     def at(self, snapshot: int) -> Gate:
         """This gate onto the state as of a sequence number, for searches, counts and histories (the reads of one transaction)."""
-        return type(self)(self._store, snapshot, self._openings, self._written)
+        return type(self)(self._store, snapshot, self._openings, self._hooks, self._outer)
+
+    def own(self) -> Gate:
+        """This gate for the server's own work (jobs, feed readers) and for hooks: the same rights, but no hook is asked again.
+
+        Hooks that are told of commits are told of those that come through here too.
+        """
+        if self._own is None:
+            self._own = type(self)(self._store, self._snapshot, self._openings, self._hooks, self.outer)
+        return self._own
+
+    @property
+    def outer(self) -> Gate:
+        """The gate towards clients: what is handed out by the server's own work is read through it."""
+        return self._outer or self
+
+    def asks(self, type: str) -> bool:
+        """Whether somebody is asked before resources of a type are written: then their content may come to be another."""
+        return self._asks and bool(self._hooks.before_write.of(type))
+
+    async def refusal(self, principal: Principal, write: Write) -> FhirError | None:
+        """Why a write would be refused by those who are asked before it, without writing it; None where it would not be."""
+        return await self._hooks.refusal(View(self.own(), principal), write)
+
+    @property
+    def masks(self) -> bool:
+        """Whether somebody is asked what of a resource may leave."""
+        return bool(self._asks and self._hooks.before_answer)
+
+    async def leaving(self, principal: Principal, stored: Stored) -> Stored:
+        """A version that the principal may see, as it may leave towards him."""
+        if not self.masks:
+            return stored
+        return await self._hooks.leaving(View(self.own(), principal), stored)
+
+    async def _all_leaving(self, principal: Principal, found: list[Stored]) -> list[Stored]:
+        if not self.masks:
+            return found
+        view = View(self.own(), principal)
+        return [await self._hooks.leaving(view, stored) for stored in found]
+
+    async def _one_leaving(self, principal: Principal, stored: Stored | None) -> Stored | None:
+        if stored is None or not self.may_see(principal, stored):
+            return None
+        return stored if not self.masks else await self.leaving(principal, stored)
 
     def criterion(self, principal: Principal, type: str) -> Criterion:
         """What of `type` the principal may see, as part of the query algebra."""
@@ -70,15 +119,15 @@ class Gate:
 
     async def read(self, principal: Principal, type: str, id: str) -> Stored | None:
         stored = await self._store.read(type, id)
-        return stored if stored is None or self.may_see(principal, stored) else None
+        return await self._one_leaving(principal, stored)
 
     async def read_version(self, principal: Principal, type: str, id: str, version: int) -> Stored | None:
         stored = await self._store.read_version(type, id, version)
-        return stored if stored is None or self.may_see(principal, stored) else None
+        return await self._one_leaving(principal, stored)
 
     async def read_many(self, principal: Principal, references: Sequence[tuple[str, str]], snapshot: int | None = None) -> list[Stored]:
         found = await self._store.read_many(references, snapshot)
-        return [stored for stored in found if self.may_see(principal, stored)]
+        return await self._all_leaving(principal, [stored for stored in found if self.may_see(principal, stored)])
 
     def _fenced(self, principal: Principal, query: Query) -> Query:
         fence = tuple(c for c in (self.criterion(principal, t) for t in query.types) if not isinstance(c, Everything))
@@ -99,9 +148,11 @@ class Gate:
     async def search(self, principal: Principal, query: Query, after: Position | None = None) -> Page:
         if query.open:
             query = await self.closed(query)
-        if self._snapshot is None or after is not None:
-            return await self._store.search(self._fenced(principal, query), after)
-        return await self._store.search(self._fenced(principal, query), None, self._snapshot)
+        snapshot = self._snapshot if after is None else None
+        page = await self._store.search(self._fenced(principal, query), after, snapshot)
+        if self._asks and self._hooks.before_answer:
+            page.items = await self._all_leaving(principal, page.items)
+        return page
 
     async def count(self, principal: Principal, query: Query) -> int:
         if query.open:
@@ -119,19 +170,24 @@ class Gate:
         if self._snapshot is not None:
             options.setdefault("snapshot", self._snapshot)
         page = await self._store.history(type, id, **options)
-        page.items = [stored for stored in page.items if self.may_see(principal, stored)]
+        page.items = await self._all_leaving(principal, [stored for stored in page.items if self.may_see(principal, stored)])
         return page
 
     async def changes(self, principal: Principal, after: int, limit: int = 1000) -> list[Stored]:
         """What happened after the sequence number `after`, as far as the principal may see it."""
-        return [stored for stored in await self._store.changes(after, limit) if self.may_see(principal, stored)]
+        found = [stored for stored in await self._store.changes(after, limit) if self.may_see(principal, stored)]
+        return await self._all_leaving(principal, found)
 
     async def transact(self, principal: Principal, unit: Unit) -> Commit:
         criteria = [self._fenced(principal, await self.closed(query)) for query in unit.criteria]
         fenced = Unit(unit.decide, tuple(criteria), unit.targets)
-        commit = await self._store.transact(fenced)
-        if self._written is not None:
-            self._written(commit)
+        hooks = self._hooks
+        if self._asks and hooks.before_write:
+            commit = await hooks.transact(View(self.own(), principal), self._store, fenced)
+        else:
+            commit = await self._store.transact(fenced)
+        if hooks.after_commit and commit.outcomes:
+            hooks.told(View(self.own(), principal), commit)
         return commit
 
 

@@ -96,6 +96,26 @@ def _zone(settings: Any) -> Finding:
     return Finding("time zone", "good", settings.time_zone)
 
 
+def _plugins(settings: Any) -> Iterator[Finding]:
+    from fhir_server.model.definitions import definitions
+    from fhir_server.plugins import PluginError, Plugins, installed, shipped
+
+    registry = Plugins(definitions().resource_types)
+    registry.ship("operations", shipped.Operations())
+    registry.ship("hl7v2", shipped.V2())
+    try:
+        found = installed(settings.plugins)
+        for one in found:
+            registry.add(one)
+    except PluginError as fault:
+        yield Finding("plug-ins", "wrong", str(fault))
+        return
+    if not found:
+        yield Finding("plug-ins", "good", "none" if settings.plugins == "all" else f"none (FHIR_SERVER_PLUGINS={settings.plugins})")
+    for one in found:
+        yield Finding("plug-in", "good", f"{one.name} {one.version}: {', '.join(one.hooks) or 'no hooks'}")
+
+
 def _port(subject: str, host: str, port: int) -> Finding:
     if port == 0:
         return Finding(subject, "good", "a free one will be taken")
@@ -113,6 +133,7 @@ def findings(settings: Any) -> Iterator[Finding]:
     yield _packages()
     yield _settings(settings)
     yield _zone(settings)
+    yield from _plugins(settings)
     yield from _folder(settings)
     yield _port("HTTP port", settings.host, settings.port)
     if settings.mllp_port.isdigit():

@@ -18,6 +18,7 @@ from fhir_server.interactions import async_requests as kept_as
 from fhir_server.interactions.async_requests import Kept
 from fhir_server.interactions.bundle_answer import bundle_answer, failed_entry, whole_entry
 from fhir_server.interactions.http import Response
+from fhir_server.interactions.plan import to_keep
 from fhir_server.storage.port import Commit, Effects, Record, Store, StoredRecord, Unit
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Course:
             base = entry.request.base
 
             def journal(response: Response) -> list[Record]:
-                return [Record(kept_as.ENTRIES, key, {"raw": whole_entry(response, base)}, only_new=True)]
+                return [Record(kept_as.ENTRIES, key, {"raw": whole_entry(to_keep(self._context, response), base)}, only_new=True)]
 
             entry.request.journal = journal
         answer = await do(entry)

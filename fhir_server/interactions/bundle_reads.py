@@ -80,7 +80,7 @@ def check(context: Context, entries: Sequence[Entry], facts: Facts, writes: Mapp
 async def answer(context: Context, entry: Entry, stored: Stored | None, snapshot: int) -> Response:
     """The answer of one entry after the commit; `stored` is the version that a read shows, `snapshot` the last rid that all entries see."""
     if stored is not None:
-        response = read.answer(context, entry.request, stored)
+        response = read.answer(context, entry.request, await context.gate.leaving(entry.request.principal, stored))
     else:
         response = await _interact(replace(context, gate=context.gate.at(snapshot)), entry)
     return without_body(response) if entry.request.method == "HEAD" else response

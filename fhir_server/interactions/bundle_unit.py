@@ -6,7 +6,7 @@ Specification: https://hl7.org/fhir/R4/http.html#trules
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fhir_server.errors import FhirError
@@ -41,23 +41,26 @@ class Prepared:
     searched: frozenset[str] = frozenset()
     """Types that some criteria ask for: new resources of these types are matched too."""
 
-    def gather(self, reads: Sequence[Address]) -> None:
-        """Put the questions of all plans, conditional references and reads together."""
+    def gather(self, reads: Sequence[Address], asked: Callable[[str], bool]) -> None:
+        """Put the questions of all plans, conditional references and reads together.
+
+        `asked(type)`: whether somebody is asked before such resources are written, and wants to know what is replaced.
+        """
         for entry in self.writing:
             planned = self.plans[entry.index]
             if planned.questions:
                 self.slots[entry.index] = len(self.criteria)
                 self.criteria += planned.questions
             self.targets.update(dict.fromkeys(planned.targets))
-            if "if-match" in entry.request.headers and planned.id:
+            if planned.id and ("if-match" in entry.request.headers or (planned.interaction != "create" and asked(planned.type))):
                 self.targets[planned.type, planned.id] = None
         for text, query in self.links.conditional.items():
             self.references[text] = len(self.criteria)
             self.criteria.append(query)
         self.targets.update(dict.fromkeys(reads))
         own = [self.plans[entry.index].criteria for entry in self.writing]
-        asked = [*self.links.conditional.values(), *(query for criteria in own for query in criteria)]
-        self.searched = frozenset(type for query in asked for type in query.types)
+        queries = [*self.links.conditional.values(), *(query for criteria in own for query in criteria)]
+        self.searched = frozenset(type for query in queries for type in query.types)
 
 
 @dataclass(slots=True)

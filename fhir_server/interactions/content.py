@@ -64,10 +64,6 @@ def checked(context: Context, resource: dict[str, Any], *, transaction: bool = F
         structure.check(resource, bundle_entry=transaction)
     if context.settings.validation == "profiles" and (faults := context.parts["validating"].written(resource)):
         raise FhirError(422, faults)
-    # Other rooms admit types of their own (`parts["admission"]`: type -> check): a Subscription that would not be served is refused here.
-    admission = context.parts.get("admission")
-    if admission and (check := admission.get(resource["resourceType"])) and (issues := check(resource)):
-        raise FhirError(422, issues)
     return resource
 
 

@@ -8,7 +8,7 @@ Specification: https://hl7.org/fhir/R4/http.html#ops (conditional interactions),
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fhir_server.interactions.context import Context
@@ -62,13 +62,30 @@ class PlannedWrite:
         return self.type, self.id
 
 
+async def leaving(context: Context, request: Request, response: Response) -> Response:
+    """The answer to a write with its content as that may leave."""
+    stored = response.stored
+    if stored is not None and response.body and response.body is stored.body:
+        response.body = (await context.gate.leaving(request.principal, stored)).body
+    return response
+
+
+def to_keep(context: Context, response: Response) -> Response:
+    """The answer to a write as it is kept in the write's own unit, where nobody can be asked yet what of its content may leave."""
+    if response.stored is not None and response.body is response.stored.body and context.gate.masks:
+        return replace(response, body=b"")
+    return response
+
+
 async def perform(context: Context, request: Request, planned: PlannedWrite) -> Response:
     """Do one planned write as a unit of its own, with the records of its journal if it has one."""
     seen = Seen((), {})
-    questions, journal = planned.questions, request.journal
-    if not questions and not planned.targets and journal is None:
+    questions, targets, journal = planned.questions, planned.targets, request.journal
+    if planned.id and planned.interaction != "create" and context.gate.asks(planned.type):
+        targets += ((planned.type, planned.id),)  # who is asked wants to know what is replaced
+    if not questions and not targets and journal is None:
         commit = await context.gate.transact(request.principal, Unit.of(*planned.decide(seen)))
-        return planned.answer(seen, commit.outcomes)
+        return await leaving(context, request, planned.answer(seen, commit.outcomes))
 
     def conclude(commit: Commit) -> Generator[None, None, Sequence[Record]]:
         yield from ()
@@ -79,5 +96,5 @@ async def perform(context: Context, request: Request, planned: PlannedWrite) -> 
         seen = Seen(facts.matches, facts.current)
         return Effects(planned.decide(seen), conclude=conclude if journal is not None else None)
 
-    commit = await context.gate.transact(request.principal, Unit(decide, questions, planned.targets))
-    return planned.answer(seen, commit.outcomes)
+    commit = await context.gate.transact(request.principal, Unit(decide, questions, targets))
+    return await leaving(context, request, planned.answer(seen, commit.outcomes))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
+from fhir_server.auth.hooks import WritesRefused
 from fhir_server.errors import FhirError
 from fhir_server.interactions import bundle_reads
 from fhir_server.interactions.bundle_answer import bundle_answer, entry_answer, failed_entry, whole_entry
@@ -21,7 +22,7 @@ from fhir_server.interactions.bundle_unit import Address, Decision, Prepared, an
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.errors import unexpected
 from fhir_server.interactions.http import Request, Response
-from fhir_server.interactions.plan import PlannedWrite
+from fhir_server.interactions.plan import PlannedWrite, leaving, to_keep
 from fhir_server.search.query import Query
 from fhir_server.storage.port import Commit, Effects, Facts, Record, Stored, Unit
 
@@ -48,7 +49,7 @@ async def transaction(context: Context, request: Request, bundle: dict[str, Any]
     written = _certain(prepared)
     if reading:
         await bundle_reads.rehearse(context, reading, written)
-    prepared.gather(bundle_reads.wanted(reading))
+    prepared.gather(bundle_reads.wanted(reading), context.gate.asks)
     decision = Decision()
     shown: dict[int, Stored | None] = {}
 
@@ -58,7 +59,9 @@ async def transaction(context: Context, request: Request, bundle: dict[str, Any]
         if reading:
             shown = bundle_reads.check(context, reading, facts, {(write.type, write.id): write for write in decision.writes})
         effects = Effects(decision.writes, records=list(records))
-        return effects if course is None else course.with_answers(effects, lambda commit: _written(entries, prepared, decision, commit))
+        return effects if course is None else course.with_answers(
+            effects, lambda commit: _written(context, _responses(entries, prepared, decision, commit))
+        )
 
     try:
         commit = await context.gate.transact(request.principal, Unit(decide, prepared.criteria, tuple(prepared.targets)))
@@ -122,29 +125,38 @@ def _certain(prepared: Prepared) -> dict[Address, int]:
 
 
 def _named(error: FhirError, decision: Decision) -> FhirError:
-    """The store's refusal of one write, with the entry that it belongs to."""
+    """The refusal of one write by the store, or of several by those who are asked before them, with the entries that they belong to."""
+    if isinstance(error, WritesRefused):
+        return joined({(at := decision.owner[type, id]): within_entry(fault, at, type) for type, id, fault in error.faults})
     where = error.issues[0].expression[0] if error.issues and error.issues[0].expression else ""
     type, _, id = where.partition("/")
     index = decision.owner.get((type, id))
     return error if index is None else within_entry(error, index)
 
 
-def _written(
+def _responses(
     entries: Sequence[Entry], prepared: Prepared, decision: Decision, commit: Commit
-) -> Generator[None, None, list[tuple[Entry, bytes | None]]]:
-    """All entries in the order of the request, with the answers of those that write; yields between slices."""
+) -> Iterator[tuple[Entry, Response | None]]:
+    """All entries in the order of the request, with the answers of those that write."""
     made = _made(decision, commit)
-    answers: list[tuple[Entry, bytes | None]] = []
     for entry in sorted(entries, key=lambda entry: entry.index):
+        if not entry.writes:
+            yield entry, None
+            continue
+        start, end = decision.spans[entry.index]
+        seen = answered_seen(decision, entry.index, made)
+        yield entry, prepared.plans[entry.index].answer(seen, commit.outcomes[start:end])
+
+
+def _written(
+    context: Context, responses: Iterator[tuple[Entry, Response | None]]
+) -> Generator[None, None, list[tuple[Entry, bytes | None]]]:
+    """The same as they are kept; yields between slices."""
+    answers: list[tuple[Entry, bytes | None]] = []
+    for entry, response in responses:
         if len(answers) % _SLICE == _SLICE - 1:
             yield
-        if entry.writes:
-            start, end = decision.spans[entry.index]
-            seen = answered_seen(decision, entry.index, made)
-            response = prepared.plans[entry.index].answer(seen, commit.outcomes[start:end])
-            answers.append((entry, whole_entry(response, entry.request.base)))
-        else:
-            answers.append((entry, None))
+        answers.append((entry, None if response is None else whole_entry(to_keep(context, response), entry.request.base)))
     return answers
 
 
@@ -159,18 +171,12 @@ async def _answers(
     for write in decision.writes:
         write.resource = None
     made = _made(decision, commit)
-    steps = _written(entries, prepared, decision, commit)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            written: list[tuple[Entry, bytes | None]] = end.value
-            break
-        await asyncio.sleep(0)
     answers: list[bytes] = []
-    for entry, answer in written:
-        if answer is not None:
-            answers.append(answer)
+    for entry, response in _responses(entries, prepared, decision, commit):
+        if len(answers) % _SLICE == _SLICE - 1:
+            await asyncio.sleep(0)
+        if response is not None:
+            answers.append(whole_entry(await leaving(context, entry.request, response), entry.request.base))
             continue
         place = (entry.route.type, entry.route.id)
         stored = shown.get(entry.index) or made.get(place) if entry.route.interaction == "read" else None

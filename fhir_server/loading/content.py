@@ -6,7 +6,7 @@ Specification: https://hl7.org/fhir/R4/bundle.html, https://hl7.org/fhir/R4/http
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -91,13 +91,6 @@ def checked(single: Single) -> Refusal | None:
         return None
     status = 400 if any(issue.syntax for issue in issues) else 422
     return refusal(single.item.source, single.item.line, resource, FhirError(status, issues), single.entry)
-
-
-def admitted(single: Single, admission: Mapping[str, Callable[[dict[str, Any]], list[Issue]]] | None) -> Refusal | None:
-    """The reason to refuse what other rooms would not serve (Subscriptions, SearchParameters), as over the wire."""
-    check = admission.get(single.resource["resourceType"]) if admission else None
-    issues = check(single.resource) if check else []
-    return refusal(single.item.source, single.item.line, single.resource, FhirError(422, issues), single.entry) if issues else None
 
 
 def met(single: Single, errors: Callable[[dict[str, Any]], list[Issue]] | None) -> Refusal | None:

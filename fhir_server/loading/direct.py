@@ -18,7 +18,7 @@ from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.transaction import transaction
 from fhir_server.loading.chunks import Chunk, chunked
-from fhir_server.loading.content import Executed, Single, admitted, checked, met, read, repeatable
+from fhir_server.loading.content import Executed, Single, checked, met, read, repeatable
 from fhir_server.loading.journal import BUNDLES, Journal, bundle_done
 from fhir_server.loading.report import Refusal, Report, refusal
 from fhir_server.loading.sources import Source, open_items
@@ -78,7 +78,7 @@ class DirectLoader:
                     singles = await self._flush(singles, report)
                     await self._execute(found, report)
                 else:
-                    reason = checked(found) or admitted(found, self._context.parts.get("admission")) or met(found, errors)
+                    reason = checked(found) or await self._admitted(found) or met(found, errors)
                     if reason is None:
                         singles.append(found)
                     else:
@@ -87,6 +87,14 @@ class DirectLoader:
         task = asyncio.create_task(self._finish(journal, chunk, singles, report, advance))
         self._on_the_way.add(task)
         await asyncio.sleep(0)
+
+    async def _admitted(self, single: Single) -> Refusal | None:
+        """The reason of those who are asked before a write to refuse a resource, as over the wire; None where there is none."""
+        type, id = single.resource["resourceType"], single.resource["id"]
+        if not self._context.gate.asks(type):
+            return None
+        error = await self._context.gate.refusal(ALL_SEEING, Write("PUT", type, id, single.resource))
+        return refusal(single.item.source, single.item.line, single.resource, error, single.entry) if error else None
 
     async def _arrived(self, most: int) -> None:
         """Wait until at most `most` units are on their way; raises what befell one of them."""

@@ -119,10 +119,10 @@ def _linked(value: Any, ids: dict[str, str]) -> Any:
 async def install(context: Context, package: Package, *, search_parameters: bool = False) -> Installed:
     """Store the package in one unit. Raises FhirError where the store refuses it as a whole."""
     ready, report = prepared(package, search_parameters=search_parameters)
-    admission = context.parts.get("admission") or {}
-    for one in [one for one in ready if one["resourceType"] in admission]:
-        if issues := admission[one["resourceType"]](one):  # a topic that could not be watched
-            report.refused.append((f"{one['resourceType']} {one['id']}", issues))
+    for one in [one for one in ready if context.gate.asks(one["resourceType"])]:
+        fault = await context.gate.refusal(ALL_SEEING, Write("PUT", one["resourceType"], one["id"], one))
+        if fault is not None:  # a topic that could not be watched
+            report.refused.append((f"{one['resourceType']} {one['id']}", fault.issues))
             report.types[one["resourceType"]] -= 1
             ready.remove(one)
     commit = await context.gate.transact(ALL_SEEING, Unit.of(*(Write("PUT", one["resourceType"], one["id"], one) for one in ready)))

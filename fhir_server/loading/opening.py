@@ -15,8 +15,9 @@ from fhir_server.storage.port import Store, UnusableStore
 
 @asynccontextmanager
 async def opened(data_dir: Path | None) -> AsyncIterator[tuple[Context, Store]]:
-    """Context and store of a folder (default: the setting's), closed at the end. Raises LoadError when the store is unusable."""
+    """Context and store of a folder (default: the setting's), closed at the end. Raises LoadError where store or plug-in cannot be used."""
     from fhir_server.app import compose
+    from fhir_server.plugins.finding import PluginError
 
     # Resources are trees without cycles: looking for cycles among them again and again would cost a fifth of the load.
     gc.collect()
@@ -26,7 +27,7 @@ async def opened(data_dir: Path | None) -> AsyncIterator[tuple[Context, Store]]:
     settings = Settings() if data_dir is None else Settings(data_dir=data_dir)  # type: ignore[call-arg]
     try:
         server = await compose(settings, 0)
-    except UnusableStore as problem:
+    except (PluginError, UnusableStore) as problem:
         raise LoadError(str(problem)) from problem
     try:
         yield server.context, server.store

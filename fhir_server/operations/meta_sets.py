@@ -110,4 +110,4 @@ async def change(
         done.append(stored)
 
     await perform(context, request, PlannedWrite("update", type, id, None, decide, answer, (), ((type, id),)))
-    return done[0]
+    return await context.gate.leaving(request.principal, done[0])

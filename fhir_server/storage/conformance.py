@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -18,7 +18,7 @@ from fhir_server.model import json_codec
 from fhir_server.model.library import chosen
 from fhir_server.model.references import split_canonical
 from fhir_server.search.query import Everything, Query
-from fhir_server.storage.port import Commit, Store, Stored
+from fhir_server.storage.port import Store, Stored
 
 TYPES = (
     "StructureDefinition",
@@ -56,9 +56,9 @@ class StoredConformance:
         self._unpack = zstandard.ZstdDecompressor().decompress
         self._pack = zstandard.ZstdCompressor(level=3).compress
 
-    def noticed(self, commit: Commit) -> None:
+    def noticed(self, versions: Iterable[Stored]) -> None:
         """Something was written here: if resources are validated against it, look again at once."""
-        if any(outcome.stored is not None and outcome.stored.type in TYPES for outcome in commit.outcomes):
+        if any(stored.type in TYPES for stored in versions):
             self._looked = self._clock() - SECONDS
 
     async def fresh(self) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 
 from fhir_server.storage.port import Store
 from integrations.hl7v2.listener import MllpServer
+from integrations.hl7v2.mapping import NO_SEGMENTS, Messages, Segments
+from integrations.hl7v2.maps import HANDLERS
 from integrations.hl7v2.pipeline import Pipeline
 
 
@@ -26,13 +28,14 @@ class Running:
         await self._server.stop()
 
 
-async def start(context: Any, store: Store) -> Running:
+async def start(context: Any, store: Store, messages: Messages = HANDLERS, segments: Segments = NO_SEGMENTS) -> Running:
     """Listen on the settings' MLLP address; raises OSError where it is taken.
 
-    `context`: `fhir_server.interactions.context.Context`; `store` keeps the journal.
+    `context`: `fhir_server.interactions.context.Context`; `store` keeps the journal; `messages` and `segments` are the maps.
     """
     settings = context.settings
-    pipeline = Pipeline(context.gate, store, context.search, context.zone, metrics=context.parts.get("metrics"))
+    metrics = context.parts.get("metrics")
+    pipeline = Pipeline(context.gate, store, context.search, context.zone, metrics=metrics, messages=messages, segments=segments)
     server = MllpServer(settings.mllp_host, int(settings.mllp_port), pipeline.handle, max_frame=settings.mllp_max_bytes)
     await server.start()
     context.parts["hl7v2"] = pipeline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 from fhir_server.errors import FhirError
@@ -98,14 +99,18 @@ class Filing:
                 records.append(journal.latest_record(self._source.name, self._patient_id, times))
         return records
 
-    def remember(self, commit: Commit) -> None:
-        """Keep for the next messages what this one has written."""
+    def remember(self, commit: Commit, asked: Callable[[str], bool]) -> None:
+        """Keep for the next messages what this one has written.
+
+        `asked(type)`: whether others are asked before such resources are written, and may have made something else of them.
+        """
         self._memory.people(self._keys, self._patient_id)
         for outcome in commit.outcomes:
             stored = outcome.stored
             if stored is not None and stored.type in _REMEMBERED:
                 key = stored.type, stored.id
-                self._memory.keep(key, version_of(stored), self.mapping.resources[key], len(stored.body))
+                content = json_codec.loads(stored.body) if asked(stored.type) else self.mapping.resources[key]
+                self._memory.keep(key, version_of(stored), content, len(stored.body))
 
     def _provenance(self, writes: list[Write]) -> Write:
         application, facility = self._message.sender

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from collections.abc import Mapping as Maps
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -101,17 +102,32 @@ class Mapping:
 Handler = Callable[[Mapping], None]
 
 
-def handler_of(message: Message) -> Handler:
-    """The map of the message's type and event; raises Refusal AR 200 or 201."""
-    from integrations.hl7v2.maps import HANDLERS
+Messages = Maps[str, Maps[str, Handler]]
+"""Message type -> event -> map."""
+Segments = Maps[str, Sequence[Handler]]
+"""Name of a segment -> what is done after the message's own map where the message has such a one."""
+NO_SEGMENTS: Segments = {}
 
-    events = HANDLERS.get(message.type)
+
+def handler_of(message: Message, messages: Messages, segments: Segments = NO_SEGMENTS) -> Handler:
+    """The map of the message's type and event, and then of its segments; raises Refusal AR 200 or 201."""
+    events = messages.get(message.type)
     if events is None:
-        raise Refusal("AR", TYPE, f"Messages of type '{message.type}' are not accepted; accepted: {', '.join(sorted(HANDLERS))}", "MSH-9")
+        raise Refusal("AR", TYPE, f"Messages of type '{message.type}' are not accepted; accepted: {', '.join(sorted(messages))}", "MSH-9")
     # Version 2.1 writes ORU alone where there is but one event.
     handler = events.get(message.event or (next(iter(events)) if len(events) == 1 else ""))
     if handler is None:
         raise Refusal(
             "AR", EVENT, f"{message.type}^{message.event or '?'} is not accepted; accepted events: {', '.join(sorted(events))}", "MSH-9"
         )
-    return handler
+    present = {segment.name for segment in message} if segments else ()
+    further = [one for name, own in segments.items() if name in present for one in own]
+    return _one_after_another([handler, *further]) if further else handler
+
+
+def _one_after_another(handlers: Sequence[Handler]) -> Handler:
+    def map(mapping: Mapping) -> None:
+        for handler in handlers:
+            handler(mapping)
+
+    return map

@@ -30,7 +30,7 @@ from integrations.hl7v2.charset import decode
 from integrations.hl7v2.datatypes import Source
 from integrations.hl7v2.errors import DATA_TYPE, DUPLICATE_KEY, INTERNAL, LOCKED, UNKNOWN_KEY, Refusal
 from integrations.hl7v2.filing import Ambiguous, Filing, Mistaken
-from integrations.hl7v2.mapping import Handler, Mapping, handler_of, stable_id
+from integrations.hl7v2.mapping import NO_SEGMENTS, Handler, Mapping, Messages, Segments, handler_of, stable_id
 from integrations.hl7v2.maps import HANDLERS
 from integrations.hl7v2.maps.persons import keys_of
 from integrations.hl7v2.memory import Memory
@@ -103,8 +103,11 @@ class Pipeline:
         *,
         now: Callable[[], int] | None = None,
         metrics: RequestMetrics | None = None,
+        messages: Messages = HANDLERS,
+        segments: Segments = NO_SEGMENTS,
     ) -> None:
         self._gate, self._store, self._zone = gate, store, zone
+        self._messages, self._segments = messages, segments
         parameter = registry.get("Patient", "identifier")
         assert parameter is not None
         self._identifier = parameter.sources[0].number
@@ -141,10 +144,10 @@ class Pipeline:
     def _count(self, type: str, outcome: str, seconds: float) -> None:
         """Count a message; types that are not served share one label, as a sender could invent any number of them."""
         kind, _, event = type.partition("^")
-        self._metrics.message(type if event in HANDLERS.get(kind, ()) else "other", outcome, seconds)
+        self._metrics.message(type if event in self._messages.get(kind, ()) else "other", outcome, seconds)
 
     async def _file(self, entry: journal.Entry, message: Message, source: Source, warnings: list[str]) -> str:
-        handler = handler_of(message)
+        handler = handler_of(message, self._messages, self._segments)
         keys = await _aside(entry.raw, keys_of, message, source)
         async with self._locks.of(f"{keys[0][0]}|{keys[0][1]}"):
             if (before := await journal.claim_of(self._store, entry)) is not None:
@@ -162,7 +165,7 @@ class Pipeline:
                     if (before := await journal.claim_of(self._store, entry)) is None:
                         raise
                     return await self._again(entry, message, before.data)
-                filing.remember(commit)
+                filing.remember(commit, self._gate.asks)
                 entry.outcome = "AA"
                 return filing.answer
         raise Refusal("AE", LOCKED, "What the message changes is being changed by others all the time; send it again")

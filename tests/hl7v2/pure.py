@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from integrations.hl7v2.datatypes import Source
 from integrations.hl7v2.mapping import Key, Mapping, handler_of, stable_id
+from integrations.hl7v2.maps import HANDLERS
 from integrations.hl7v2.maps.persons import keys_of
 from integrations.hl7v2.message import Delimiters, Field, Message, Segment
 
@@ -41,7 +42,7 @@ def mapped(text: str, stored: dict[Key, dict[str, Any]] | None = None) -> Mappin
     message = Message(text)
     message.check_header()
     source = Source(message.sender[0] or message.sender[1] or "default", ZONE)
-    handler = handler_of(message)
+    handler = handler_of(message, HANDLERS)
     keys = keys_of(message, source)
     mapping = Mapping(message, source, stable_id("Patient", *keys[0]), Nothing(stored))
     handler(mapping)

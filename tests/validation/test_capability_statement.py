@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from fhir_server import fhirpath
-from fhir_server.app import collect_operations
 from fhir_server.fhirpath.items import of_object
 from fhir_server.interactions.registration import COMPARTMENTS, FORMATS, INTERACTIONS, PATCH_FORMATS
+from fhir_server.plugins.shipped import Operations
 from fhir_server.validation.structure import validate
 from tests.fhirpath.test_invariants import constrained, elements
 
@@ -49,7 +49,7 @@ def test_every_declared_interaction_is_named(server):
 
 def test_every_declared_operation_is_named_at_its_level_and_no_other(server):
     rest = httpx.get(server.base + "/metadata").json()["rest"][0]
-    operations = collect_operations().operations.values()
+    operations = Operations().operations()
     assert operations
     named = {operation["name"] for operation in rest.get("operation", ())}
     assert named == {one.name for one in operations if "system" in one.levels}

@@ -85,7 +85,8 @@ class Mutations:
         await self._rehearse(step, planned)
         answer = await perform(self._context, request, planned)
         assert answer.stored is not None
-        await self._show(await self._execution(), step, json_codec.loads(answer.stored.body), out)
+        stored = await self._context.gate.leaving(request.principal, answer.stored)
+        await self._show(await self._execution(), step, json_codec.loads(stored.body), out)
 
     async def _rehearse(self, step: Step, planned: PlannedWrite) -> None:
         """Answer the selection on what is about to be written: where that fails, nothing is to be written."""
