@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fhir_server.auth.hooks import Hooks, View
+from fhir_server.auth.hooks import ByType, Foreseen, Hooks, View
 from fhir_server.errors import FhirError
 from fhir_server.search.query import And, Criterion, Everything, Query
 from fhir_server.storage.opening import Openings
@@ -35,6 +35,9 @@ ALL_SEEING = Principal("system")
 """The principal of `--auth off` and of the server's own jobs."""
 
 
+_NOBODY = ByType()
+
+
 class Gate:
     """Every read and write of resources, in the name of a principal."""
 
@@ -55,7 +58,8 @@ class Gate:
         self._openings = openings
         self._hooks = hooks or Hooks()
         self._outer = outer
-        self._asks = outer is None
+        self._asked = self._hooks.before_write if outer is None else _NOBODY
+        self._masks = self._hooks.before_answer if outer is None else _NOBODY
         self._own: Gate | None = None
 
     def at(self, snapshot: int) -> Gate:
@@ -78,7 +82,7 @@ class Gate:
 
     def asks(self, type: str) -> bool:
         """Whether somebody is asked before resources of a type are written: then their content may come to be another."""
-        return self._asks and bool(self._hooks.before_write.of(type))
+        return bool(self._asked.of(type))
 
     async def refusal(self, principal: Principal, write: Write) -> FhirError | None:
         """Why a write would be refused by those who are asked before it, without writing it; None where it would not be."""
@@ -87,24 +91,19 @@ class Gate:
     @property
     def masks(self) -> bool:
         """Whether somebody is asked what of a resource may leave."""
-        return bool(self._asks and self._hooks.before_answer)
+        return self._masks.any
 
     async def leaving(self, principal: Principal, stored: Stored) -> Stored:
         """A version that the principal may see, as it may leave towards him."""
-        if not self.masks:
+        if not self._masks.any:
             return stored
         return await self._hooks.leaving(View(self.own(), principal), stored)
 
     async def _all_leaving(self, principal: Principal, found: list[Stored]) -> list[Stored]:
-        if not self.masks:
+        if not self._masks.any:
             return found
         view = View(self.own(), principal)
         return [await self._hooks.leaving(view, stored) for stored in found]
-
-    async def _one_leaving(self, principal: Principal, stored: Stored | None) -> Stored | None:
-        if stored is None or not self.may_see(principal, stored):
-            return None
-        return stored if not self.masks else await self.leaving(principal, stored)
 
     def criterion(self, principal: Principal, type: str) -> Criterion:
         """What of `type` the principal may see, as part of the query algebra."""
@@ -119,11 +118,15 @@ class Gate:
 
     async def read(self, principal: Principal, type: str, id: str) -> Stored | None:
         stored = await self._store.read(type, id)
-        return await self._one_leaving(principal, stored)
+        if stored is None or not self.may_see(principal, stored):
+            return None
+        return stored if not self._masks.any else await self.leaving(principal, stored)
 
     async def read_version(self, principal: Principal, type: str, id: str, version: int) -> Stored | None:
         stored = await self._store.read_version(type, id, version)
-        return await self._one_leaving(principal, stored)
+        if stored is None or not self.may_see(principal, stored):
+            return None
+        return stored if not self._masks.any else await self.leaving(principal, stored)
 
     async def read_many(self, principal: Principal, references: Sequence[tuple[str, str]], snapshot: int | None = None) -> list[Stored]:
         found = await self._store.read_many(references, snapshot)
@@ -150,7 +153,7 @@ class Gate:
             query = await self.closed(query)
         snapshot = self._snapshot if after is None else None
         page = await self._store.search(self._fenced(principal, query), after, snapshot)
-        if self._asks and self._hooks.before_answer:
+        if self._masks.any:
             page.items = await self._all_leaving(principal, page.items)
         return page
 
@@ -179,15 +182,18 @@ class Gate:
         return await self._all_leaving(principal, found)
 
     async def transact(self, principal: Principal, unit: Unit) -> Commit:
-        criteria = [self._fenced(principal, await self.closed(query)) for query in unit.criteria]
-        fenced = Unit(unit.decide, tuple(criteria), unit.targets)
+        criteria = tuple([self._fenced(principal, await self.closed(query)) for query in unit.criteria])
         hooks = self._hooks
-        if self._asks and hooks.before_write:
-            commit = await hooks.transact(View(self.own(), principal), self._store, fenced)
+        view = View(self.own(), principal)
+        if not self._asked.any:
+            commit = await self._store.transact(Unit(unit.decide, criteria, unit.targets))
         else:
-            commit = await self._store.transact(fenced)
+            try:
+                commit = await self._store.transact(Unit(hooks.asking(view, unit.decide), criteria, unit.targets))
+            except Foreseen as foreseen:
+                commit = await hooks.transact(view, self._store, Unit(unit.decide, criteria, unit.targets), foreseen.tried)
         if hooks.after_commit and commit.outcomes:
-            hooks.told(View(self.own(), principal), commit)
+            hooks.told(view, commit)
         return commit
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fhir_server.errors import FhirError
@@ -35,8 +35,7 @@ _TRIES = 5
 _INTERACTIONS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What a hook sees of the server: the gate, to be asked in the name of the principal. Nothing it does there asks hooks again."""
 
     gate: Gate
@@ -101,10 +100,6 @@ class _Changed(FhirError):
     """The store is no longer as it was when hooks were asked: they are to be asked again."""
 
 
-class _Foreseen(FhirError):
-    """Ends a unit that was only to show what it would write."""
-
-
 class _Tried(NamedTuple):
     """One write of a unit that was tried out: its content as bytes, because others may go on changing it, and what it replaces."""
 
@@ -123,6 +118,14 @@ def _tried(effects: Effects, facts: Facts) -> list[_Tried]:
     return [_Tried(json_codec.dumps(write.resource), write, facts.current.get((write.type, write.id))) for write in effects.writes]
 
 
+class Foreseen(FhirError):
+    """Ends a unit of which hooks that wait are to be asked first; `tried`: what it would write."""
+
+    def __init__(self, tried: list[_Tried]) -> None:
+        super().__init__(500, [])
+        self.tried = tried
+
+
 class Hook:
     """One hook of one plug-in. `waits`: it is a coroutine function."""
 
@@ -136,15 +139,17 @@ class Hook:
 class ByType:
     """Hooks by the resource types that they are for, in the order in which they were added."""
 
+    __slots__ = ("_every", "_of", "any")
+
     def __init__(self) -> None:
+        self.any = False
+        """Whether there is one at all."""
         self._every: tuple[Hook, ...] = ()
         self._of: dict[str, tuple[Hook, ...]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._every or self._of)
-
     def add(self, hook: Hook, types: Collection[str]) -> None:
         """Add a hook for these types; '*' = every one."""
+        self.any = True
         if "*" in types:
             self._every += (hook,)
             self._of = {type: (*hooks, hook) for type, hooks in self._of.items()}
@@ -172,37 +177,40 @@ class Hooks:
     _telling: set[asyncio.Task[None]] = field(default_factory=set)
 
     # --- before a write
-    async def transact(self, view: View, store: Store, unit: Unit) -> Commit:
-        """Commit the unit if no hook refuses one of its writes. Raises FhirError: then nothing of it was written.
-
-        Hooks that do not wait are asked inside the store's transaction about exactly what it commits. Those that wait cannot be:
-        the unit is tried out, they are asked, and the transaction goes through only if it still writes what they were asked about.
+    def asking(self, view: View, decide: Callable[[Facts], Effects]) -> Callable[[Facts], Effects]:
+        """The decision of a unit with the hooks that do not wait asked about what it writes: inside the store's transaction, about exactly
+        what is committed. Where one is to be asked that waits, the decision ends with `Foreseen`, and nothing is written.
         """
+        of = self.before_write.of
 
-        def decide(facts: Facts) -> Effects:
-            effects = unit.decide(facts)
+        def ask(facts: Facts) -> Effects:
+            effects = decide(facts)
             for write in effects.writes:
                 if of(write.type):
-                    break
-            else:
-                return effects
-            if any(hook.waits for write in effects.writes for hook in of(write.type)):
-                tried[:] = _tried(effects, facts)
-                raise _Foreseen(500, [])
-            return self._asked(view, effects, facts)
+                    if any(hook.waits for one in effects.writes for hook in of(one.type)):
+                        raise Foreseen(_tried(effects, facts))
+                    return self._asked(view, effects, facts)
+            return effects
 
-        of = self.before_write.of
-        tried: list[_Tried] = []
+        return ask
+
+    async def transact(self, view: View, store: Store, unit: Unit, tried: Sequence[_Tried]) -> Commit:
+        """Commit a unit that was tried out once its hooks that wait have been asked. Raises FhirError: then nothing of it was written.
+
+        The transaction goes through only if it still writes what they were asked about in the place of the same versions; else the unit
+        is tried out and they are asked again.
+        """
+        ask = self.asking(view, unit.decide)
         for _ in range(_TRIES):
-            try:
-                return await store.transact(replace(unit, decide=decide))
-            except _Foreseen:
-                pass
             answers = await self._awaited(view, tried)
             try:
-                return await store.transact(replace(unit, decide=self._as_approved(view, unit, list(tried), answers)))
+                return await store.transact(Unit(self._as_approved(view, unit, tried, answers), unit.criteria, unit.targets))
             except _Changed:
-                continue
+                pass
+            try:
+                return await store.transact(Unit(ask, unit.criteria, unit.targets))
+            except Foreseen as again:
+                tried = again.tried
         what = "What is written was changed by others again and again while it was checked; send the request again"
         raise FhirError.of(409, "conflict", what, zh="写入的内容在检查期间被其他请求反复更改，请重新发送")
 
@@ -290,9 +298,13 @@ class Hooks:
         for hook in self.after_commit:
             if hook.waits:
                 self._tell_later(hook, committed)
-            else:
-                with suppress(FhirError), self._watched(hook, refuses=False):  # logged; the write stands
-                    hook.call(committed)
+                continue
+            began = perf_counter()
+            try:
+                hook.call(committed)
+            except Exception as fault:
+                self._failed(hook, fault)  # the write stands
+            self._timed(hook, perf_counter() - began)
 
     def _tell_later(self, hook: Hook, committed: Committed) -> None:
         if len(self._telling) >= WAITING:
@@ -300,9 +312,13 @@ class Hooks:
             return
 
         async def tell() -> None:
-            with suppress(FhirError), self._watched(hook, refuses=False):  # logged; the write stands
+            began = perf_counter()
+            try:
                 async with asyncio.timeout(LIMIT):
                     await hook.call(committed)
+            except Exception as fault:
+                self._failed(hook, fault)  # the write stands
+            self._timed(hook, perf_counter() - began)
 
         task = asyncio.get_running_loop().create_task(tell())
         self._telling.add(task)
@@ -333,27 +349,39 @@ class Hooks:
         return stored._replace(body=json_codec.dumps(resource))
 
     # --- watching them
-    @contextmanager
-    def _watched(self, hook: Hook, *, refuses: bool = True) -> Iterator[None]:
-        """Turn what a hook did not foresee into a 500 with a reference, logged under the plug-in's name; count what is slow.
+    def _watched(self, hook: Hook) -> _Watch:
+        return _Watch(self, hook)
 
-        `refuses`: a FhirError is an answer of the hook, not a fault.
-        """
-        began = perf_counter()
-        try:
-            yield
-        except Exception as fault:
-            if refuses and isinstance(fault, FhirError):
-                raise
-            reference = secrets.token_hex(4)
-            self.event(f"plugin {hook.plugin} {hook.name} failed")
-            log().error("a plug-in failed", plugin=hook.plugin, hook=hook.name, reference=reference, exc_info=fault)
-            what = f"The server failed to answer this request; the log tells more under the reference {reference}"
-            raise FhirError.of(500, "exception", what, zh=f"服务器未能处理该请求；详情见日志，编号 {reference}") from fault
-        finally:
-            if (seconds := perf_counter() - began) > SLOW:
-                self.event(f"plugin {hook.plugin} {hook.name} slow")
-                log().warning("a plug-in is slow", plugin=hook.plugin, hook=hook.name, seconds=round(seconds, 3))
+    def _timed(self, hook: Hook, seconds: float) -> None:
+        """Count and log a hook that took long."""
+        if seconds > SLOW:
+            self.event(f"plugin {hook.plugin} {hook.name} slow")
+            log().warning("a plug-in is slow", plugin=hook.plugin, hook=hook.name, seconds=round(seconds, 3))
+
+    def _failed(self, hook: Hook, fault: Exception) -> FhirError:
+        """Count and log a fault under the plug-in's name; what the client learns of it: a reference to the log."""
+        reference = secrets.token_hex(4)
+        self.event(f"plugin {hook.plugin} {hook.name} failed")
+        log().error("a plug-in failed", plugin=hook.plugin, hook=hook.name, reference=reference, exc_info=fault)
+        what = f"The server failed to answer this request; the log tells more under the reference {reference}"
+        return FhirError.of(500, "exception", what, zh=f"服务器未能处理该请求；详情见日志，编号 {reference}")
+
+
+class _Watch:
+    """Turns what a hook did not foresee into a 500 with a reference; a FhirError is its answer."""
+
+    __slots__ = ("_began", "_hook", "_hooks")
+
+    def __init__(self, hooks: Hooks, hook: Hook) -> None:
+        self._hooks, self._hook = hooks, hook
+
+    def __enter__(self) -> None:
+        self._began = perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        self._hooks._timed(self._hook, perf_counter() - self._began)
+        if isinstance(fault, Exception) and not isinstance(fault, FhirError):
+            raise self._hooks._failed(self._hook, fault) from fault
 
 
 class Misused(Exception):

@@ -13,7 +13,7 @@ from fhir_server.interactions.http import Request, Response
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A FHIR operation. One file declares one, as the module constant `OPERATION`; `app.py` collects them.
+    """A FHIR operation. One file declares one, as the module constant `OPERATION`; `plugins/shipped.py` collects them.
 
     `types`: resource types that it is defined on ('' = system level, '*' = every type).
     `levels` of {'system','type','instance','version'}; 'version' is below `_history/{vid}`, which only some operations have.

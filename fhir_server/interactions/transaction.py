@@ -59,8 +59,10 @@ async def transaction(context: Context, request: Request, bundle: dict[str, Any]
         if reading:
             shown = bundle_reads.check(context, reading, facts, {(write.type, write.id): write for write in decision.writes})
         effects = Effects(decision.writes, records=list(records))
-        return effects if course is None else course.with_answers(
-            effects, lambda commit: _written(context, _responses(entries, prepared, decision, commit))
+        return (
+            effects
+            if course is None
+            else course.with_answers(effects, lambda commit: _written(context, _responses(entries, prepared, decision, commit)))
         )
 
     try:
@@ -134,9 +136,7 @@ def _named(error: FhirError, decision: Decision) -> FhirError:
     return error if index is None else within_entry(error, index)
 
 
-def _responses(
-    entries: Sequence[Entry], prepared: Prepared, decision: Decision, commit: Commit
-) -> Iterator[tuple[Entry, Response | None]]:
+def _responses(entries: Sequence[Entry], prepared: Prepared, decision: Decision, commit: Commit) -> Iterator[tuple[Entry, Response | None]]:
     """All entries in the order of the request, with the answers of those that write."""
     made = _made(decision, commit)
     for entry in sorted(entries, key=lambda entry: entry.index):
