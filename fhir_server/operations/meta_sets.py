@@ -14,7 +14,7 @@ from typing import Any
 from fhir_server.errors import FhirError
 from fhir_server.interactions.content import checked, without_server_meta
 from fhir_server.interactions.context import Context
-from fhir_server.interactions.http import Request
+from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.plan import PlannedWrite, Seen, perform
 from fhir_server.interactions.preconditions import precondition
 from fhir_server.interactions.read import gone, unknown
@@ -88,7 +88,6 @@ async def change(
     """
     given = _meta_of(operation, request)
     must = precondition(request)
-    done: list[Stored] = []
 
     def decide(seen: Seen) -> list[Write]:
         current = seen.current.get((type, id))
@@ -104,10 +103,9 @@ async def change(
         without_server_meta(resource)
         return [Write("PUT", type, id, checked(context, resource), current.version)]
 
-    def answer(seen: Seen, outcomes: Sequence[Outcome]) -> Any:
-        stored = outcomes[0].stored
-        assert stored is not None
-        done.append(stored)
+    def answer(seen: Seen, outcomes: Sequence[Outcome]) -> Response:
+        return Response(stored=outcomes[0].stored)
 
-    await perform(context, request, PlannedWrite("update", type, id, None, decide, answer, (), ((type, id),)))
-    return await context.gate.leaving(request.principal, done[0])
+    done = await perform(context, request, PlannedWrite("update", type, id, None, decide, answer, (), ((type, id),)))
+    assert done.stored is not None
+    return await context.gate.leaving(request.principal, done.stored)

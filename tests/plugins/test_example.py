@@ -6,6 +6,9 @@ The expectations are those of examples/plugin/README.md; the resident identity n
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Server, start_server
+from tests.conftest import ROOT, Server, start_server
 from tests.hl7v2.support import Peer
 from tests.plugins.packages import example, install
 from tests.subscriptions.receiver import receiver
@@ -173,6 +176,36 @@ def test_a_mutation_of_graphql_is_refused(client: httpx.Client) -> None:
     answer = client.post("$graphql", json={"query": text})
     assert "Patient.telecom has no telephone" in answer.text
     assert number_of(client) == before
+
+
+def test_a_load_refuses_the_resource_alone(environment: dict[str, str], tmp_path: Path) -> None:
+    rows = [patient(id="v1"), patient(id="v2", telecom=PHONE), bundle("transaction", ("PUT", "Patient/v3", patient(id="v3")))]
+    file = tmp_path / "all.ndjson"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = tmp_path / "report.json"
+    line = [
+        sys.executable,
+        "-m",
+        "fhir_server.cli",
+        "load",
+        str(file),
+        "--data-dir",
+        str(tmp_path / "data"),
+        "--report",
+        str(report),
+        "--quiet",
+    ]
+    done = subprocess.run(line, check=False, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    told = json.loads(report.read_text(encoding="utf-8"))
+    assert told["refused"] == 2
+    assert "Patient.telecom has no telephone" in json.dumps(told)
+    loaded = start_server(tmp_path / "data", env={"FHIR_SERVER_PLUGINS": "off"})
+    try:
+        with loaded.client() as client:
+            assert [client.get(f"Patient/v{n}").status_code for n in (1, 2, 3)] == [404, 200, 404]
+    finally:
+        loaded.kill()
 
 
 # --- HL7 v2

@@ -42,6 +42,8 @@ class Faulty(Plugin):
             return {**resource, "id": "another"}
         if said == "Text":
             return "no resource"
+        if any(one.get("code") == "no" for one in (resource or {}).get("meta", {}).get("tag", [])):
+            raise FhirError.of(422, "business-rule", "the label 'no' is not wanted", "Patient.meta.tag")
         if said == "Forbid":
             raise FhirError.of(403, "forbidden", "not this one", "Patient.name")
         if said == "InPlace":
@@ -159,6 +161,15 @@ def test_a_changed_resource_is_stored_and_searched_as_changed(client: httpx.Clie
     client.post("", json=bundle("transaction", ("PUT", "Patient/g1", patient("Tag", id="g1"))))
     assert client.get("Patient/g1").json()["meta"]["tag"] == [{"code": "seen"}]
     assert client.get("Patient?_tag=seen").json()["total"] == 2
+
+
+def test_an_operation_that_writes_is_asked_too(client: httpx.Client) -> None:
+    client.put("Patient/o1", json=patient("Good", id="o1"))
+    for code, status in (("no", 422), ("yes", 200)):
+        label = [{"name": "meta", "valueMeta": {"tag": [{"system": "urn:x", "code": code}]}}]
+        answer = client.post("Patient/o1/$meta-add", json={"resourceType": "Parameters", "parameter": label})
+        assert answer.status_code == status
+    assert client.get("Patient/o1").json()["meta"]["tag"] == [{"system": "urn:x", "code": "yes"}]
 
 
 @pytest.mark.parametrize("address", ["Patient/keep", "Patient?_id=keep", "bundle"])

@@ -105,10 +105,11 @@ def test_what_is_in_order_is_taken() -> None:
     )
 
 
-def test_a_wrong_declaration_stops_the_start(tmp_path: Path) -> None:
-    done = run(tmp_path, "    def operations(self): return [operation('validate')]", "serve")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_wrong_declaration_stops_the_start(tmp_path: Path, workers: str) -> None:
+    done = run(tmp_path, "    def operations(self): return [operation('validate')]", "serve", FHIR_SERVER_WORKERS=workers)
     assert done.returncode == 1
-    first, second = done.stderr.strip().splitlines()
+    first, second = done.stderr.strip().splitlines()[:2]
     assert first.startswith("fhir-server: plug-in 'mine', hook operations: operation $validate is declared by 'operations' already")
     assert second.startswith("插件“mine”，钩子 operations：")
     assert not list((tmp_path / "data").glob("*"))
