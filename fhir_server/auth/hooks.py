@@ -80,7 +80,7 @@ class Committed(NamedTuple):
 
 @dataclass(slots=True)
 class Leaving:
-    """A version that the principal may see and that is about to leave; `resource` is the hook's own, to be changed at will."""
+    """A version that the principal may see and that is about to leave; `resource` may be changed in place: what is left of it is shown."""
 
     view: View
     stored: Stored

@@ -37,7 +37,7 @@ async def _fill(settings: Settings, patients: int) -> int:
                 task = progress.add_task("Demo population · 演示人群", total=patients + 1)
                 for group in population(patients, end=dt.date.today()):
                     writes = [Write("PUT", resource["resourceType"], resource["id"], resource) for resource in group]
-                    await server.context.gate.transact(ALL_SEEING, Unit.of(*writes))
+                    await server.context.gate.own().transact(ALL_SEEING, Unit.of(*writes))
                     count += len(group)
                     progress.advance(task)
     finally:

@@ -47,9 +47,10 @@ class Plugin:
 
     def before_answer(self, leaving: Leaving) -> Resource | Awaitable[Resource | None] | None:
         """Asked about each version that is about to leave, after the rights were applied (read, vread, search, history, Bundle entries,
-        operations, answers to writes, notifications); None leaves it, a resource is shown in its place, a FhirError refuses the request.
+        operations, answers to writes, notifications). None shows `leaving.resource` as the hook left it, a resource is shown in its
+        place, a FhirError refuses the request.
 
-        It sees what is masked here no less: searches still find by it, and the store and the server's own jobs keep it.
+        What is masked is still stored: searches find by it, and the server's own jobs see it.
         """
 
     def operations(self) -> Sequence[Operation]:

@@ -119,6 +119,17 @@ async def test_every_way_out_of_the_gate_is_asked(store: SqliteStore) -> None:
         assert all(one is not None and b'"masked"' in one.body for one in found)
 
 
+async def test_what_is_masked_in_place_does_not_leave(store: SqliteStore) -> None:
+    class InPlace(Plugin):
+        def before_answer(self, leaving: Leaving) -> None:
+            leaving.resource["code"]["text"] = "masked"
+
+    gate = gate_of(store, InPlace())
+    await gate.transact(ALL_SEEING, put("a", "secret"))
+    stored = await gate.read(ALL_SEEING, "Basic", "a")
+    assert stored is not None and b'"masked"' in stored.body and b"secret" not in stored.body
+
+
 async def test_deletions_leave_unasked(store: SqliteStore) -> None:
     recorder = Recorder()
     gate = gate_of(store, recorder)
