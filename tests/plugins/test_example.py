@@ -283,6 +283,33 @@ def test_no_entry_of_a_bundle_shows_the_number(client: httpx.Client, known: str,
     assert answer.text.count(MASKED) == 3
 
 
+def result_of(client: httpx.Client, answer: httpx.Response) -> httpx.Response:
+    assert answer.status_code == 202, answer.text
+    status = answer.headers["content-location"]
+    return eventually(lambda: found if (found := client.get(status)).status_code != 202 else None)
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+def test_asynchronous_requests_are_asked_and_masked_too(client: httpx.Client, known: str, kind: str) -> None:
+    wish = {"Prefer": "respond-async, return=representation"}
+    id = f"async-{kind}"
+    numbered = patient(id=id, telecom=PHONE, identifier=[{"system": RESIDENT, "value": NUMBER}])
+    work = bundle(kind, ("PUT", f"Patient/{id}", numbered), ("GET", "Patient/m1", None))
+    for sent in (work, bundle(kind, ("PUT", f"Patient/{id}", {**numbered, "gender": "male"}))):  # with reads, and all in its own unit
+        done = result_of(client, client.post("", json=sent, headers=wish))
+        assert done.status_code == 200 and NUMBER not in done.text
+        assert done.json()["entry"][0]["response"]["status"].startswith("200")
+    assert client.get(f"Patient/{id}").json()["gender"] == "male"
+    before = number_of(client)
+    refused_one = result_of(client, client.post("", json=bundle(kind, ("POST", "Patient", patient())), headers=wish))
+    assert "business-rule" in refused_one.text and number_of(client) == before
+
+
+def test_an_asynchronous_search_does_not_show_the_number(client: httpx.Client, known: str) -> None:
+    done = result_of(client, client.get("Patient?_id=m1", headers={"Prefer": "respond-async"}))
+    assert NUMBER not in done.text and MASKED in done.text
+
+
 def test_no_answer_to_a_write_shows_the_number(client: httpx.Client) -> None:
     wish = {"Prefer": "return=representation"}
     numbered = patient(id="m3", telecom=PHONE, identifier=[{"system": RESIDENT, "value": NUMBER}, {"system": "urn:x", "value": "m3"}])
