@@ -179,12 +179,17 @@ class ClaimedJob(NamedTuple):
 
 
 class JobCount(NamedTuple):
-    """Jobs of one kind in a state (open or dead). `due`: the earliest due time among them, milliseconds since 1970."""
+    """Jobs of one kind in a state (open or dead). `due`: the earliest due time among them, milliseconds since 1970.
+
+    `running`: open ones that somebody works at now; `waiting`: open ones that failed and wait for their next attempt.
+    """
 
     kind: str
     state: str
     number: int
     due: int
+    running: int = 0
+    waiting: int = 0
 
 
 class StoredRecord(NamedTuple):
@@ -315,9 +320,22 @@ class Store(Protocol):
         """Make the open jobs of a key due by then at the latest; how many there are that nobody runs now."""
 
     async def list_jobs(
-        self, state: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100, key: str | None = None
+        self,
+        state: str | None = None,
+        kind: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+        key: str | None = None,
+        *,
+        tried: bool = False,
     ) -> list[dict[str, Any]]:
-        """state: open | done | dead. Each with id, kind, key, due, attempts, state, error, payload, running; in the order of ids."""
+        """state: open | done | dead. Each with id, kind, key, due, attempts, state, error, payload, running; in the order of ids.
+
+        `tried`: only those that were begun at least once and do not run now.
+        """
+
+    async def job(self, id: int) -> dict[str, Any] | None:
+        """One job in the form of `list_jobs`."""
 
     async def count_jobs(self) -> list[JobCount]:
         """How many jobs are open and dead, by kind."""
@@ -330,6 +348,9 @@ class Store(Protocol):
 
     async def acquire_lease(self, name: str, owner: str, duration: int) -> bool:
         """Be the only holder of `name` for `duration` milliseconds of system time (again to renew)."""
+
+    async def lease_holder(self, name: str) -> str | None:
+        """The owner that holds `name` now."""
 
     # --- records
     async def record(self, collection: str, key: str) -> StoredRecord | None: ...

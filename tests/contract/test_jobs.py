@@ -216,4 +216,27 @@ async def test_jobs_are_counted_by_kind_and_state(store: Store) -> None:
     await add(store, Job("k", "a", {}, due=7), Job("k", "b", {}, due=5), Job("l", "a", {}, due=9), Job("m", "a", {}, due=1))
     (job,) = await claim(store, 2, "m")
     await store.bury_job(job.id, job.lease, "no")
-    assert [tuple(row) for row in await store.count_jobs()] == [("k", "open", 2, 5), ("l", "open", 1, 9), ("m", "dead", 1, 1)]
+    assert [row[:4] for row in await store.count_jobs()] == [("k", "open", 2, 5), ("l", "open", 1, 9), ("m", "dead", 1, 1)]
+
+
+async def test_running_jobs_and_those_that_failed_before_are_counted(store: Store) -> None:
+    await add(store, *(Job("k", key, {}) for key in "abc"))
+    first, *_ = await claim(store, limit=2)
+    await store.retry_job(first.id, first.lease, 9_000, "refused")
+    assert [(row.number, row.running, row.waiting) for row in await store.count_jobs()] == [(3, 1, 1)]
+    assert [job["key"] for job in await store.list_jobs("open", tried=True)] == [first.key], "neither the running nor the fresh one"
+
+
+async def test_a_job_is_found_by_its_number(store: Store) -> None:
+    await add(store, Job("k", "a", {"n": 1}))
+    (listed,) = await store.list_jobs()
+    assert await store.job(listed["id"]) == listed
+    assert await store.job(listed["id"] + 1) is None
+
+
+async def test_the_holder_of_a_lease_is_known_until_it_ends(store: Store) -> None:
+    assert await store.lease_holder("clock") is None
+    await store.acquire_lease("clock", "one", 60_000)
+    assert await store.lease_holder("clock") == "one"
+    await store.acquire_lease("clock", "one", 0)
+    assert await store.lease_holder("clock") is None

@@ -181,32 +181,61 @@ def acquire(db: sqlite3.Connection, name: str, owner: str, duration: int, system
 
 
 # --- questions
+_LISTED = ("id", "kind", "key", "due", "attempts", "state", "error", "payload", "running")
+_COLUMNS = "id, kind, key, due, attempts, state, error, payload, lease_until > :now"
+
+
+def _row(row: Sequence[Any]) -> dict[str, Any]:
+    values = (*row[:5], STATES[row[5]], row[6], json.loads(row[7]), row[5] == OPEN and bool(row[8]))
+    return dict(zip(_LISTED, values, strict=True))
+
+
 def listed(
-    db: sqlite3.Connection, system_now: int, state: str | None, kind: str | None, after: int, limit: int, key: str | None
+    db: sqlite3.Connection,
+    system_now: int,
+    state: str | None,
+    kind: str | None,
+    after: int,
+    limit: int,
+    key: str | None,
+    tried: bool = False,
 ) -> list[dict[str, Any]]:
     """Jobs in the order of their numbers. Raises ValueError for an unknown state."""
     wanted: dict[str, Any] = {"state": None if state is None else STATES.index(state), "kind": kind, "key": key}
     # Only what is asked for stands in the statement, so that the indexes of open jobs and of dead ones serve it.
     tests = [f"{name} = {int(value)}" if name == "state" else f"{name} = :{name}" for name, value in wanted.items() if value is not None]
+    tests += ["attempts > 0 AND lease_until <= :now"] * tried
     rows = db.execute(
-        "SELECT id, kind, key, due, attempts, state, error, payload, lease_until > :now FROM job "
-        f"WHERE {' AND '.join(['id > :after', *tests])} ORDER BY id LIMIT :limit",
+        f"SELECT {_COLUMNS} FROM job WHERE {' AND '.join(['id > :after', *tests])} ORDER BY id LIMIT :limit",
         {**wanted, "after": after, "limit": limit, "now": system_now},
     ).fetchall()
-    names = ("id", "kind", "key", "due", "attempts", "state", "error", "payload", "running")
-    return [
-        dict(zip(names, (*row[:5], STATES[row[5]], row[6], json.loads(row[7]), row[5] == OPEN and bool(row[8])), strict=True))
-        for row in rows
-    ]
+    return [_row(row) for row in rows]
 
 
-def counted(db: sqlite3.Connection) -> list[JobCount]:
+def one(db: sqlite3.Connection, system_now: int, id: int) -> dict[str, Any] | None:
+    """A job as it is listed."""
+    row = db.execute(f"SELECT {_COLUMNS} FROM job WHERE id = :id", {"id": id, "now": system_now}).fetchone()
+    return _row(row) if row else None
+
+
+def counted(db: sqlite3.Connection, system_now: int) -> list[JobCount]:
     """Open and dead jobs by kind."""
     found = []
     for state in (OPEN, DEAD):
-        rows = db.execute(f"SELECT kind, count(*), min(due) FROM job WHERE state = {state} GROUP BY kind ORDER BY kind").fetchall()
-        found += [JobCount(kind, STATES[state], number, due) for kind, number, due in rows]
+        rows = db.execute(
+            "SELECT kind, count(*), min(due), sum(lease_until > ?1), sum(attempts > 0 AND lease_until <= ?1) FROM job "
+            f"WHERE state = {state} GROUP BY kind ORDER BY kind",
+            (system_now,),
+        ).fetchall()
+        under_way = [(running, waiting) if state == OPEN else (0, 0) for *_, running, waiting in rows]
+        found += [JobCount(*row[:1], STATES[state], *row[1:3], *more) for row, more in zip(rows, under_way, strict=True)]
     return found
+
+
+def holder(db: sqlite3.Connection, name: str, system_now: int) -> str | None:
+    """Who holds a named lease now."""
+    row = db.execute("SELECT owner FROM lease WHERE name = ? AND until > ?", (name, system_now)).fetchone()
+    return row[0] if row else None
 
 
 def next_due(db: sqlite3.Connection, kinds: Sequence[str], system_now: int) -> int | None:

@@ -71,13 +71,24 @@ class Queues:
         return number
 
     async def list_jobs(
-        self, state: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100, key: str | None = None
+        self,
+        state: str | None = None,
+        kind: str | None = None,
+        after: int = 0,
+        limit: int = 100,
+        key: str | None = None,
+        *,
+        tried: bool = False,
     ) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = self._asked(jobs.listed, system_clock(), state, kind, after, limit, key)
+        listed: list[dict[str, Any]] = self._asked(jobs.listed, system_clock(), state, kind, after, limit, key, tried)
         return listed
 
+    async def job(self, id: int) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._asked(jobs.one, system_clock(), id)
+        return found
+
     async def count_jobs(self) -> list[JobCount]:
-        counted: list[JobCount] = self._asked(jobs.counted)
+        counted: list[JobCount] = self._asked(jobs.counted, system_clock())
         return counted
 
     async def next_due(self, kinds: Sequence[str]) -> int | None:
@@ -93,6 +104,10 @@ class Queues:
     async def acquire_lease(self, name: str, owner: str, duration: int) -> bool:
         held: bool = await self._act(lambda db: jobs.acquire(db, name, owner, duration, system_clock()))
         return held
+
+    async def lease_holder(self, name: str) -> str | None:
+        holder: str | None = self._asked(jobs.holder, name, system_clock())
+        return holder
 
     # --- records
     async def record(self, collection: str, key: str) -> StoredRecord | None:
