@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -47,6 +47,7 @@ from subscriptions.sockets.tokens import SECRET
 from subscriptions.table import Table
 from subscriptions.topics.catalogue import CODE as TOPIC
 from subscriptions.topics.catalogue import Topics
+from subscriptions.triggers import OWN
 from subscriptions.viewing import Viewer
 from subscriptions.watch import Watch, watch_of
 
@@ -60,7 +61,7 @@ class Running:
     """The room of one process: `start` it after the store is open, `stop` it before the store is closed.
 
     `check(resource)`: issues (422) of a Subscription that a client wants to write; to be asked before each create and update.
-    `jobs`: the runner, with `counts`, `lag()`, `unknown()`, `leading` for metrics and `settle()` for the tick.
+    `jobs`: the runner, with `counts`, `lag()`, `unknown()`, `leading` for metrics and `settle()` for the tick; `readers`: those it drives.
     """
 
     jobs: Jobs
@@ -72,6 +73,7 @@ class Running:
     _caller: Caller
     hub: Hub
     _retention: Retention
+    readers: tuple[FeedReader, ...]
 
     async def start(self) -> Running:
         """Put the shipped pathways into the store and begin to work; gives itself, to be stopped."""
@@ -176,7 +178,8 @@ def build(
     engine = CareEngine(canonical, pathways, services, _numbers(context), zone, inbox)
     own = [*subscriptions.kinds(), *engine.kinds(), Sender(canonical, channels, zone).kind(), retention.kind(), *requests.kinds(context)]
     all_kinds = Kinds([*own, *kinds])
-    jobs = Jobs(services, all_kinds, [subscriptions.reader(), engine.reader(), *readers])
+    all_readers = (replace(subscriptions.reader(), triggers=OWN), engine.reader(), *readers)
+    jobs = Jobs(services, all_kinds, all_readers)
     room = Running(
         jobs,
         lambda resource: check_subscription(resource, watch, policy, mail=mail is not None),
@@ -187,6 +190,7 @@ def build(
         caller,
         Hub(services, viewer, base),
         retention,
+        all_readers,
     )
     context.parts["topics"] = topics
     context.parts["desk"] = Desk(deliveries, services)

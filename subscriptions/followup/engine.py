@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from subscriptions.followup.derivation import create_once
 from subscriptions.followup.pathway import Pathway
 from subscriptions.followup.sending import SEND, content_of
 from subscriptions.jobs.clock import DAY, local
-from subscriptions.jobs.feed import FeedReader
+from subscriptions.jobs.feed import FeedReader, Trigger
 from subscriptions.jobs.kinds import Kind, Later, Services
 
 Resource = dict[str, Any]
@@ -54,10 +54,14 @@ class CareEngine:
         self._rules = [pathway for pathway in pathways if pathway.kind == "rule" and pathway.status == "active"]
         self._filters = {rule.id: critical.prefilter(rule) for rule in self._rules}
         self._classes = frozenset(code for pathway in pathways for code in pathway.classes)
+        self._triggers = tuple(_triggers(pathways))
+        looks = {"Observation": self._results, "Encounter": self._visits, "CommunicationRequest": self._messages}
+        # A type that no trigger names is not looked at: what is shown of the engine is what it does.
+        self._looks = {type: looks[type] for trigger in self._triggers for type in trigger.types}
 
     def reader(self) -> FeedReader:
         """The reader `followup`."""
-        return FeedReader("followup", self.react)
+        return FeedReader("followup", self.react, triggers=self._triggers)
 
     def kinds(self) -> list[Kind]:
         """The job kinds of the engine."""
@@ -74,14 +78,9 @@ class CareEngine:
         jobs: list[Job] = []
         now = self._services.clock()
         for stored in changes:
-            if stored.deleted:
-                continue
-            if stored.type == "Observation":
-                jobs += self._results(stored, now)
-            elif stored.type == "Encounter" and b'"finished"' in stored.body:
-                jobs += self._visits(stored, now)
-            elif stored.type == "CommunicationRequest" and b'"active"' in stored.body:
-                jobs += self._messages(stored, now)
+            look = self._looks.get(stored.type)
+            if look is not None and not stored.deleted:
+                jobs += look(stored, now)
         return Effects(jobs=jobs)
 
     def _passed_over(self, resource: Resource, stored: Stored, happened: str | None, now: int) -> bool:
@@ -90,6 +89,8 @@ class CareEngine:
         return own or facts.is_history(resource, stored.version == 1, happened, local(now, self._zone))
 
     def _visits(self, stored: Stored, now: int) -> list[Job]:
+        if b'"finished"' not in stored.body:
+            return []
         encounter = json_codec.loads(stored.body)
         patient = facts.reference(encounter.get("subject"), "Patient")
         wanted = encounter.get("status") == "finished" and encounter.get("class", {}).get("code") in self._classes
@@ -108,6 +109,8 @@ class CareEngine:
         return [_job(CRITICAL, patient, stored, now, rule=rule.id) for rule in rules if critical.judge(observation, rule)]
 
     def _messages(self, stored: Stored, now: int) -> list[Job]:
+        if b'"active"' not in stored.body:
+            return []
         request = json_codec.loads(stored.body)
         if request.get("status") != "active":
             return []
@@ -269,6 +272,31 @@ class CareEngine:
         before = await services.store.previous(stored)
         previous = json_codec.loads(before.body) if before is not None and not before.deleted else None
         return stored, json_codec.loads(stored.body), previous
+
+
+def _triggers(pathways: Sequence[Pathway]) -> Iterator[Trigger]:
+    """What the engine reacts to, with these pathways and rules."""
+    for pathway in pathways:
+        if pathway.classes:
+            classes = ", ".join(sorted(pathway.classes))
+            yield Trigger(
+                pathway.id, ("Encounter",), (DISCHARGE, enrol.MATERIALISE),
+                f"A visit ({classes}) is finished: enrolment into the pathway {pathway.id}, with its tasks and messages",
+                f"就诊（{classes}）结束：纳入路径“{pathway.title}”，生成随访任务与消息",
+            )  # fmt: skip
+        if pathway.kind == "rule" and pathway.status == "active":
+            values = "、".join(limit.name for limit in pathway.limits)
+            marks = ", ".join(sorted(pathway.flags))
+            yield Trigger(
+                pathway.id, ("Observation",), (CRITICAL,),
+                f"A result is marked {marks} or lies beyond a limit of the rule {pathway.id}: flag, urgent task, messages",
+                f"检验结果标记为 {marks}，或超出“{pathway.title}”的限值（{values}）：警示标记、紧急任务与通知",
+            )  # fmt: skip
+    yield Trigger(
+        "message", ("CommunicationRequest",), (SEND,),
+        "A request for a message becomes active: it is sent by the channels in their order",
+        "消息请求生效：按渠道顺序发送",
+    )  # fmt: skip
 
 
 def _job(kind: str, patient: str, stored: Stored, now: int, **more: Any) -> Job:

@@ -26,15 +26,31 @@ async def _nothing(position: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Trigger:
+    """Something that a reader waits for, as people are shown it: a subscription of the product itself.
+
+    `types`: resource types whose versions it looks at, empty for any. `kinds`: the jobs that follow. `english`, `chinese`: what happens.
+    """
+
+    name: str
+    types: tuple[str, ...]
+    kinds: tuple[str, ...]
+    english: str
+    chinese: str
+
+
+@dataclass(frozen=True, slots=True)
 class FeedReader:
     """`react` is given versions in commit order and answers with the effects they have; it must not write by itself.
 
     `prepare(position)` puts the reader's own state to what it was after the version with that sequence number.
+    `triggers` say what it reacts to.
     """
 
     name: str
     react: Callable[[list[Stored]], Awaitable[Effects]]
     prepare: Callable[[int], Awaitable[None]] = _nothing
+    triggers: tuple[Trigger, ...] = ()
 
     @property
     def stumble(self) -> str:

@@ -227,8 +227,8 @@ def counted(db: sqlite3.Connection, system_now: int) -> list[JobCount]:
             f"WHERE state = {state} GROUP BY kind ORDER BY kind",
             (system_now,),
         ).fetchall()
-        under_way = [(running, waiting) if state == OPEN else (0, 0) for *_, running, waiting in rows]
-        found += [JobCount(*row[:1], STATES[state], *row[1:3], *more) for row, more in zip(rows, under_way, strict=True)]
+        for kind, number, due, running, waiting in rows:
+            found.append(JobCount(kind, STATES[state], number, due, *((running, waiting) if state == OPEN else ())))
     return found
 
 
