@@ -166,10 +166,10 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
 
     def others() -> Asgi:
         from fhir_server import beside
-        from fhir_server.console import views as console
+        from fhir_server.console import routes as console
 
         built = beside.build(context, metrics, snapshots, settings.data_dir)
-        built.include_router(console.router(gate, store, ALL_SEEING, settings.time_zone, lambda: context.parts.get("demo_feed")))
+        built.include_router(console.router(context, ALL_SEEING))
         built.mount("/console/static", console.static_files())
         return built
 

@@ -1,5 +1,5 @@
 // Follows the server's log and shows what arrives, lane by lane; each card opens its resource.
-import { TEXTS } from "./texts.js";
+import { Refused, act, element, notice, say, speak } from "./common.js";
 
 const LANES = [
   ["messages", []], ["Observation", ["Observation"]], ["Flag", ["Flag"]], ["Task", ["Task"]],
@@ -7,31 +7,8 @@ const LANES = [
 ];
 const KEEP = 60;
 const PAUSE = 1000;
-const query = new URLSearchParams(location.search);
-let language = query.get("lang") || localStorage.getItem("language") || (navigator.language.startsWith("zh") ? "zh" : "en");
 const cards = new Map(LANES.map(([lane]) => [lane, new Map()]));
 let position = { after: null, messages: null };
-
-const element = (tag, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-};
-const say = (key) => TEXTS[language][key] ?? key;
-const notice = (text, bad = false) => {
-  const place = document.getElementById("notice");
-  place.textContent = text;
-  place.className = bad ? "bad" : "";
-};
-
-function drawTexts() {
-  document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
-  for (const place of document.querySelectorAll("[data-text]")) place.textContent = say(place.dataset.text);
-  document.title = say("title");
-  const button = document.getElementById("language");
-  button.textContent = say("other");
-  button.lang = language === "zh" ? "en" : "zh";
-}
 
 function drawLanes() {
   const main = document.getElementById("lanes");
@@ -73,7 +50,7 @@ function take(answer, first) {
       level: ["dead", "error"].includes(message.status) ? "critical" : "routine", url: `/console/messages/${message.id}` });
   }
   position = { after: answer.after, messages: answer.messages_after };
-  document.getElementById("totals").textContent = say("totals")(answer.after);
+  document.getElementById("totals").textContent = say("totals", answer.after);
   if (first || answer.changes.length || answer.messages.length) drawLanes();
 }
 
@@ -125,23 +102,15 @@ async function feed(event) {
   event.target.disabled = true;
   notice(say("sending"));
   try {
-    const answer = await fetch("/console/demo/feed", { method: "POST", headers: { "X-Requested-With": "console" } });
-    const body = await answer.json();
-    if (!answer.ok) throw new Error(body.detail || String(answer.status));
-    notice(say("sent")(body.sent, body.refused));
+    const body = await act("/console/demo/feed");
+    notice(say("sent", body.sent, body.refused));
   } catch (fault) {
-    notice(say("failed") + fault.message, true);
+    notice(say("failed") + (fault instanceof Refused ? fault.text : fault.message), true);
   }
   event.target.disabled = false;
 }
 
-document.getElementById("language").addEventListener("click", () => {
-  language = language === "zh" ? "en" : "zh";
-  localStorage.setItem("language", language);
-  drawTexts();
-  drawLanes();
-});
 document.getElementById("feed").addEventListener("click", feed);
-drawTexts();
+speak(drawLanes);
 drawLanes();
 follow();

@@ -1,39 +1,31 @@
-"""The console's live page: what arrives in the log, and the demonstration feed.
+"""The live page: what arrives in the log, and the demonstration feed.
 
-Pages are plain HTML with one script; data comes from `/console/changes`, which reads the change feed through the gate.
+Its data comes from `/console/changes`, which reads the change feed through the gate.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import orjson
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
-from fastapi.staticfiles import StaticFiles
-from fastapi.templating import Jinja2Templates
 
-from fhir_server.auth.gate import Gate, Principal
+from fhir_server.console.site import HEADERS, Console, ConsoleRoute, answer
 from fhir_server.console.summaries import summarise
+from fhir_server.errors import FhirError
 from fhir_server.model import json_codec
-from fhir_server.storage.port import Store, Stored, StoredRecord
+from fhir_server.storage.port import Stored, StoredRecord
 
-_HERE = Path(__file__).parent
 _FIRST = 400
 """How many of the latest changes a page sees when it opens."""
 _JOURNAL = "hl7v2"
-_SECURITY = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 
 Feed = Callable[[], Awaitable[dict[str, int]]]
+"""Sends the demonstration messages and says how many were sent and refused; hung in as the part `demo_feed`."""
 
 
 def _when(milliseconds: int, zone: ZoneInfo) -> str:
@@ -54,19 +46,22 @@ def _message(record: StoredRecord, zone: ZoneInfo) -> dict[str, Any]:
     return {"id": record.key, "seq": record.seq, "ack": str(data.get("ack_code") or ""), "time": _when(record.updated, zone), **shown}
 
 
-def router(gate: Gate, store: Store, principal: Principal, zone: str, feed_of: Callable[[], Feed | None]) -> APIRouter:
-    """The console's routes; `feed_of()` gives what sends the demonstration messages (it says how many were sent and refused), or None."""
-    routes = APIRouter(include_in_schema=False)
-    templates = Jinja2Templates(_HERE / "templates")
-    local = ZoneInfo(zone)
+def routes(console: Console) -> APIRouter:
+    """The page `/` and its data."""
+    routes = APIRouter(include_in_schema=False, route_class=ConsoleRoute)
+    gate, principal, zone = console.gate, console.principal, console.context.zone
+
+    def feed_of() -> Feed | None:
+        return console.context.parts.get("demo_feed")
 
     @routes.get("/", response_class=HTMLResponse)
     async def live(request: Request) -> Response:
-        return templates.TemplateResponse(request, "live.html", {"demo": feed_of() is not None}, headers=_SECURITY)
+        return console.page(request, "live", demo=feed_of() is not None)
 
     @routes.get("/console/changes")
     async def changes(after: int | None = None, messages: int | None = None) -> Response:
-        gate.require(principal, "console")
+        console.require()
+        store = console.store
         last = await store.last_rid()
         start = max(0, last - _FIRST) if after is None else after
         found = await gate.changes(principal, start, 1000)
@@ -75,44 +70,38 @@ def router(gate: Gate, store: Store, principal: Principal, zone: str, feed_of: C
         else:
             # Messages whose state changed keep their place in the journal, so the latest ones are always looked at again.
             journal = await store.records(_JOURNAL, after=max(0, messages - 20), limit=200)
-        answer = {
-            "after": max([start, *(stored.rid for stored in found)]) if found else max(start, last if after is None else start),
-            "messages_after": max([messages or 0, *(record.seq for record in journal)]),
-            "changes": [_change(stored, local) for stored in found],
-            "messages": [_message(record, local) for record in journal],
-        }
-        return Response(orjson.dumps(answer), media_type="application/json", headers=_SECURITY)
+        return answer(
+            {
+                "after": max([start, *(stored.rid for stored in found)]) if found else max(start, last if after is None else start),
+                "messages_after": max([messages or 0, *(record.seq for record in journal)]),
+                "changes": [_change(stored, zone) for stored in found],
+                "messages": [_message(record, zone) for record in journal],
+            }
+        )
 
     @routes.get("/console/messages/{key}")
     async def message(key: str) -> Response:
-        gate.require(principal, "console")
-        record = await store.record(_JOURNAL, key)
+        console.require()
+        record = await console.store.record(_JOURNAL, key)
         if record is None:
-            raise HTTPException(404, "no such message")
+            raise FhirError.of(404, "not-found", f"there is no message {key}", zh=f"没有消息 {key}")
         raw = record.data.get("raw")
         readable = {name: value for name, value in record.data.items() if name != "raw"}
         if isinstance(raw, bytes):
             charset = str(record.data.get("charset") or "utf-8")
             readable["message"] = raw.decode(charset, errors="replace").replace("\r\n", "\r").replace("\n", "\r").split("\r")
-        return Response(json_codec.pretty(orjson.dumps(readable, default=str)), media_type="application/json", headers=_SECURITY)
+        return Response(json_codec.pretty(orjson.dumps(readable, default=str)), media_type="application/json", headers=HEADERS)
 
     @routes.post("/console/demo/feed")
     async def demo_feed(request: Request) -> Response:
-        gate.require(principal, "console")
+        console.require()
         feed = feed_of()
         if feed is None:
-            raise HTTPException(404, "this server was not started as a demonstration")
-        if request.headers.get("x-requested-with") != "console":
-            raise HTTPException(403, "only the console's own page may start the feed")
+            raise FhirError.of(404, "not-found", "this server was not started as a demonstration", zh="本服务器不是以演示方式启动的")
         try:
-            result = await feed()
+            return answer(await feed())
         except OSError as fault:
-            raise HTTPException(503, f"the MLLP listener does not answer: {fault}") from fault
-        return Response(orjson.dumps(result), media_type="application/json", headers=_SECURITY)
+            what = f"the MLLP listener does not answer: {fault}"
+            raise FhirError.of(503, "transient", what, zh=f"MLLP 监听端没有应答：{fault}") from fault
 
     return routes
-
-
-def static_files() -> StaticFiles:
-    """The console's style sheet and scripts, mounted at /console/static."""
-    return StaticFiles(directory=_HERE / "static")
