@@ -15,8 +15,7 @@ from fhir_server.storage.port import JobCount
 def job_line(job: Mapping[str, Any], timers: Collection[str]) -> dict[str, Any]:
     """A job without its payload; `retry` and `aside` tell what can be done about it. `timers`: kinds that wait for a day of their own."""
     shown = {name: job[name] for name in ("id", "kind", "key", "due", "attempts", "state", "running")}
-    idle = job["state"] == "open" and not job["running"]
-    return {**shown, "error": fault_text(job["error"]), "retry": retried_at_once(job, timers), "aside": idle}
+    return {**shown, "error": fault_text(job["error"]), "retry": retried_at_once(job, timers), "aside": set_aside_now(job, timers)}
 
 
 def retried_at_once(job: Mapping[str, Any], timers: Collection[str]) -> bool:
@@ -26,6 +25,11 @@ def retried_at_once(job: Mapping[str, Any], timers: Collection[str]) -> bool:
     """
     waits = job["state"] == "open" and job["attempts"] > 0 and not job["running"]
     return bool(job["state"] == "dead" or (waits and job["kind"] not in timers))
+
+
+def set_aside_now(job: Mapping[str, Any], timers: Collection[str]) -> bool:
+    """Whether a job can be taken out of the way: one that waits, but no timer whose time has not come."""
+    return job["state"] == "open" and not job["running"] and (job["attempts"] > 0 or job["kind"] not in timers)
 
 
 def by_kind(counts: Iterable[JobCount], known: Iterable[str]) -> list[dict[str, Any]]:

@@ -125,10 +125,13 @@ def test_dead_letters_are_retried_kind_by_kind(console: httpx.Client) -> None:
     assert console.get("/console/jobs/list", params={"state": "done"}).status_code == 400
 
 
-def test_a_timer_is_not_brought_forward(client: httpx.Client, console: httpx.Client, receiver: Receiver) -> None:
+def test_a_timer_is_neither_brought_forward_nor_set_aside_before_its_time(
+    client: httpx.Client, console: httpx.Client, receiver: Receiver
+) -> None:
     ends = subscription(receiver, "ends", "Observation?subject=Patient/ends", end="2099-01-01T00:00:00Z")
     client.put("Subscription/ends", json=ends).raise_for_status()
     (job,) = until(lambda: jobs(console, "open", "ends", kind="subscription.expire"))
-    assert not job["retry"]
-    assert console.post(f"/console/jobs/{job['id']}/retry").json() == {"done": False}
+    assert not job["retry"] and not job["aside"]
+    for action in ("retry", "set-aside"):
+        assert console.post(f"/console/jobs/{job['id']}/{action}").json() == {"done": False}
     assert jobs(console, "open", "ends", kind="subscription.expire")[0]["due"] == job["due"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fhir_server.console.job_view import by_kind, job_line, retried_at_once
+from fhir_server.console.job_view import by_kind, job_line, retried_at_once, set_aside_now
 from fhir_server.console.subscription_view import described, fault_text, host_of, last_error
 from fhir_server.storage.port import JobCount
 
@@ -105,6 +105,21 @@ def test_a_job_is_listed_without_its_payload() -> None:
 )
 def test_only_dead_and_failed_jobs_are_retried_and_no_timer_before_its_time(job: dict[str, object], retried: bool) -> None:
     assert retried_at_once(job, {"timer"}) is retried
+
+
+@pytest.mark.parametrize(
+    ("job", "aside"),
+    [
+        (_job(), True),
+        (_job(attempts=0), True),
+        (_job(running=True), False),
+        (_job(state="dead"), False),
+        (_job(kind="timer"), True),
+        (_job(kind="timer", attempts=0), False),
+    ],
+)
+def test_what_waits_is_set_aside_but_no_timer_whose_time_has_not_come(job: dict[str, object], aside: bool) -> None:
+    assert set_aside_now(job, {"timer"}) is aside
 
 
 def test_jobs_are_told_by_kind_also_of_kinds_without_any_and_unknown_ones() -> None:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from fhir_server.console.feed_readers import Readers
-from fhir_server.console.job_view import by_kind, job_line, retried_at_once
+from fhir_server.console.job_view import by_kind, job_line, retried_at_once, set_aside_now
 from fhir_server.console.site import Console, ConsoleRoute, Remembered, answer, body_of, wrong
 from fhir_server.errors import FhirError
 from subscriptions.desk import Desk
@@ -64,23 +64,23 @@ class Board:
 
     async def payload(self, id: int) -> Any:
         """What a job carries. Raises FhirError 404."""
+        return (await self._job(id))["payload"]
+
+    async def _job(self, id: int) -> dict[str, Any]:
         job = await self._console.store.job(id)
         if job is None:
-            raise _unknown(id)
-        return job["payload"]
+            raise FhirError.of(404, "not-found", f"there is no job {id}", zh=f"没有编号为 {id} 的作业")
+        return job
 
     async def retry(self, id: int) -> dict[str, Any]:
         """A job back to work at once. `done` False where it is neither dead nor failed and waiting; raises FhirError 404."""
-        job = await self._console.store.job(id)
-        if job is None:
-            raise _unknown(id)
+        job = await self._job(id)
         return self._acted(done=retried_at_once(job, self._console.timers()) and await self._desk.retry(id))
 
     async def set_aside(self, id: int) -> dict[str, Any]:
         """A waiting job to the dead letters. `done` False where it runs now or waits no more; raises FhirError 404."""
-        if await self._console.store.job(id) is None:
-            raise _unknown(id)
-        return self._acted(done=await self._desk.set_aside(id, self._console.principal.name))
+        job = await self._job(id)
+        return self._acted(done=set_aside_now(job, self._console.timers()) and await self._desk.set_aside(id, self._console.principal.name))
 
     def _acted(self, *, done: bool) -> dict[str, Any]:
         self._counts.forget()
@@ -102,10 +102,6 @@ class Board:
             left = bool(await self._console.store.list_jobs("dead", kind, after, 1))
         self._counts.forget()
         return {"retried": retried, "more": left}
-
-
-def _unknown(id: int) -> FhirError:
-    return FhirError.of(404, "not-found", f"there is no job {id}", zh=f"没有编号为 {id} 的作业")
 
 
 def _whole(name: str, text: str) -> int:

@@ -110,7 +110,7 @@ export function span(milliseconds) {
   return say("span", seconds < 10 ? Math.round(seconds * 10) / 10 : Math.floor(seconds / size), unit);
 }
 let now = Date.now();
-const age = (time) => (time <= now ? say("ago", span(now - time)) : say("in", span(time - now)));
+const age = (time) => (Math.abs(now - time) < 1000 ? say("just-now") : time <= now ? say("ago", span(now - time)) : say("in", span(time - now)));
 // How long ago, or how soon; goes on while its row stays the same.
 export function aged(time) {
   const made = element("time", { title: clockTime(time, "whole"), textContent: age(time) });

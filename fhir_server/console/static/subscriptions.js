@@ -57,7 +57,7 @@ function stateOf(one) {
 
 function attempt(last) {
   if (!last) return ["–"];
-  return [element("span", { className: last.taken ? "good" : "bad", textContent: last.taken ? "✓ " : "✗ " }), aged(last.time),
+  return [element("span", {}, element("span", { className: last.taken ? "good" : "bad", textContent: last.taken ? "✓ " : "✗ " }), aged(last.time)),
     element("small", { textContent: `${say(`kind-${last.kind}`)} · ${span(last.took)}` })];
 }
 

@@ -13,7 +13,7 @@ export const TEXTS = {
     failed: "The feed failed: ", history: "History", raw: "As JSON", ack: "answer", deleted: "deleted",
     totals: (n) => `${n} changes in the log`, dead: "dead letter", processed: "processed", received: "received", error: "error", duplicate: "duplicate", filtered: "filtered",
 
-    comma: ", ", span: (n, unit) => `${n} ${unit}`, ago: (span) => `${span} ago`, in: (span) => `in ${span}`, working: "Working …",
+    comma: ", ", span: (n, unit) => `${n} ${unit}`, ago: (span) => `${span} ago`, in: (span) => `in ${span}`, "just-now": "just now", working: "Working …",
     previous: "Previous", next: "Next", status: "Status", state: "State", channel: "Channel", events: "Events", time: "Time", kind: "Kind", answer: "Answer",
     took: "Took", lag: "Lag", action: "Action", all: "all", oldest: "oldest",
 
@@ -57,7 +57,7 @@ export const TEXTS = {
     failed: "发送失败：", history: "历史版本", raw: "查看 JSON", ack: "应答", deleted: "已删除",
     totals: (n) => `日志共 ${n} 次变更`, dead: "死信", processed: "已处理", received: "已接收", error: "错误", duplicate: "重复", filtered: "已过滤",
 
-    comma: "、", span: (n, unit) => `${n} ${UNITS[unit]}`, ago: (span) => `${span}前`, in: (span) => `${span}后`, working: "正在执行……",
+    comma: "、", span: (n, unit) => `${n} ${UNITS[unit]}`, ago: (span) => `${span}前`, in: (span) => `${span}后`, "just-now": "刚刚", working: "正在执行……",
     previous: "上一页", next: "下一页", status: "状态", state: "状态", channel: "渠道", events: "事件数", time: "时间", kind: "类型", answer: "应答",
     took: "用时", lag: "延迟", action: "操作", all: "全部", oldest: "最早",
 
