@@ -87,7 +87,10 @@ def refusal(fault: FhirError) -> Response:
     """What went wrong, in both languages."""
     english = "; ".join(issue.diagnostics for issue in fault.issues)
     chinese = "；".join(issue.zh or issue.diagnostics for issue in fault.issues)
-    return answer({"detail": english, "zh": chinese}, fault.status)
+    said = answer({"detail": english, "zh": chinese}, fault.status)
+    for name, value in fault.headers:
+        said.headers.append(name, value)
+    return said
 
 
 class ConsoleRoute(APIRoute):
@@ -117,10 +120,14 @@ def wrong(name: str, english: str, chinese: str) -> FhirError:
 
 
 async def body_of(request: Request) -> dict[str, Any]:
-    """The JSON object that an action carries; empty without a body. Raises FhirError 400."""
-    raw = await request.body()
+    """The JSON object that an action carries; empty without a body. Raises FhirError 400, 413."""
+    raw = b""
+    async for part in request.stream():
+        raw += part
+        if len(raw) > _BODY:
+            raise FhirError.of(413, "too-long", f"the body is longer than {_BODY} bytes", zh=f"请求体超过 {_BODY} 字节")
     try:
-        found = orjson.loads(raw[:_BODY]) if raw else {}
+        found = orjson.loads(raw) if raw else {}
     except orjson.JSONDecodeError:
         found = None
     if not isinstance(found, dict):

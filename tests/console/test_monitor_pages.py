@@ -201,7 +201,7 @@ def test_a_dead_letter_is_retried_from_the_page_of_jobs(client: httpx.Client, pa
     job.get_by_role("button", name=words[3]).click()
     until(lambda: any(f"/Observation/{id}" in path for _, path, _ in receiver.hits), 60)
     expect(job).to_have_count(0, timeout=SOON)
-    expect(board.locator("#leader")).to_contain_text({"en": "this process leads", "zh": "由本进程主导"}[language])
+    expect(board.locator("#leader")).to_contain_text({"en": "leads", "zh": "主导中"}[language])
 
 
 @pytest.mark.parametrize("path", ["/", "/console/subscriptions", "/console/jobs"])
@@ -238,6 +238,13 @@ def test_all_that_can_be_pressed_or_filled_has_a_name(client: httpx.Client, page
             language,
         )
         assert untold == [], language
+
+
+def test_the_language_goes_along_to_the_other_pages(page: Open) -> None:
+    shown = page("/", "zh")
+    for name, title in (("订阅", "订阅监控"), ("作业", "后台作业"), ("实时", "诊疗信息实时交换")):
+        shown.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+        expect(shown.get_by_role("heading", level=1)).to_have_text(title)
 
 
 def test_both_languages_say_the_same_things(page: Open) -> None:

@@ -141,6 +141,18 @@ def test_a_body_that_is_no_object_is_refused(console: httpx.Client) -> None:
         assert answer.status_code == 400 and "JSON" in answer.json()["zh"]
 
 
+def test_a_body_without_an_end_is_not_read_to_it(console: httpx.Client) -> None:
+    answer = console.post(f"{ROWS}/nobody/replay", content=b'{"first": 1, "x": "' + b"x" * 20_000)
+    assert answer.status_code == 413 and answer.json()["zh"]
+
+
+@pytest.mark.parametrize("place", ["x", "-1", "9" * 40])
+def test_a_place_in_the_log_that_is_none_is_refused(console: httpx.Client, place: str) -> None:
+    for name in ("after", "messages"):
+        answer = console.get("/console/changes", params={name: place})
+        assert answer.status_code == 400 and name in answer.json()["detail"] and answer.json()["zh"]
+
+
 @pytest.mark.parametrize("action", ["hold", "release", "test", "replay"])
 def test_an_action_is_not_taken_from_another_site(server: Server, client: httpx.Client, receiver: Receiver, action: str) -> None:
     put(client, subscription(receiver, "foreign", "Observation?subject=Patient/foreign"))

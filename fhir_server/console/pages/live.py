@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from fhir_server.console.site import HEADERS, Console, ConsoleRoute, answer
@@ -24,6 +24,8 @@ _FIRST = 400
 """How many of the latest changes a page sees when it opens."""
 _JOURNAL = "hl7v2"
 
+Place = Annotated[int | None, Query(ge=0, le=2**62)]
+"""A sequence number that the page has seen."""
 Feed = Callable[[], Awaitable[dict[str, int]]]
 """Sends the demonstration messages and says how many were sent and refused; hung in as the part `demo_feed`."""
 
@@ -59,7 +61,7 @@ def routes(console: Console) -> APIRouter:
         return console.page(request, "live", demo=feed_of() is not None)
 
     @routes.get("/console/changes")
-    async def changes(after: int | None = None, messages: int | None = None) -> Response:
+    async def changes(after: Place = None, messages: Place = None) -> Response:
         console.require()
         store = console.store
         last = await store.last_rid()

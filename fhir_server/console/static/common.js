@@ -4,6 +4,7 @@ import { TEXTS } from "./texts.js";
 const asked = new URLSearchParams(location.search).get("lang");
 let language = asked || localStorage.getItem("language") || (navigator.language.startsWith("zh") ? "zh" : "en");
 if (!(language in TEXTS)) language = "en";
+if (asked === language) localStorage.setItem("language", language);  // the other pages follow
 const redraws = [];
 
 export const spoken = () => language;
@@ -142,6 +143,7 @@ export function sync(parent, items, keyOf, draw) {
       const made = draw(item);
       made.dataset.key = key;
       made.seen = seen;
+      if (made.tagName === "TR") made.role = "row";
       row?.replaceWith(made);
       row = made;
     }
@@ -156,6 +158,7 @@ export const cell = (label, ...children) => {
   const made = element("td", {}, ...children.map((child) => child ?? ""));
   made.dataset.label = say(label);
   made.className = made.textContent ? label : "none";
+  made.role = "cell";  // also on narrow screens, where a table is not drawn as one
   return made;
 };
 export const badge = (state, text = say(`state-${state}`)) => element("span", { className: `badge ${state}`, textContent: text });

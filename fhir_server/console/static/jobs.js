@@ -24,8 +24,9 @@ function drawOverview() {
   place("idle").hidden = idle.length === 0;
   place("idle").textContent = say("idle", idle.map((one) => named(one.kind) || one.kind).join(say("comma")));
   drawReaders(overview.readers);
-  const { holder, here } = overview.leader;
-  sync(place("leader"), [{ holder, here }], () => "leader", () => element("span", {}, badge(holder ? "works" : "waits", say(holder ? (here ? "leads-here" : "leads") : "nobody")), " ", element("code", { textContent: holder || "" })));
+  const { holder } = overview.leader;
+  sync(place("leader"), [{ holder }], () => "leader", () => element("span", {},
+    badge(holder ? "works" : "waits", say(holder ? "leads" : "nobody")), " ", element("code", { textContent: holder || "" })));
   drawKinds();
   drawRetryAll();
 }

@@ -7,7 +7,8 @@ const STATES = ["requested", "active", "error", "off"];
 const PAUSE = 3000;
 const place = (id) => document.getElementById(id);
 const dialog = place("detail");
-let status = new URLSearchParams(location.search).get("status") || "";
+const asked = new URLSearchParams(location.search).get("status");
+let status = STATES.includes(asked) ? asked : "";
 let overview = null, page = null, shown = null, opened = "";
 
 // --- the top

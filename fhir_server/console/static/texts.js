@@ -36,7 +36,7 @@ export const TEXTS = {
     replayed: (n) => `${plural(n, "event is", "events are")} sent once more.`,
 
     "by-kind": "Jobs by kind", open: "Open", running: "Running", retrying: "Waiting", "oldest-due": "Oldest due", leader: "Leading process",
-    leads: "another process leads", "leads-here": "this process leads", nobody: "nobody leads", list: "Dead letters and waiting jobs", "all-open": "All open",
+    leads: "leads", nobody: "nobody leads", list: "Dead letters and waiting jobs", "all-open": "All open",
     "every-kind": "every kind", key: "Key", "no-jobs": "There are none.", "unknown-kind": "unknown here", payload: "Payload", retry: "Retry", "set-aside": "Set aside",
     "retry-dead": (n) => `Retry ${plural(n, "dead letter", "dead letters")}`, "retried-all": (n) => `${plural(n, "dead letter", "dead letters")} back to work.`, "more-left": "There are more; press again.",
     retried: (id) => `Job ${id} is back to work.`, "not-retried": (id) => `Job ${id} is neither dead nor waiting now.`,
@@ -79,7 +79,7 @@ export const TEXTS = {
     replayed: (n) => `${n} 个事件将重新发送。`,
 
     "by-kind": "各类作业", open: "未完成", running: "执行中", retrying: "待重试", "oldest-due": "最早执行时间", leader: "主导进程",
-    leads: "由其他进程主导", "leads-here": "由本进程主导", nobody: "没有进程主导", list: "死信与待重试作业", "all-open": "全部未完成",
+    leads: "主导中", nobody: "没有进程主导", list: "死信与待重试作业", "all-open": "全部未完成",
     "every-kind": "全部类型", key: "键", "no-jobs": "没有。", "unknown-kind": "本机未知", payload: "内容", retry: "重试", "set-aside": "搁置",
     "retry-dead": (n) => `重试 ${n} 条死信`, "retried-all": (n) => `${n} 条死信已重新排队。`, "more-left": "仍有剩余，请再按一次。",
     retried: (id) => `作业 ${id} 已重新排队。`, "not-retried": (id) => `作业 ${id} 现在既不是死信也不在等待。`,
