@@ -10,6 +10,8 @@ from fhir_server.storage.port import Effects, JobCount, Stored
 from subscriptions.jobs.feed import FeedReader, Trigger
 from tests.subscriptions.world import observation, subscription, world
 
+NOT_OF_THE_FEED = {"retention", "async.request", "async.forget"}
+
 
 class Seen:
     """A console over a room: what `Readers` asks for."""
@@ -99,11 +101,11 @@ async def test_a_trigger_is_told_with_open_and_dead_jobs_of_its_kinds() -> None:
 
 
 async def test_every_kind_of_job_follows_from_a_trigger_that_is_shown(tmp_path: Path) -> None:
-    """The list of system subscriptions is complete: only sweeping up, and versions that were not digested, follow from nothing there."""
+    """The list of system subscriptions is complete: only what is asked for by a request or by the day follows from no version."""
     async with world(tmp_path) as w:
         shown = {kind for reader in w.room.readers for trigger in reader.triggers for kind in trigger.kinds}
         stumbles = {reader.stumble for reader in w.room.readers}
-        assert {kind.name for kind in w.room.jobs.kinds} - stumbles - {"retention"} == shown
+        assert {kind.name for kind in w.room.jobs.kinds} - stumbles - NOT_OF_THE_FEED == shown
 
 
 async def test_what_the_reader_of_subscriptions_makes_is_named_by_its_triggers(tmp_path: Path) -> None:

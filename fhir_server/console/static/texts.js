@@ -45,7 +45,7 @@ export const TEXTS = {
     "job-retention": "Removal of what is kept for a while", "job-subscription.activate": "Activation of Subscriptions", "job-subscription.deliver": "Deliveries of Subscriptions",
     "job-subscription.expire": "Ends of Subscriptions", "job-subscription.heartbeat": "Heartbeats", "job-subscriptions.change": "Versions that stopped Subscriptions",
     "job-followup.discharge": "Discharges", "job-followup.critical": "Critical results", "job-followup.materialise": "Later steps of care plans",
-    "job-followup.change": "Versions that stopped follow-up", "job-message.send": "Messages",
+    "job-followup.change": "Versions that stopped follow-up", "job-message.send": "Messages", "job-async.request": "Asynchronous requests", "job-async.forget": "Expiry of their results",
   },
   zh: {
     "title-live": "诊疗信息实时交换", "title-subscriptions": "订阅监控", "title-jobs": "后台作业", pages: "页面",
@@ -88,6 +88,6 @@ export const TEXTS = {
     "job-retention": "清理到期数据", "job-subscription.activate": "启用订阅", "job-subscription.deliver": "订阅投递", "job-subscription.expire": "订阅到期",
     "job-subscription.heartbeat": "心跳", "job-subscriptions.change": "订阅无法处理的版本",
     "job-followup.discharge": "出院", "job-followup.critical": "危急值", "job-followup.materialise": "随访计划的后续步骤",
-    "job-followup.change": "随访无法处理的版本", "job-message.send": "消息发送",
+    "job-followup.change": "随访无法处理的版本", "job-message.send": "消息发送", "job-async.request": "异步请求", "job-async.forget": "异步结果到期",
   },
 };
