@@ -22,7 +22,7 @@ from subscriptions.delivery.notification import wish_of
 from subscriptions.delivery.notifier import Notifier, Told
 from subscriptions.events import count_of, event_of, held, shaken, shaken_record, state_of
 from subscriptions.jobs.backoff import Backoff
-from subscriptions.jobs.clock import HOUR
+from subscriptions.jobs.clock import MINUTE
 from subscriptions.jobs.kinds import Kind, Lane, Later, Services
 from subscriptions.rewriting import ended, kept, rewritten
 from subscriptions.table import IN_FORCE
@@ -38,7 +38,7 @@ ERROR_AFTER = 4
 """Failed attempts in a row after which the Subscription's status becomes `error`; attempts go on, without an end."""
 UNTIL_SHAKEN = 250
 """Milliseconds between two looks whether the handshake is over."""
-UNTIL_RELEASED = HOUR
+UNTIL_RELEASED = MINUTE
 """Milliseconds between two looks at a Subscription that is paused; letting it go rings at once."""
 PAUSES = Backoff.exponential(1_000, 60_000, jitter=0.2)
 

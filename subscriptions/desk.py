@@ -5,6 +5,7 @@ Specification: docs/subscriptions.md (the monitor)
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ Resource = dict[str, Any]
 MOST_REPLAYED = 1000
 """Events that are sent once more at once."""
 _COUNTED = 1000
+_LOOKS = 40
 
 
 class Desk:
@@ -45,8 +47,17 @@ class Desk:
     async def release(self, id: str) -> int:
         """Resume: what waits is sent now; how many notifications that are."""
         await self._read(id)
-        await self._services.store.delete_record(HELD, id)
-        return await self._services.store.hasten_jobs(DELIVER, id, self._services.clock())
+        store, now = self._services.store, self._services.clock()
+        await store.delete_record(HELD, id)
+        number = await store.hasten_jobs(DELIVER, id, now)
+        for _ in range(_LOOKS):
+            # One that has just looked, and found the pause, is about to be put back.
+            first = next(iter(await store.list_jobs("open", DELIVER, key=id, limit=1)), None)
+            if first is None or not first["running"]:
+                break
+            await asyncio.sleep(0.05)
+            number = max(number, await store.hasten_jobs(DELIVER, id, now))
+        return number
 
     async def held(self, id: str) -> tuple[int, str] | None:
         """Since when (milliseconds since 1970) and by whom a Subscription is paused; None where it is not."""
@@ -55,17 +66,19 @@ class Desk:
     async def retry(self, job: int) -> bool:
         """A job back to work at once: a dead letter, or one that waits for its next attempt. False where there is none."""
         store, now = self._services.store, self._services.clock()
-        found = next(iter(await store.list_jobs(after=job - 1, limit=1)), None)
-        if found is None or found["id"] != job or found["running"]:
-            return False
-        if found["state"] == "dead":
+        found = await store.job(job)
+        if found is not None and found["state"] == "dead":
             # What was sent before it must not keep a person from sending it.
             return await store.revive_job(job, now, {**found["payload"], "replay": True} if found["kind"] == DELIVER else None)
-        return found["state"] == "open" and await store.hasten_jobs(found["kind"], found["key"], now) > 0
+        return await store.hasten_job(job, now)
 
     async def set_aside(self, job: int, by: str) -> bool:
         """A waiting job to the dead letters, so that the next of its key can go. False where there is none, or it runs now."""
-        return await self._services.store.set_aside_job(job, f"set aside by {by} / 由 {by} 移出队列")
+        found = await self._services.store.job(job)
+        if found is None:
+            return False
+        before = f"; {found['error']}" if found["error"] else ""
+        return await self._services.store.set_aside_job(job, f"set aside by {by} / 由 {by} 移出队列{before}")
 
     async def replay(self, id: str, first: int, last: int) -> int:
         """Send the events with these numbers of a topic-based Subscription once more, with their numbers; how many there are."""

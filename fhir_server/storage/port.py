@@ -316,6 +316,9 @@ class Store(Protocol):
     async def set_aside_job(self, id: int, error: str) -> bool:
         """An open job that nobody runs now to the dead letters; False where there is none."""
 
+    async def hasten_job(self, id: int, due: int) -> bool:
+        """Make one open job due by then at the latest; False where there is none, or it runs now."""
+
     async def hasten_jobs(self, kind: str, key: str, due: int) -> int:
         """Make the open jobs of a key due by then at the latest; how many there are that nobody runs now."""
 

@@ -212,6 +212,15 @@ async def test_the_waiting_jobs_of_a_key_can_be_made_due(store: Store) -> None:
     assert await store.next_due(("k",)) == 9_000
 
 
+async def test_one_waiting_job_can_be_made_due(store: Store) -> None:
+    await add(store, Job("k", "a", {"n": 0}, due=9_000), Job("k", "a", {"n": 1}, due=9_000))
+    first, second = await store.list_jobs("open")
+    assert await store.hasten_job(first["id"], 400)
+    assert [item["due"] for item in await store.list_jobs("open")] == [400, 9_000]
+    (job,) = await claim(store, 500)
+    assert not await store.hasten_job(job.id, 300) and not await store.hasten_job(second["id"] + 1, 300)
+
+
 async def test_jobs_are_counted_by_kind_and_state(store: Store) -> None:
     await add(store, Job("k", "a", {}, due=7), Job("k", "b", {}, due=5), Job("l", "a", {}, due=9), Job("m", "a", {}, due=1))
     (job,) = await claim(store, 2, "m")

@@ -10,7 +10,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import subscriptions
-from fhir_server.app import collect_operations
 from fhir_server.auth.gate import ALL_SEEING, Gate, Principal
 from fhir_server.errors import FhirError
 from fhir_server.interactions.context import Context
@@ -18,6 +17,7 @@ from fhir_server.interactions.dispatch import dispatch
 from fhir_server.interactions.errors import render
 from fhir_server.interactions.http import Request, Response
 from fhir_server.model.definitions import definitions
+from fhir_server.plugins import Plugins, shipped
 from fhir_server.search.indexer import Indexer
 from fhir_server.search.parameters import Registry
 from fhir_server.settings import Settings
@@ -93,13 +93,15 @@ def status(address: str) -> str:
 async def world(folder: Path, **settings: Any):
     """The parts over a store in `folder`; no runner is at work."""
     zone, clock = ZoneInfo("Asia/Shanghai"), VirtualClock(NOW)
-    index = Indexer(REGISTRY, zone).index
-    store = SqliteStore(folder, index=index, type_names=definitions().resource_types)
+    indexer = Indexer(REGISTRY, zone)
+    store = SqliteStore(folder, index=indexer.index, type_names=definitions().resource_types)
     await store.open()
-    context = Context(Gate(store), definitions(), REGISTRY, collect_operations(), Settings(**settings), b"s" * 32, zone, clock)
+    plugins = Plugins(definitions().resource_types)
+    plugins.ship("operations", shipped.Operations())
+    context = Context(Gate(store), definitions(), REGISTRY, plugins.operations, Settings(**settings), b"s" * 32, zone, clock)
     context.own_bases = (BASE,)
     context.parts["store"] = store
-    room = subscriptions.build(context, store, index, [], environment={})
+    room = subscriptions.build(context, store, indexer, [], environment={})
     try:
         yield World(store, context, room, clock)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -44,6 +45,17 @@ async def test_pausing_one_leaves_the_others_alone(tmp_path: Path) -> None:
         await w.put(observation("o1"))
         await w.settle()
         assert (len(held.hits), len(free.hits)) == (0, 1)
+
+
+async def test_letting_go_rings_also_where_a_delivery_is_just_looking_at_the_pause(tmp_path: Path) -> None:
+    async with receiver() as there, world(tmp_path, running=True) as w:
+        await w.put(subscription(there.url))
+        for n in range(1, 16):
+            await w.desk.hold("s1", "x")
+            await w.put(observation(f"o{n}"))
+            await asyncio.sleep(0.003 * n)
+            await w.desk.release("s1")
+            await there.wait(n, 20)  # looks at the pause by themselves come once a minute
 
 
 async def test_a_pause_ends_with_its_subscription(tmp_path: Path) -> None:

@@ -157,6 +157,13 @@ def set_aside(db: sqlite3.Connection, id: int, now: int, system_now: int, error:
     return True
 
 
+def hasten_one(db: sqlite3.Connection, id: int, due: int, system_now: int) -> bool:
+    """Make an open job due."""
+    return bool(
+        db.execute("UPDATE job SET due = min(due, ?) WHERE id = ? AND state = 0 AND lease_until <= ?", (due, id, system_now)).rowcount
+    )
+
+
 def hasten(db: sqlite3.Connection, kind: str, key: str, due: int, system_now: int) -> int:
     """Make the open jobs of a key due."""
     return db.execute(

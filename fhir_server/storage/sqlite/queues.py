@@ -66,6 +66,10 @@ class Queues:
         done: bool = await self._act(lambda db: jobs.set_aside(db, id, self._clock(), system_clock(), error))
         return done
 
+    async def hasten_job(self, id: int, due: int) -> bool:
+        done: bool = await self._act(lambda db: jobs.hasten_one(db, id, due, system_clock()))
+        return done
+
     async def hasten_jobs(self, kind: str, key: str, due: int) -> int:
         number: int = await self._act(lambda db: jobs.hasten(db, kind, key, due, system_clock()))
         return number
