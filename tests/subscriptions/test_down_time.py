@@ -1,4 +1,4 @@
-"""Hours in which an endpoint is down lose no notification: known failure 11 of others. conformance.md K14, K19, K24
+"""Hours in which an endpoint is down lose no notification: known failure 11 of others. conformance.md K9, K14, K19, K24
 
 The clock is virtual. Whatever the endpoint does meanwhile, it ends with what was written, in order, and what it got twice is the same.
 """
@@ -6,6 +6,7 @@ The clock is virtual. Whatever the endpoint does meanwhile, it ends with what wa
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ import pytest
 from fhir_server.storage.port import Unit, Write
 from subscriptions.jobs.clock import HOUR, MINUTE, VirtualClock, at
 from tests.subscriptions.receiver import Hit, Receiver, receiver
-from tests.subscriptions.test_topic_subscriptions import asked, begin, encounter, told, topical
+from tests.subscriptions.test_topic_subscriptions import GUIDE, asked, begin, encounter, told, topical
 from tests.subscriptions.world import World, subscription, world
 
 Json = dict[str, Any]
@@ -205,6 +206,45 @@ async def test_k19_numbers_grow_and_status_answers_while_the_endpoint_is_down(tm
         kinds = [told(json.loads(hit.body))["type"] for hit in there.hits[before:] if hit.method == "POST"]
         assert kinds == ["handshake"] + ["event-notification"] * len(written.of_topic)
         complete(there, written)
+
+
+async def test_k19_pauses_double_up_to_a_minute(tmp_path: Path) -> None:
+    """1, 2, 4 … 60 s, each ± 20 % (docs/subscriptions.md)."""
+    clock = VirtualClock(NOW)
+    async with receiver(500) as there, world(tmp_path, clock=clock) as w:
+        await w.put(subscription(there.url, "search", "Encounter?status=finished", channel=PAYLOAD))
+        await w.put(encounter("e1"))
+        await w.settle()
+        for attempt in range(10):
+            assert len(there.hits) == attempt + 1
+            due = await w.store.next_due(["subscription.deliver"])
+            assert due is not None
+            pause, step = due - clock(), min(60_000, 1000 * 2**attempt)
+            assert 0.8 * step <= pause <= 1.2 * step
+            clock.advance(pause - 1)
+            await w.settle()
+            assert len(there.hits) == attempt + 1, "not before its time"
+            clock.advance(1)
+            await w.settle()
+
+
+async def test_k9_heartbeats_keep_their_period_by_half(tmp_path: Path) -> None:
+    """Each comes 0.5 to 1.5 periods after the sign of life before it, as long as the endpoint answers."""
+    clock = VirtualClock(NOW)
+    period = [{"url": GUIDE + "backport-heartbeat-period", "valueUnsignedInt": 600}]
+    async with receiver() as there, topical(tmp_path, clock=clock) as w:
+        await begin(w, asked(there.url, id="topic", channel={"extension": period}))
+        times: list[tuple[int, str]] = []
+        for minute in range(120):
+            clock.advance(MINUTE)
+            if minute == 34:
+                await w.put(encounter("e1"))
+            await w.settle()
+            for hit in there.hits[len(times) :]:
+                times.append((clock(), str(told(json.loads(hit.body))["type"])))
+        assert [kind for _, kind in times].count("event-notification") == 1 and len(times) >= 10
+        gaps = [(after - before) / 600_000 for (before, _), (after, kind) in itertools.pairwise(times) if kind == "heartbeat"]
+        assert all(0.5 <= gap <= 1.5 for gap in gaps), gaps
 
 
 async def test_slow_endpoints_never_delay_another(tmp_path: Path) -> None:

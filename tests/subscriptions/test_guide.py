@@ -1,7 +1,9 @@
-"""A server process held to the R5 backport guide for R4 and to R4's own Subscriptions, number by number. conformance.md K1–K22
+"""A server process held to the R5 backport guide for R4 and to R4's own Subscriptions, number by number.
 
-Each test names the requirement it holds. Kills are in test_kill.py, down time in test_down_time.py, refusals (K17) in test_refusals.py,
-write paths in test_write_paths.py.
+conformance.md K1, K2 discovery; K3 interactions; K5, K9 handshake and heartbeat; K6 request; K7, K8, K10, K11, K12, K13 notifications by
+content; K15 $status; K16 $events; K18 filters; K19 error and back; K20 websockets; K22 R4's own form; K23 end of deliveries.
+Elsewhere: K4, K17 test_refusals.py; K14, K24 test_kill.py, test_down_time.py, test_write_paths.py; K21 test_mails.py, test_messages.py;
+K23 test_endpoint.py, test_caller.py, test_index.py.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fhir_server.model.xml_reading import from_xml
 from integrations.channels.email import Email
 from subscriptions.jobs.clock import HOUR, MINUTE, VirtualClock, at
 from tests.channels.test_email import Postman
@@ -75,6 +76,20 @@ async def test_a_topic_is_told_and_the_text_says_no_more_than_the_content(
             bundle = attachment(event)
             assert told(bundle)["events"][0]["event-number"] == "1"
             assert ("resource" in bundle["entry"][1]) is (content == "full-resource")
+
+
+async def test_k21_the_attachment_may_be_xml(tmp_path: Path, postman: tuple[Postman, Email]) -> None:
+    there, channel = postman
+    async with topical(tmp_path, channels=(channel,)) as w:
+        payload = "text/plain;attach=application/fhir+xml"
+        await begin(w, asked(TO, "full-resource", channel={"type": "email", "payload": payload}))
+        await w.put(encounter("e1"))
+        await w.settle()
+        for mail, entries in zip(mails(there), (1, 2), strict=True):
+            (one,) = mail.iter_attachments()
+            content = one.get_payload(decode=True)
+            assert one.get_content_type() == "application/fhir+xml" and isinstance(content, bytes)
+            assert len(from_xml(content)["entry"]) == entries
 
 
 async def test_mails_are_tried_again_with_the_same_id(tmp_path: Path, postman: tuple[Postman, Email]) -> None:
