@@ -50,17 +50,14 @@ def _refused(text: str, why: str, zh: str | None) -> FhirError:
 
 
 def compile_criteria(text: str, parser: Parser, types: tuple[str, ...]) -> Criteria:
-    """`Type` (all of it) or `Type?parameters` as criteria. Raises FhirError 422 for what this server cannot watch, naming it."""
-    type, question, query = text.strip().partition("?")
+    """`Type` or `Type?` (all of it), or `Type?parameters`, as criteria. Raises FhirError 422 naming what this server cannot watch."""
+    type, _, query = text.strip().partition("?")
     if type not in types:
         raise _refused(
             text, f"'{type}' is no resource type; a search such as Observation?code=... is expected", f"“{type[:40]}”不是资源类型"
         )
-    if not question:
-        return Criteria(type, Everything())
     if not query:
-        # Where a parameter was lost on the way, everything would be told.
-        raise _refused(text, f"nothing stands behind the '?'; {type} alone stands for all of them", f"“?”之后没有参数；订阅全部请写 {type}")
+        return Criteria(type, Everything())
     try:
         where = parser.criteria(type, query).where
     except FhirError as fault:

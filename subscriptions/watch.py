@@ -156,6 +156,8 @@ def _filter(text: str, topic: Topic, compile: Compile) -> Criteria:
     type, question, query = text.strip().partition("?")
     if not question:
         raise _refused(f"'{text[:120]}' is no filter: it reads Type?parameter=value", f"“{text[:120]}”不是筛选条件")
+    if not query:
+        raise _refused(f"nothing stands behind the '?' of '{text[:120]}': a filter names a parameter", f"筛选条件“{text[:120]}”没有参数")
     if type not in topic.types:
         raise _refused(
             f"'{type[:40]}' is no type of the topic {topic.url}, only {', '.join(topic.types)}", f"主题 {topic.url} 没有类型“{type[:40]}”"

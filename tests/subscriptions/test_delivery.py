@@ -74,6 +74,7 @@ async def test_criteria_look_at_the_new_version(tmp_path: Path) -> None:
     ("criteria", "number"),
     [
         ("Observation", 3),
+        ("Observation?", 3),
         ("Observation?_id=o2", 1),
         ("Observation?code:not=http://loinc.org|2823-3", 1),
         ("Observation?date=ge2026-03-01", 1),
