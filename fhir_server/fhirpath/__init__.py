@@ -71,7 +71,7 @@ class Expression:
         try:
             found = self._many(here, env)
         except RecursionError:
-            raise FhirPathError("the expression nests too deeply on this input") from None
+            raise FhirPathError("the expression nests too deeply on this input", "表达式在此输入上嵌套过深") from None
         if traces is not None and seen is not None:
             traces += [(label, [wrapped(item) for item in items]) for label, items in seen]
         return [item if item.__class__ is Item else wrapped(item) for item in found]
@@ -95,7 +95,7 @@ class Expression:
         try:
             return self._condition(here, env)
         except RecursionError:
-            raise FhirPathError("the expression nests too deeply on this input") from None
+            raise FhirPathError("the expression nests too deeply on this input", "表达式在此输入上嵌套过深") from None
 
     def _start(
         self, resource: Any, context: Any, root: Any, variables: Mapping[str, Any] | None, now: dt.datetime | None,

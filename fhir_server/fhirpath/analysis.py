@@ -112,7 +112,9 @@ class _Checker:
             known = known or bool(types)
             found |= types
         if not known:
-            raise FhirPathSemanticError(f"{_listed(before)} has no element '{node.name}'", node.position)
+            raise FhirPathSemanticError(
+                f"{_listed(before)} has no element '{node.name}'", node.position, f"{_listed_zh(before)} 没有元素“{node.name}”"
+            )
         return Seen(frozenset(found), ordered)
 
     def _head(self, node: Name, scope: _Scope) -> Types:
@@ -121,7 +123,8 @@ class _Checker:
             return frozenset((node.name,))
         kept = frozenset(name for name in focus if node.name in kind_of(name).bases)
         if not kept and focus and not scope.optional:
-            raise FhirPathSemanticError(f"the path starts with {node.name}, but it is evaluated on {_listed(focus)}", node.position)
+            what = f"the path starts with {node.name}, but it is evaluated on {_listed(focus)}"
+            raise FhirPathSemanticError(what, node.position, f"路径以 {node.name} 开头，但求值对象是 {_listed_zh(focus)}")
         return kept
 
     def _special(self, node: Special, source: Seen | None, scope: _Scope) -> Seen:
@@ -163,7 +166,9 @@ class _Checker:
         moments = {"System.Date", "System.DateTime", "System.Time"}
         if left and right and system_types(left) <= moments and not system_types(right) & {"System.Quantity"}:
             raise FhirPathSemanticError(
-                f"'{node.operator}' adds a quantity of time to {_listed(left)}, not {_listed(right)}", node.position
+                f"'{node.operator}' adds a quantity of time to {_listed(left)}, not {_listed(right)}",
+                node.position,
+                f"“{node.operator}”只能把时间量加到 {_listed_zh(left)} 上，而不是 {_listed_zh(right)}",
             )
 
     def _chain(self, node: Chain, source: Seen | None, scope: _Scope) -> Seen:
@@ -185,7 +190,7 @@ class _Checker:
     def _call(self, node: Call, source: Seen | None, scope: _Scope) -> Seen:
         name = node.name
         if name not in FUNCTIONS:
-            raise FhirPathSemanticError(f"there is no function {name}()", node.position)
+            raise FhirPathSemanticError(f"there is no function {name}()", node.position, f"没有函数 {name}()")
         before = source or Seen(scope.focus)
         if name in _ORDERED:
             self._demand_order(f"{name}()", before, node)
@@ -253,11 +258,13 @@ class _Checker:
 
     def _demand_order(self, what: str, seen: Seen, node: Node) -> None:
         if self._check_order and not seen.ordered:
-            raise FhirPathSemanticError(f"{what} depends on order, but children() and descendants() have none", node.position)
+            why = f"{what} depends on order, but children() and descendants() have none"
+            raise FhirPathSemanticError(why, node.position, f"{what} 依赖顺序，而 children() 和 descendants() 没有顺序")
 
     def _demand_text(self, node: Call, types: Types) -> None:
         if types and all(name in definitions().types and name not in SYSTEM_OF and name not in _ANY for name in types):
-            raise FhirPathSemanticError(f"{node.name}() needs a string, not {_listed(types)}", node.position)
+            what = f"{node.name}() needs a string, not {_listed(types)}"
+            raise FhirPathSemanticError(what, node.position, f"{node.name}() 需要字符串，而不是 {_listed_zh(types)}")
 
 
 def child_types(type_name: str, name: str) -> Types:
@@ -299,3 +306,8 @@ def _named(name: str) -> Types:
 def _listed(types: Iterable[str]) -> str:
     names = sorted(types)
     return ", ".join(names[:4]) + (f" and {len(names) - 4} other types" if len(names) > 4 else "")
+
+
+def _listed_zh(types: Iterable[str]) -> str:
+    names = sorted(types)
+    return "、".join(names[:4]) + (f" 等 {len(names)} 种类型" if len(names) > 4 else "")

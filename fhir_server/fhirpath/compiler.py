@@ -12,7 +12,7 @@ from typing import Any
 from fhir_server.fhirpath import equality, operators
 from fhir_server.fhirpath.code import EMPTY, FALSE, TRUE, Code, constant, of_truth, of_value
 from fhir_server.fhirpath.errors import FhirPathError, FhirPathSemanticError, FhirPathSyntaxError
-from fhir_server.fhirpath.evaluation import Env, Many, Truth, checked_text, integer, single_value, string
+from fhir_server.fhirpath.evaluation import Env, Many, Truth, checked_text, integer, several, single_value, string
 from fhir_server.fhirpath.functions import FUNCTIONS
 from fhir_server.fhirpath.functions.declare import Site
 from fhir_server.fhirpath.items import Collection, Item, Long, add_member, collection_of
@@ -42,7 +42,7 @@ class Compiler:
     def new_slot(self, name: str, position: int) -> int:
         """A place for the value of a new variable; raises FhirPathSemanticError for a name that is taken."""
         if name in self.defined or name in FIXED or name in ("context", "resource", "rootResource") or name.startswith(("vs-", "ext-")):
-            raise FhirPathSemanticError(f"the variable %{name} is defined already", position)
+            raise FhirPathSemanticError(f"the variable %{name} is defined already", position, f"变量 %{name} 已定义")
         self._slots += 1
         self.defined = {**self.defined, name: self._slots}
         return self._slots
@@ -75,7 +75,8 @@ def _literal(compiler: Compiler, node: Literal, source: Many | None) -> Code:
         return constant([of_literal(text, node.unit, node.quoted)])
     moment = parse_temporal(text, {"date": "Date", "datetime": "DateTime", "time": "Time"}[kind])
     if moment is None:
-        raise FhirPathSyntaxError(f"@{'T' if kind == 'time' else ''}{text} does not exist", node.position)
+        said = f"@{'T' if kind == 'time' else ''}{text}"
+        raise FhirPathSyntaxError(f"{said} does not exist", node.position, f"{said} 不存在")
     return constant([moment])
 
 
@@ -84,7 +85,8 @@ def _whole(node: Literal, sign: int) -> int:
     long = node.kind == "long"
     value = operators.in_range(Long(sign * int(node.text)) if long else sign * int(node.text))
     if value is None:
-        raise FhirPathSyntaxError(f"{node.text} is no {'Long' if long else 'Integer'}: it is too large", node.position)
+        kind = "Long" if long else "Integer"
+        raise FhirPathSyntaxError(f"{node.text} is no {kind}: it is too large", node.position, f"{node.text} 过大，不是 {kind}")
     return value
 
 
@@ -152,7 +154,7 @@ def _variable(compiler: Compiler, node: Variable, source: Many | None) -> Code:
         if name in env.variables:
             return collection_of(env.variables[name])
         if fallback is None:
-            raise FhirPathError(f"the variable %{name} is not defined")
+            raise FhirPathError(f"the variable %{name} is not defined", f"变量 %{name} 未定义")
         return fallback
 
     return Code(look_up)
@@ -161,10 +163,12 @@ def _variable(compiler: Compiler, node: Variable, source: Many | None) -> Code:
 def _call(compiler: Compiler, node: Call, source: Many | None) -> Code:
     found = FUNCTIONS.get(node.name)
     if found is None:
-        raise FhirPathSemanticError(f"there is no function {node.name}()", node.position)
+        raise FhirPathSemanticError(f"there is no function {node.name}()", node.position, f"没有函数 {node.name}()")
     if not found.least <= len(node.arguments) <= found.most:
         wanted = str(found.least) if found.least == found.most else f"{found.least} to {found.most}"
-        raise FhirPathSemanticError(f"{node.name}() takes {wanted} arguments, not {len(node.arguments)}", node.position)
+        what = f"{node.name}() takes {wanted} arguments, not {len(node.arguments)}"
+        zh = f"{node.name}() 需要 {wanted.replace(' to ', '～')} 个参数，而不是 {len(node.arguments)} 个"
+        raise FhirPathSemanticError(what, node.position, zh)
     return found.build(Site(compiler, node, source))
 
 
@@ -376,7 +380,7 @@ def _type_test(compiler: Compiler, node: TypeTest, source: Many | None) -> Code:
         def truth(focus: Collection, env: Env) -> bool | None:
             items = left(focus, env)
             if len(items) > 1:
-                raise FhirPathError(f"'is' needs a single item, not {len(items)}")
+                raise several("'is'", len(items))
             return test(items[0]) if items else None
 
         return of_truth(_points_to(compiler, node, truth))
@@ -406,7 +410,10 @@ def cast(left: Many, test: Callable[[Any], bool], *, strict: bool) -> Many:
     def evaluate(focus: Collection, env: Env) -> Collection:
         items = left(focus, env)
         if strict and len(items) > 1:
-            raise FhirPathError(f"'as' needs a single item, not {len(items)}; ofType() takes several")
+            raise FhirPathError(
+                f"'as' needs a single item, not {len(items)}; ofType() takes several",
+                f"“as”需要单个项，而不是 {len(items)} 个；多个项请用 ofType()",
+            )
         return [item for item in items if test(item)]
 
     return evaluate

@@ -11,7 +11,7 @@ from typing import Any
 
 from fhir_server.fhirpath import quantity, temporal
 from fhir_server.fhirpath.errors import FhirPathError
-from fhir_server.fhirpath.evaluation import described, number
+from fhir_server.fhirpath.evaluation import described, described_zh, number
 from fhir_server.fhirpath.items import Collection, Item, system_value
 from fhir_server.fhirpath.quantity import Quantity
 from fhir_server.fhirpath.temporal import Temporal
@@ -143,7 +143,7 @@ class Seen:
         if item in self:
             return False
         if len(self._others) > 20_000:
-            raise FhirPathError("too many different dates or quantities are compared with each other")
+            raise FhirPathError("too many different dates or quantities are compared with each other", "相互比较的日期或数量过多")
         self._others.append(item)
         return True
 
@@ -230,7 +230,7 @@ def _match(left: list[Any], right: list[Any], same: Any) -> bool:
 def equivalent_collections(left: Collection, right: Collection) -> bool:
     """`~`: always an answer; the order does not matter."""
     if len(left) == len(right) > 2000:
-        raise FhirPathError("'~' compares at most 2000 items with each other")
+        raise FhirPathError("'~' compares at most 2000 items with each other", "“~”最多比较 2000 个项")
     return _match([system_value(item) for item in left], [system_value(item) for item in right], equivalent_values)
 
 
@@ -246,4 +246,7 @@ def compare_values(left: Any, right: Any, operator: str) -> int | None:
     a, b = number(left), number(right)
     if a is not None and b is not None:
         return (a > b) - (a < b)
-    raise FhirPathError(f"'{operator}' has no order for {described(left)} and {described(right)}")
+    raise FhirPathError(
+        f"'{operator}' has no order for {described(left)} and {described(right)}",
+        f"“{operator}”无法比较{described_zh(left)}与{described_zh(right)}的大小",
+    )

@@ -84,7 +84,7 @@ class Env:
         """Count items that a loop touches; raises FhirPathError when there were too many."""
         self.purse.left -= items
         if self.purse.left < 0:
-            raise FhirPathError("the expression touches more items than it may")
+            raise FhirPathError("the expression touches more items than it may", "表达式处理的项过多")
 
     def instant(self) -> dt.datetime:
         """The evaluation's own time, the same for each now(), today() and timeOfDay()."""
@@ -103,12 +103,27 @@ def described(value: Any) -> str:
     return text if len(text) <= 60 else text[:60] + "…"
 
 
+def described_zh(value: Any) -> str:
+    """The same in Chinese."""
+    if isinstance(value, Item):
+        return f" {value.type} 类型的值"
+    if isinstance(value, dict):
+        return "有子元素的元素"
+    text = f"“{value}”" if isinstance(value, str) else f" {value}"
+    return text if len(text) <= 60 else text[:60] + "…"
+
+
+def several(what: str, number: int) -> FhirPathError:
+    """What needs a single item has been given several."""
+    return FhirPathError(f"{what} needs a single item, not {number}", f"{what} 需要单个项，而不是 {number} 个")
+
+
 def single(collection: Collection, what: str) -> Any:
     """The only item, None of an empty collection; raises FhirPathError for several."""
     if not collection:
         return None
     if len(collection) > 1:
-        raise FhirPathError(f"{what} needs a single item, not {len(collection)}")
+        raise several(what, len(collection))
     return collection[0]
 
 
@@ -117,7 +132,7 @@ def single_value(collection: Collection, what: str) -> Any:
     if not collection:
         return None
     if len(collection) > 1:
-        raise FhirPathError(f"{what} needs a single item, not {len(collection)}")
+        raise several(what, len(collection))
     item = collection[0]
     return system_value(item) if item.__class__ is Item else item
 
@@ -127,7 +142,7 @@ def boolean(collection: Collection, what: str) -> bool | None:
     if not collection:
         return None
     if len(collection) > 1:
-        raise FhirPathError(f"{what} needs a single item, not {len(collection)}")
+        raise several(what, len(collection))
     value = collection[0]
     if value.__class__ is Item:
         value = value.value
@@ -147,7 +162,8 @@ def string(collection: Collection, what: str) -> str | None:
     if isinstance(value, Temporal) and isinstance(collection[0], Item):
         # FHIR's dates are strings to string functions: their text stands in the resource.
         return value.text
-    raise FhirPathError(f"{what} needs a string, not {described(collection[0] if isinstance(value, dict) else value)}")
+    given = collection[0] if isinstance(value, dict) else value
+    raise FhirPathError(f"{what} needs a string, not {described(given)}", f"{what} 需要字符串，而不是{described_zh(given)}")
 
 
 def integer(collection: Collection, what: str) -> int | None:
@@ -156,7 +172,7 @@ def integer(collection: Collection, what: str) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
-        raise FhirPathError(f"{what} needs an integer, not {described(value)}")
+        raise FhirPathError(f"{what} needs an integer, not {described(value)}", f"{what} 需要整数，而不是{described_zh(value)}")
     return value
 
 
@@ -170,7 +186,7 @@ def number(value: Any) -> Decimal | None:
 def checked_text(text: str) -> str:
     """The text, unless it is longer than an evaluation may make."""
     if len(text) > MAX_TEXT:
-        raise FhirPathError(f"a string of more than {MAX_TEXT} characters would come out")
+        raise FhirPathError(f"a string of more than {MAX_TEXT} characters would come out", f"结果字符串会超过 {MAX_TEXT} 个字符")
     return text
 
 

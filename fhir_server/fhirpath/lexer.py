@@ -48,7 +48,7 @@ def unescape(text: str, position: int) -> str:
         if code[0] == "u" and len(code) == 5:
             return chr(int(code[1:], 16))
         if code not in _ESCAPES:
-            raise FhirPathSyntaxError(f"\\{code} is no escape of FHIRPath", position + found.start())
+            raise FhirPathSyntaxError(f"\\{code} is no escape of FHIRPath", position + found.start(), f"\\{code} 不是 FHIRPath 的转义")
         return _ESCAPES[code]
 
     return _ESCAPE.sub(one, text) if "\\" in text else text
@@ -57,13 +57,15 @@ def unescape(text: str, position: int) -> str:
 def tokens(expression: str) -> list[Token]:
     """All tokens and a last one of kind 'end'; raises FhirPathSyntaxError."""
     if len(expression) > MAX_LENGTH:
-        raise FhirPathSyntaxError(f"the expression is longer than {MAX_LENGTH} characters", MAX_LENGTH)
+        what = f"the expression is longer than {MAX_LENGTH} characters"
+        raise FhirPathSyntaxError(what, MAX_LENGTH, f"表达式超过 {MAX_LENGTH} 个字符")
     found, position = [], 0
     while position < len(expression):
         match = _TOKEN.match(expression, position)
         if match is None:
-            what = "a string or name that does not end" if expression[position] in "'`" else f"'{expression[position]}'"
-            raise FhirPathSyntaxError(f"{what} is not understood", position)
+            if expression[position] in "'`":
+                raise FhirPathSyntaxError("a string or name that does not end is not understood", position, "字符串或名称没有结束")
+            raise FhirPathSyntaxError(f"'{expression[position]}' is not understood", position, f"无法识别“{expression[position]}”")
         kind, text = str(match.lastgroup), match[0]
         if kind in ("string", "quoted"):
             text = unescape(text[1:-1], position + 1)

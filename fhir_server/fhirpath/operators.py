@@ -11,7 +11,7 @@ from typing import Any
 
 from fhir_server.fhirpath import equality, quantity, temporal
 from fhir_server.fhirpath.errors import FhirPathError
-from fhir_server.fhirpath.evaluation import checked_text, described, number
+from fhir_server.fhirpath.evaluation import checked_text, described, described_zh, number
 from fhir_server.fhirpath.items import Collection, Long, system_value
 from fhir_server.fhirpath.quantity import Quantity
 from fhir_server.fhirpath.temporal import Temporal
@@ -27,7 +27,9 @@ def in_range(value: int) -> int | None:
 
 
 def _mismatch(symbol: str, a: Any, b: Any) -> FhirPathError:
-    return FhirPathError(f"'{symbol}' cannot work on {described(a)} and {described(b)}")
+    return FhirPathError(
+        f"'{symbol}' cannot work on {described(a)} and {described(b)}", f"“{symbol}”不能用于{described_zh(a)}和{described_zh(b)}"
+    )
 
 
 def _numeric(symbol: str, a: Any, b: Any, whole: Callable[[int, int], int], exact: Callable[[Decimal, Decimal], Decimal]) -> Any:
@@ -47,9 +49,12 @@ def _move(symbol: str, a: Temporal, b: Any) -> Temporal | None:
         raise _mismatch(symbol, a, b)
     unit = b.time_unit()
     if unit is None:
-        raise FhirPathError(f"'{symbol}': {b} is no time of definite length; to a date add year, month, week, day, hour, minute or second")
+        raise FhirPathError(
+            f"'{symbol}': {b} is no time of definite length; to a date add year, month, week, day, hour, minute or second",
+            f"“{symbol}”：{b} 不是确定的时长；日期可加 year、month、week、day、hour、minute、second",
+        )
     if a.kind == "Time" and unit not in ("hour", "minute", "second", "millisecond"):
-        raise FhirPathError(f"'{symbol}': {b} cannot be added to a time of day")
+        raise FhirPathError(f"'{symbol}': {b} cannot be added to a time of day", f"“{symbol}”：{b} 不能加到时刻上")
     return temporal.add(a, b.value if symbol == "+" else -b.value, unit)
 
 
@@ -145,7 +150,7 @@ def signed(sign: str, value: Any) -> Any:
     if isinstance(value, Quantity):
         return value.with_value(-value.value) if sign == "-" else value
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise FhirPathError(f"unary {sign} needs a number, not {described(value)}")
+        raise FhirPathError(f"unary {sign} needs a number, not {described(value)}", f"一元 {sign} 需要数值，而不是{described_zh(value)}")
     if sign == "+":
         return value
     return in_range(type(value)(-value)) if isinstance(value, int) else DECIMALS.minus(value)
@@ -156,7 +161,7 @@ def member(items: Collection, among: Collection, what: str) -> bool | None:
     if not items:
         return None
     if len(items) > 1:
-        raise FhirPathError(f"'{what}' looks for a single item, not {len(items)}")
+        raise FhirPathError(f"'{what}' looks for a single item, not {len(items)}", f"“{what}”查找单个项，而不是 {len(items)} 个")
     item = items[0]
     value = system_value(item)
     if value.__class__ is str:

@@ -145,6 +145,11 @@ def walked(node: Node) -> Iterator[Node]:
                 yield from walked(one)
 
 
+def _too_deep(position: int) -> FhirPathSyntaxError:
+    what = f"the expression is nested deeper than {MAX_NESTING} levels"
+    return FhirPathSyntaxError(what, position, f"表达式嵌套超过 {MAX_NESTING} 层")
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
         self._tokens = tokens(text)
@@ -166,18 +171,20 @@ class _Parser:
 
     def _expect(self, text: str) -> None:
         if not self._is(text):
-            self._fail(f"'{text}' is expected")
+            self._fail(f"'{text}' is expected", f"“{text}”")
         self._at += 1
 
-    def _fail(self, what: str) -> NoReturn:
+    def _fail(self, what: str, zh: str) -> NoReturn:
+        """`what` is expected (`zh`: in Chinese), and something else is there."""
         token = self._token
-        found = "the end of the expression" if token.kind == "end" else f"'{token.text}'"
-        raise FhirPathSyntaxError(f"{what}, not {found}", token.position)
+        end = token.kind == "end"
+        found, found_zh = ("the end of the expression", "表达式的结尾") if end else (f"'{token.text}'", f"“{token.text}”")
+        raise FhirPathSyntaxError(f"{what}, not {found}", token.position, f"此处应为{zh}，而不是{found_zh}")
 
     def whole(self) -> Node:
         node = self._expression(1)
         if self._token.kind != "end":
-            self._fail("an operator or the end is expected")
+            self._fail("an operator or the end is expected", "运算符或结尾")
         return node
 
     def _operator(self) -> str:
@@ -190,7 +197,7 @@ class _Parser:
         """An expression whose operators bind at least as tight as level `least`."""
         self._depth += 1
         if self._depth > MAX_NESTING + len(_LEVELS):
-            raise FhirPathSyntaxError(f"the expression is nested deeper than {MAX_NESTING} levels", self._token.position)
+            raise _too_deep(self._token.position)
         left = self._unary()
         steps = 0
         while (level := _PRECEDENCE.get(operator := self._operator(), 0)) >= least:
@@ -200,7 +207,9 @@ class _Parser:
                 continue
             steps += 1
             if steps > MAX_STEPS:
-                raise FhirPathSyntaxError(f"more than {MAX_STEPS} operators stand in a row", token.position)
+                raise FhirPathSyntaxError(
+                    f"more than {MAX_STEPS} operators stand in a row", token.position, f"连续的运算符超过 {MAX_STEPS} 个"
+                )
             if operator in ("is", "as"):
                 left = TypeTest(token.position, operator, left, self._type_name())
             else:
@@ -224,7 +233,7 @@ class _Parser:
 
     def _identifier(self) -> str:
         if self._token.kind not in ("name", "quoted"):
-            self._fail("a name is expected")
+            self._fail("a name is expected", "名称")
         return self._next().text
 
     def _unary(self) -> Node:
@@ -233,7 +242,7 @@ class _Parser:
         sign = self._next()
         self._depth += 1
         if self._depth > MAX_NESTING:
-            raise FhirPathSyntaxError(f"the expression is nested deeper than {MAX_NESTING} levels", sign.position)
+            raise _too_deep(sign.position)
         operand = self._unary()
         self._depth -= 1
         return Sign(sign.position, sign.text, operand)
@@ -251,7 +260,7 @@ class _Parser:
                 node = Index(position, node, index)
             else:
                 return node
-        raise FhirPathSyntaxError(f"a path has more than {MAX_STEPS} steps", self._token.position)
+        raise FhirPathSyntaxError(f"a path has more than {MAX_STEPS} steps", self._token.position, f"路径超过 {MAX_STEPS} 步")
 
     def _term(self) -> Node:
         token = self._token
@@ -260,7 +269,7 @@ class _Parser:
         if token.kind in ("string", "date", "datetime", "time", "number"):
             return self._literal()
         if token.kind == "end":
-            self._fail("an expression is expected")
+            self._fail("an expression is expected", "表达式")
         if token.kind == "name" and token.text in ("true", "false"):
             self._at += 1
             return Literal(token.position, "boolean", token.text)
@@ -277,10 +286,10 @@ class _Parser:
             return Literal(token.position, "empty", "")
         if token.text == "%":
             if self._token.kind not in ("name", "quoted", "string"):
-                self._fail("a variable's name is expected after %")
+                self._fail("a variable's name is expected after %", " % 之后的变量名")
             return Variable(token.position, self._variable_name())
         self._at -= 1
-        self._fail("an expression is expected")
+        self._fail("an expression is expected", "表达式")
 
     def _variable_name(self) -> str:
         first = self._next()
@@ -299,7 +308,8 @@ class _Parser:
             cut = {"date": 1, "datetime": 1, "time": 2}.get(token.kind, 0)
             return Literal(token.position, token.kind, token.text[cut:])
         if any(len(part.rstrip("L")) > MAX_DIGITS for part in token.text.split(".")):
-            raise FhirPathSyntaxError(f"a number has more than {MAX_DIGITS} digits and is too large", token.position)
+            what = f"a number has more than {MAX_DIGITS} digits and is too large"
+            raise FhirPathSyntaxError(what, token.position, f"数值超过 {MAX_DIGITS} 位，过大")
         if token.text.endswith("L"):
             return Literal(token.position, "long", token.text[:-1])
         follow = self._token
@@ -314,7 +324,7 @@ class _Parser:
             self._at += 1
             return Special(token.position, token.text)
         if token.kind not in ("name", "quoted"):
-            self._fail("a name or function is expected")
+            self._fail("a name or function is expected", "名称或函数")
         self._at += 1
         if not self._is("("):
             return Name(token.position, token.text)

@@ -37,7 +37,7 @@ def type_test(name: str, position: int, *, exact: bool = False, lenient: bool = 
     """
     full = known_type(name)
     if full is None:
-        raise FhirPathSemanticError(f"'{name}' is no type", position)
+        raise FhirPathSemanticError(f"'{name}' is no type", position, f"“{name}”不是类型")
     namespace, _, bare = full.partition(".")
     system = bare if namespace == "System" or (bare in SYSTEM_TYPES and name == bare) else ""
     fhir = bare if namespace == "FHIR" else ""

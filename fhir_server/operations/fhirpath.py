@@ -40,7 +40,7 @@ class Question:
     echoed: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _refuse(what: str, place: int | None = None, zh: str | None = None) -> FhirError:
+def _refuse(what: str, zh: str, place: int | None = None) -> FhirError:
     expression = () if place is None else (f"Parameters.parameter[{place}]",)
     return FhirError.of(400, "invalid", what, *expression, zh=zh)
 
@@ -50,14 +50,15 @@ def _objects(value: Any, name: str, place: int | None = None) -> list[dict[str, 
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise _refuse(f"'{name}' must be an array of JSON objects", place, f"“{name}”必须是 JSON 对象的数组")
+        raise _refuse(f"'{name}' must be an array of JSON objects", f"“{name}”必须是 JSON 对象的数组", place)
     return value
 
 
 def _text(parameter: dict[str, Any], place: int) -> str:
     value = parameter.get("valueString")
     if not isinstance(value, str):
-        raise _refuse(f"The parameter '{parameter.get('name')}' of $fhirpath needs a valueString", place)
+        name = parameter.get("name")
+        raise _refuse(f"The parameter '{name}' of $fhirpath needs a valueString", f"$fhirpath 的参数“{name}”需要 valueString", place)
     return value
 
 
@@ -70,9 +71,9 @@ def _value(parameter: dict[str, Any], place: int) -> Any:
         if url == JSON_VALUE:
             return json_codec.loads_any(str(extension.get("valueString", "")).encode())
         if url == XML_VALUE:
-            raise FhirError.of(
-                501, "not-supported", "$fhirpath does not read XML; send the resource as JSON", f"Parameters.parameter[{place}]"
-            )
+            what = "$fhirpath does not read XML; send the resource as JSON"
+            at = f"Parameters.parameter[{place}]"
+            raise FhirError.of(501, "not-supported", what, at, zh="$fhirpath 不读取 XML，请以 JSON 发送资源")
     by_json = definitions().types["Parameters.parameter"].by_json
     for name, value in parameter.items():
         if name.startswith("value") and name in by_json:
@@ -86,17 +87,20 @@ def _resource(parameter: dict[str, Any], place: int) -> dict[str, Any] | None:
     value = _value(parameter, place)
     if isinstance(value, Item):
         if value.type != "string":
-            raise _refuse(f"The parameter 'resource' of $fhirpath is a resource or JSON in a string, not a {value.type}", place)
+            what = f"The parameter 'resource' of $fhirpath is a resource or JSON in a string, not a {value.type}"
+            raise _refuse(what, f"$fhirpath 的参数“resource”须为资源或字符串形式的 JSON，而不是 {value.type}", place)
         value = json_codec.loads_any(str(value.value).encode()) if value.value else None
     if value is not None and not isinstance(value, dict):
-        raise _refuse("The parameter 'resource' of $fhirpath must be a JSON object", place)
+        what = "The parameter 'resource' of $fhirpath must be a JSON object"
+        raise _refuse(what, "$fhirpath 的参数“resource”须为 JSON 对象", place)
     return value
 
 
 def _question(content: Any) -> Question:
     """The question in a Parameters resource. Raises FhirError 400."""
     if not isinstance(content, dict) or content.get("resourceType") != "Parameters":
-        raise _refuse("$fhirpath needs a Parameters resource with 'expression' and 'resource'")
+        what = "$fhirpath needs a Parameters resource with 'expression' and 'resource'"
+        raise _refuse(what, "$fhirpath 需要含“expression”和“resource”的 Parameters 资源")
     asked = Question("")
     seen = False
     for place, parameter in enumerate(_objects(content.get("parameter"), "parameter")):
@@ -115,11 +119,11 @@ def _question(content: Any) -> Question:
         elif name == "terminologyserver":
             continue
         else:
-            raise _refuse(f"$fhirpath has no parameter '{name}'", place)
+            raise _refuse(f"$fhirpath has no parameter '{name}'", f"$fhirpath 没有参数“{name}”", place)
         if name != "validate":
             asked.echoed.append(parameter)
     if not seen:
-        raise _refuse("$fhirpath needs the parameter 'expression'")
+        raise _refuse("$fhirpath needs the parameter 'expression'", "$fhirpath 缺少参数“expression”")
     return asked
 
 
@@ -133,7 +137,9 @@ def _compiled(text: str, what: str) -> Expression:
 def _at(fault: FhirPathSyntaxError, text: str, what: str) -> FhirError:
     line = text.count("\n", 0, fault.position) + 1
     column = fault.position - (text.rfind("\n", 0, fault.position) + 1) + 1
-    return FhirError.of(400, "invalid", f"The {what} is no valid FHIRPath: {fault.reason} (line {line}, column {column})")
+    english = f"The {what} is no valid FHIRPath: {fault.reason} (line {line}, column {column})"
+    name = {"expression": "表达式", "context": "上下文"}[what]
+    return FhirError.of(400, "invalid", english, zh=f"{name}不是有效的 FHIRPath：{fault.reason_zh}（第 {line} 行第 {column} 列）")
 
 
 def _types(asked: Question, expression: Expression, context: Expression | None) -> frozenset[str] | None:
@@ -204,7 +210,8 @@ def _results(asked: Question, expression: Expression, context: Expression | None
         return [result_part(None, found, traces)]
     starts = context.evaluate(asked.resource, variables=asked.variables, **store.ports)
     if len(starts) > _LIMIT_CONTEXTS:
-        raise FhirPathError(f"the context gives {len(starts)} items; at most {_LIMIT_CONTEXTS} are evaluated")
+        what = f"the context gives {len(starts)} items; at most {_LIMIT_CONTEXTS} are evaluated"
+        raise FhirPathError(what, f"上下文得到 {len(starts)} 个项，最多求值 {_LIMIT_CONTEXTS} 个")
     parts = []
     for number, start in enumerate(starts):
         traces = []
@@ -225,9 +232,11 @@ async def _evaluated(asked: Question, expression: Expression, context: Expressio
         if await store.load():
             continue
         if fault is not None:
-            raise FhirError.of(422, "processing", f"The expression cannot be evaluated on this resource: {fault}")
+            what = f"The expression cannot be evaluated on this resource: {fault}"
+            raise FhirError.of(422, "processing", what, zh=f"表达式无法在此资源上求值：{fault.zh}")
         return results
-    raise FhirError.of(422, "too-costly", f"resolve() goes on after {_ROUNDS} rounds of loading")
+    what = f"resolve() goes on after {_ROUNDS} rounds of loading"
+    raise FhirError.of(422, "too-costly", what, zh=f"resolve() 在 {_ROUNDS} 轮加载之后仍未结束")
 
 
 async def fhirpath(context: Context, request: Request, type: str | None, id: str | None) -> Response:

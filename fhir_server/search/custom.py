@@ -56,6 +56,7 @@ class _Fault(NamedTuple):
     code: str
     element: str
     rule: str
+    zh: str
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -93,7 +94,13 @@ def definitions_of(resource: Resource, registry: Registry) -> tuple[list[Definit
         return [], []
     found, faults = _understood(asked, tuple(_open(asked, registry)))
     return list(found), [
-        Issue(code, f"SearchParameter.{element}: {rule}", (f"SearchParameter.{element}",)) for code, element, rule in faults
+        Issue(
+            one.code,
+            f"SearchParameter.{one.element}: {one.rule}",
+            (f"SearchParameter.{one.element}",),
+            zh=f"SearchParameter.{one.element}：{one.zh}",
+        )
+        for one in faults
     ]
 
 
@@ -124,7 +131,9 @@ def _understood(asked: _Asked, types: tuple[str, ...]) -> tuple[tuple[Definition
         elif not abstract:
             faults.append(fault)
     if not found and not faults:
-        faults.append(_Fault("value", "expression", f"'{_shown(asked.expression)}' finds nothing that a {asked.kind} parameter can hold"))
+        shown = _shown(asked.expression)
+        rule = f"'{shown}' finds nothing that a {asked.kind} parameter can hold"
+        faults.append(_Fault("value", "expression", rule, f"“{shown}”的结果不能用于 {asked.kind} 类型的检索参数"))
     return (() if faults else tuple(found)), tuple(faults)
 
 
@@ -138,37 +147,48 @@ def _faults(asked: _Asked, known: Definitions) -> Iterator[_Fault]:
     """What is wrong with the members, each for itself."""
     types = (*known.resource_types, *_ABSTRACT)
     if not asked.code:
-        yield _Fault("required", "code", "a search parameter needs the name that stands in the address")
+        yield _Fault("required", "code", "a search parameter needs the name that stands in the address", "检索参数缺少地址中使用的名称")
     elif not _CODE.match(asked.code):
         rule = "a name in an address is a letter, then letters, digits, '-' and '_', 64 at most; a leading '_' is the specification's own"
-        yield _Fault("value", "code", f"'{_shown(asked.code)}' cannot stand in a search: {rule}")
+        zh = "地址中的名称须以字母开头，其后为字母、数字、“-”和“_”，最多 64 个字符；以“_”开头的名称属于规范"
+        yield _Fault(
+            "value", "code", f"'{_shown(asked.code)}' cannot stand in a search: {rule}", f"“{_shown(asked.code)}”不能用于检索：{zh}"
+        )
     elif asked.code == "near":
-        yield _Fault("value", "code", "'near' is the name of the parameter for places")
+        yield _Fault("value", "code", "'near' is the name of the parameter for places", "“near”是位置检索参数的名称")
     if not asked.bases:
-        yield _Fault("required", "base", "the resource types that have the parameter must be named")
+        yield _Fault("required", "base", "the resource types that have the parameter must be named", "缺少该参数所属的资源类型")
     for number, base in enumerate(asked.bases):
         if base not in types:
-            yield _Fault("value", f"base[{number}]", f"'{_shown(base)}' is no resource type of FHIR R4")
+            yield _Fault(
+                "value", f"base[{number}]", f"'{_shown(base)}' is no resource type of FHIR R4", f"“{_shown(base)}”不是 FHIR R4 的资源类型"
+            )
     for number, target in enumerate(asked.targets):
         if target not in types:
-            yield _Fault("value", f"target[{number}]", f"'{_shown(target)}' is no resource type of FHIR R4")
+            shown = _shown(target)
+            yield _Fault("value", f"target[{number}]", f"'{shown}' is no resource type of FHIR R4", f"“{shown}”不是 FHIR R4 的资源类型")
     if not asked.kind:
-        yield _Fault("required", "type", f"the kind of the values must be one of {', '.join(KINDS)}")
+        kinds = ", ".join(KINDS)
+        yield _Fault("required", "type", f"the kind of the values must be one of {kinds}", f"值的类型须为以下之一：{kinds}")
     elif asked.kind not in KINDS:
-        yield _Fault(
-            "not-supported", "type", f"'{_shown(asked.kind)}' is not served for parameters of a site; one of {', '.join(KINDS)} is"
-        )
+        kinds, shown = ", ".join(KINDS), _shown(asked.kind)
+        rule = f"'{shown}' is not served for parameters of a site; one of {kinds} is"
+        yield _Fault("not-supported", "type", rule, f"自定义参数不支持类型“{shown}”，支持：{kinds}")
     if not asked.expression:
-        yield _Fault("required", "expression", "an active search parameter needs the FHIRPath of its values")
+        yield _Fault(
+            "required", "expression", "an active search parameter needs the FHIRPath of its values", "启用的检索参数缺少取值的 FHIRPath"
+        )
     elif len(asked.expression) > LONGEST:
-        yield _Fault("too-long", "expression", f"is longer than {LONGEST} characters")
+        yield _Fault("too-long", "expression", f"is longer than {LONGEST} characters", f"超过 {LONGEST} 个字符")
     else:
         try:
             typed_paths(asked.expression, _SAMPLE)
         except FhirPathError as fault:
-            yield _Fault("invalid", "expression", f"'{_shown(asked.expression)}' is no FHIRPath: {fault}")
+            shown = _shown(asked.expression)
+            yield _Fault("invalid", "expression", f"'{shown}' is no FHIRPath: {fault}", f"“{shown}”不是 FHIRPath：{fault.zh}")
         except RecursionError:
-            yield _Fault("invalid", "expression", f"'{_shown(asked.expression)}' nests too deep")
+            shown = _shown(asked.expression)
+            yield _Fault("invalid", "expression", f"'{shown}' nests too deep", f"“{shown}”嵌套过深")
 
 
 def _fault_in(asked: _Asked, type: str) -> _Fault | None:
@@ -180,16 +200,19 @@ def _fault_in(asked: _Asked, type: str) -> _Fault | None:
     try:
         paths = typed_paths(asked.expression, type)
     except FhirPathError as fault:
-        return _Fault("invalid", "expression", f"'{shown}' cannot be evaluated on {type}: {fault}")
+        rule = f"'{shown}' cannot be evaluated on {type}: {fault}"
+        return _Fault("invalid", "expression", rule, f"“{shown}”无法在 {type} 上求值：{fault.zh}")
     if not paths:
-        return _Fault("value", "expression", f"'{shown}' finds nothing in {type}: there is no such element")
+        rule = f"'{shown}' finds nothing in {type}: there is no such element"
+        return _Fault("value", "expression", rule, f"“{shown}”在 {type} 中没有结果：没有这样的元素")
     parameter = Parameter(CUSTOM, asked.code, asked.kind, type, asked.expression, identifier=CUSTOM + 1)
     kinds = [path.type for path in paths]
     for kind in kinds:
         if kind is None or (kind in ("Reference", *BY_KIND[asked.kind]) and extractor_of(known, parameter, kind, asked.expression)):
             return None
     found = ", ".join(sorted({str(kind) for kind in kinds})[:5])
-    return _Fault("value", "expression", f"'{shown}' gives {found} in {type}, which a {asked.kind} parameter cannot hold")
+    rule = f"'{shown}' gives {found} in {type}, which a {asked.kind} parameter cannot hold"
+    return _Fault("value", "expression", rule, f"“{shown}”在 {type} 中得到 {found}，不能用于 {asked.kind} 类型的检索参数")
 
 
 def _shown(text: str) -> str:

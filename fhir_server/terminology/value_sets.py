@@ -264,7 +264,7 @@ def _filter(system: CodeSystem, property: str, operator: str, value: str) -> Cal
                 return any(pattern(value).fullmatch(one) for one in _values(system, concept, property))
             except FhirPathError as fault:
                 raise NotEnumerable(
-                    f"the regular expression '{value[:80]}' cannot be used: {fault}", f"正则表达式“{value[:80]}”不能使用：{fault}"
+                    f"the regular expression '{value[:80]}' cannot be used: {fault}", f"正则表达式“{value[:80]}”不能使用：{fault.zh}"
                 ) from None
 
         return fits

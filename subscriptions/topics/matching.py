@@ -198,11 +198,11 @@ def _compiled(said: ResourceTrigger, at: int, criteria: Compile, types: tuple[st
         found.append(None if isinstance(where, Everything) else where)
     try:
         expression = compile_expression(said.fhirpath) if said.fhirpath else None
-        if expression is not None and (unserved := "; ".join(dict.fromkeys(_unserved(expression.node)))):
-            raise FhirPathError(unserved)
+        if expression is not None and (unserved := list(dict.fromkeys(_unserved(expression.node)))):
+            raise FhirPathError("; ".join(english for english, _ in unserved), "；".join(chinese for _, chinese in unserved))
     except FhirPathError as fault:
         where_at = f"{place}.fhirPathCriteria"
-        raise FhirError.of(422, "value", f"{where_at}: {fault}", where_at, zh=f"{where_at}：表达式不可用：{fault}") from None
+        raise FhirError.of(422, "value", f"{where_at}: {fault}", where_at, zh=f"{where_at}：表达式不可用：{fault.zh}") from None
     return Trigger(said, found[0], found[1], expression)
 
 
@@ -210,8 +210,11 @@ _VARIABLES = frozenset(("previous", "current", "context", "resource", "rootResou
 _ELSEWHERE = frozenset(("resolve", "memberOf", "subsumes", "subsumedBy", "conformsTo"))
 
 
-def _unserved(node: Node) -> Iterator[str]:
-    """What an expression asks for that is not there when a change is looked at: unknown variables, and functions that look elsewhere."""
+def _unserved(node: Node) -> Iterator[tuple[str, str]]:
+    """What an expression asks for that is not there when a change is looked at: unknown variables, and functions that look elsewhere.
+
+    In English and Chinese.
+    """
     defined = {
         one.arguments[0].text
         for one in walked(node)
@@ -219,6 +222,8 @@ def _unserved(node: Node) -> Iterator[str]:
     }
     for one in walked(node):
         if isinstance(one, Variable) and one.name not in _VARIABLES | defined and not one.name.startswith(("vs-", "ext-")):
-            yield f"%{one.name} is not known here, only %previous, %current and those of FHIRPath"
+            english = f"%{one.name} is not known here, only %previous, %current and those of FHIRPath"
+            yield english, f"此处没有 %{one.name}，只有 %previous、%current 和 FHIRPath 自带的变量"
         if isinstance(one, Call) and one.name in _ELSEWHERE:
-            yield f"{one.name}() looks at other resources, a criterion sees the changed one only"
+            english = f"{one.name}() looks at other resources, a criterion sees the changed one only"
+            yield english, f"{one.name}() 需要查看其他资源，而条件只能看到发生变化的资源"

@@ -11,8 +11,7 @@ from typing import Any
 
 from fhir_server.fhirpath.code import EMPTY, Code, of_truth
 from fhir_server.fhirpath.equality import Seen, compare_values, distinct
-from fhir_server.fhirpath.errors import FhirPathError
-from fhir_server.fhirpath.evaluation import Env, integer, single_value
+from fhir_server.fhirpath.evaluation import Env, integer, several, single_value
 from fhir_server.fhirpath.functions.declare import Function, Site, against, on_collection
 from fhir_server.fhirpath.items import Collection
 from fhir_server.fhirpath.parser import Node, Ordered, Sign
@@ -89,7 +88,7 @@ def _is(site: Site) -> Code:
     def truth(focus: Collection, env: Env) -> bool | None:
         items = source(focus, env)
         if len(items) > 1:
-            raise FhirPathError(f"is() needs a single item, not {len(items)}")
+            raise several("is()", len(items))
         return test(items[0]) if items else None
 
     return of_truth(truth)
@@ -97,7 +96,7 @@ def _is(site: Site) -> Code:
 
 def _single(items: Collection) -> Collection:
     if len(items) > 1:
-        raise FhirPathError(f"single() needs a single item, not {len(items)}")
+        raise several("single()", len(items))
     return items
 
 

@@ -76,7 +76,7 @@ class Site:
             return f"{node.left.name}.{node.right.name}"
         if isinstance(node, Literal) and node.kind == "string":
             return node.text
-        raise FhirPathSemanticError(f"{self.name} needs the name of a type", node.position)
+        raise FhirPathSemanticError(f"{self.name} needs the name of a type", node.position, f"{self.name} 需要类型名称")
 
 
 def _focus(focus: Collection, env: Env) -> Collection:

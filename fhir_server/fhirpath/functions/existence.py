@@ -8,7 +8,7 @@ from __future__ import annotations
 from fhir_server.fhirpath.code import Code, of_truth, of_value
 from fhir_server.fhirpath.equality import Seen, distinct
 from fhir_server.fhirpath.errors import FhirPathError
-from fhir_server.fhirpath.evaluation import Env, described
+from fhir_server.fhirpath.evaluation import Env, described, described_zh
 from fhir_server.fhirpath.functions.declare import Function, Site, on_collection, on_condition
 from fhir_server.fhirpath.items import Collection, system_value
 
@@ -55,7 +55,7 @@ def _booleans(items: Collection, name: str) -> list[bool]:
     values = [system_value(item) for item in items]
     for value in values:
         if not isinstance(value, bool):
-            raise FhirPathError(f"{name}() needs booleans, not {described(value)}")
+            raise FhirPathError(f"{name}() needs booleans, not {described(value)}", f"{name}() 需要布尔值，而不是{described_zh(value)}")
     return values
 
 

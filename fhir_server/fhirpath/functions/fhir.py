@@ -10,7 +10,7 @@ from typing import Any
 
 from fhir_server.fhirpath.code import Code, of_truth
 from fhir_server.fhirpath.errors import FhirPathError
-from fhir_server.fhirpath.evaluation import Env, described, single, string
+from fhir_server.fhirpath.evaluation import Env, described, described_zh, single, string
 from fhir_server.fhirpath.functions.declare import Function, Site, on_collection, on_condition
 from fhir_server.fhirpath.items import Collection, Item, add_member, of_object, unwrapped, wrapped
 from fhir_server.fhirpath.references import resolved
@@ -83,7 +83,7 @@ def _terminology(site: Site) -> Code:
         if item is None or given is None:
             return None
         if env.terminology is None:
-            raise FhirPathError(f"{name} needs a terminology service, and there is none here")
+            raise FhirPathError(f"{name} needs a terminology service, and there is none here", f"{name} 需要术语服务，此处没有")
         return env.terminology(function, wrapped(item), wrapped(given).value)
 
     return of_truth(truth)
@@ -97,13 +97,13 @@ def _conforms(site: Site) -> Code:
         if item is None or url is None:
             return None
         if item.__class__ is not Item:
-            raise FhirPathError(f"{name} needs an element, not {described(item)}")
+            raise FhirPathError(f"{name} needs an element, not {described(item)}", f"{name} 需要元素，而不是{described_zh(item)}")
         type_name = url.removeprefix(_BASE)
         if url.startswith(_BASE) and type_name in definitions().types:
             return type_name in item.kind.bases
         found = env.conforms(item.value, url) if env.conforms else None
         if found is None:
-            raise FhirPathError(f"conformsTo('{url}'): this profile is not known here")
+            raise FhirPathError(f"conformsTo('{url}'): this profile is not known here", f"conformsTo('{url}')：本机没有此 profile")
         return found
 
     return of_truth(truth)
@@ -126,7 +126,9 @@ def _check_modifiers(site: Site) -> Code:
             add_member(item, "modifierExtension", found)
             for extension in found:
                 if extension.value.get("url") not in urls:
-                    raise FhirPathError(f"checkModifiers(): the modifier extension {extension.value.get('url')} is not expected")
+                    given = extension.value.get("url")
+                    what = f"checkModifiers(): the modifier extension {given} is not expected"
+                    raise FhirPathError(what, f"checkModifiers()：不应有修饰扩展 {given}")
         return items
 
     return Code(evaluate)

@@ -12,7 +12,7 @@ from typing import Any
 from fhir_server.fhirpath.code import Code, of_value
 from fhir_server.fhirpath.equality import compare_values
 from fhir_server.fhirpath.errors import FhirPathError
-from fhir_server.fhirpath.evaluation import Env, described
+from fhir_server.fhirpath.evaluation import Env, described, described_zh
 from fhir_server.fhirpath.functions.declare import Function, Site, on_value
 from fhir_server.fhirpath.items import Collection, Long, system_value
 from fhir_server.fhirpath.operators import DECIMALS, in_range, over, plus
@@ -28,7 +28,7 @@ def _numeric(name: str, work: Callable[..., Any], arguments: int = 0, optional: 
             return None if found is None else value.with_value(Decimal(found))
         for one in (value, *given):
             if isinstance(one, bool) or not isinstance(one, int | Decimal):
-                raise FhirPathError(f"{name}() needs numbers, not {described(one)}")
+                raise FhirPathError(f"{name}() needs numbers, not {described(one)}", f"{name}() 需要数值，而不是{described_zh(one)}")
         try:
             with localcontext(DECIMALS):
                 found = work(value, *given)
@@ -69,7 +69,7 @@ def _tidy(value: Decimal) -> Decimal:
 
 def _round(value: Any, digits: Any = 0) -> Any:
     if not isinstance(digits, int) or digits < 0:
-        raise FhirPathError(f"round() needs a precision of 0 or more, not {digits}")
+        raise FhirPathError(f"round() needs a precision of 0 or more, not {digits}", f"round() 的精度须不小于 0，而不是 {digits}")
     if digits > 28:
         return None
     exact = Decimal(value)

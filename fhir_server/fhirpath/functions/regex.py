@@ -53,7 +53,8 @@ class _Linear:
 
     def _bounded(self, text: str) -> str:
         if self._size * len(subject(text)) > MOST_STEPS:
-            raise FhirPathError(f"a text of {len(text)} characters is too long for this regular expression")
+            what = f"a text of {len(text)} characters is too long for this regular expression"
+            raise FhirPathError(what, f"{len(text)} 个字符的文本对此正则表达式过长")
         return text
 
     def search(self, text: str) -> bool:
@@ -83,7 +84,8 @@ class _Trying:
                 raise TimeoutError
             return run(*arguments, timeout=min(AT_ONCE, left), concurrent=True)
         except TimeoutError:
-            raise FhirPathError(f"the regular expression '{self._compiled.pattern[:60]}' takes too long") from None
+            said = self._compiled.pattern[:60]
+            raise FhirPathError(f"the regular expression '{said}' takes too long", f"正则表达式“{said}”耗时过长") from None
         finally:
             self._spent += time.monotonic() - now
 
@@ -101,7 +103,8 @@ class _Trying:
 def pattern(text: str) -> Pattern:
     """The compiled pattern; raises FhirPathError where it is none or too long."""
     if len(text) > MAX_PATTERN:
-        raise FhirPathError(f"a regular expression may have {MAX_PATTERN} characters at most, this has {len(text)}")
+        what = f"a regular expression may have {MAX_PATTERN} characters at most, this has {len(text)}"
+        raise FhirPathError(what, f"正则表达式最多 {MAX_PATTERN} 个字符，此处有 {len(text)} 个")
     own = _NAMED.sub("(?P<", text)
     try:
         return _Linear(re2.compile(own, _OPTIONS))
@@ -110,13 +113,14 @@ def pattern(text: str) -> Pattern:
     try:
         return _Trying(regex.compile(own, regex.DOTALL))
     except (regex.error, OverflowError, RecursionError, ValueError, MemoryError) as fault:
-        raise FhirPathError(f"'{text[:60]}' is no regular expression: {fault}") from None
+        raise FhirPathError(f"'{text[:60]}' is no regular expression: {fault}", f"“{text[:60]}”不是正则表达式：{fault}") from None
 
 
 def subject(text: str) -> str:
     """The text, unless it is too long to be searched."""
     if len(text) > MAX_SUBJECT:
-        raise FhirPathError(f"a text of more than {MAX_SUBJECT} characters is not searched by a regular expression")
+        what = f"a text of more than {MAX_SUBJECT} characters is not searched by a regular expression"
+        raise FhirPathError(what, f"正则表达式不搜索超过 {MAX_SUBJECT} 个字符的文本")
     return text
 
 

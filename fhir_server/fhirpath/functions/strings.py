@@ -87,7 +87,8 @@ def _decode(text: str, form: str) -> str | None:
             return base64.b64decode(text, validate=True).decode()
         return base64.urlsafe_b64decode(text).decode() if form == "urlbase64" else None
     except (ValueError, binascii.Error) as fault:
-        raise FhirPathError(f"decode(): '{text[:40]}' is not {form} of a text: {fault}") from None
+        what = f"decode(): '{text[:40]}' is not {form} of a text: {fault}"
+        raise FhirPathError(what, f"decode()：“{text[:40]}”不是文本的 {form} 编码：{fault}") from None
 
 
 _JSON = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f", "\b": "\\b"}

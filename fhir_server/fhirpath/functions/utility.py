@@ -8,7 +8,7 @@ from __future__ import annotations
 from fhir_server.fhirpath import quantity
 from fhir_server.fhirpath.code import EMPTY, Code, of_truth, of_value
 from fhir_server.fhirpath.errors import FhirPathError, FhirPathSemanticError
-from fhir_server.fhirpath.evaluation import Env, described, single_value, string
+from fhir_server.fhirpath.evaluation import Env, described, described_zh, single_value, string
 from fhir_server.fhirpath.functions.declare import Function, Site
 from fhir_server.fhirpath.items import Collection, Item
 from fhir_server.fhirpath.parser import Literal
@@ -25,17 +25,25 @@ def _iif(site: Site) -> Code:
     def evaluate(focus: Collection, env: Env) -> Collection:
         here = source(focus, env)
         if joined and len(here) > 1:
-            raise FhirPathError(f"iif() needs a single item as its input, not {len(here)}")
+            raise FhirPathError(
+                f"iif() needs a single item as its input, not {len(here)}", f"iif() 的输入须为单个项，而不是 {len(here)} 个"
+            )
         found = criterion(here, env)
         if len(found) > 1:
-            raise FhirPathError(f"iif() needs a single boolean as its criterion, not {len(found)} items")
+            raise FhirPathError(
+                f"iif() needs a single boolean as its criterion, not {len(found)} items",
+                f"iif() 的条件须为单个布尔值，而不是 {len(found)} 个项",
+            )
         value = found[0] if found else None
         if value.__class__ is Item:
             value = value.value
         if value is True:
             return then(here, env)
         if value is not False and value is not None:
-            raise FhirPathError(f"iif() needs a boolean as its criterion, not {described(found[0])}")
+            raise FhirPathError(
+                f"iif() needs a boolean as its criterion, not {described(found[0])}",
+                f"iif() 的条件须为布尔值，而不是{described_zh(found[0])}",
+            )
         return otherwise(here, env) if otherwise else EMPTY
 
     return Code(evaluate)
@@ -63,7 +71,8 @@ def _define(site: Site) -> Code:
     source = site.input
     label = site.node.arguments[0]
     if not isinstance(label, Literal) or label.kind != "string" or not label.text:
-        raise FhirPathSemanticError("defineVariable() needs its name as a string literal", label.position)
+        what = "defineVariable() needs its name as a string literal"
+        raise FhirPathSemanticError(what, label.position, "defineVariable() 的名称须为字符串字面量")
     value = site.each(1).many if site.given > 1 else None
     slot = site.compiler.new_slot(label.text, site.node.position)
     name = label.text
@@ -71,7 +80,7 @@ def _define(site: Site) -> Code:
     def evaluate(focus: Collection, env: Env) -> Collection:
         items = source(focus, env)
         if name in env.variables:
-            raise FhirPathError(f"the variable %{name} is defined already")
+            raise FhirPathError(f"the variable %{name} is defined already", f"变量 %{name} 已定义")
         env.slots[slot] = value(items, env) if value else items
         return items
 

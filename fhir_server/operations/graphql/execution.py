@@ -170,7 +170,10 @@ class Execution:
         try:
             return expression.evaluate(where.container, context=items)
         except FhirPathError as fault:
-            raise refuse(f"{what}: '{expression.text.strip()[:200]}' cannot be evaluated: {fault}") from None
+            raise refuse(
+                f"{what}: '{expression.text.strip()[:200]}' cannot be evaluated: {fault}",
+                zh=f"{what}：“{expression.text.strip()[:200]}”无法求值：{fault.zh}",
+            ) from None
 
     def sliced(self, step: Step, type: str, value: Any, number: int, where: Where) -> Where:
         how = step.shape.slice

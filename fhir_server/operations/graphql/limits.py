@@ -28,9 +28,9 @@ MOST_SECONDS = 20.0
 _PAUSE = 1000
 
 
-def refuse(message: str, code: str = "invalid") -> FhirError:
+def refuse(message: str, code: str = "invalid", zh: str | None = None) -> FhirError:
     """400 with one issue."""
-    return FhirError.of(400, code, message)
+    return FhirError.of(400, code, message, zh=zh)
 
 
 def too_costly(message: str) -> FhirError:

@@ -130,7 +130,9 @@ class Searches:
                 if test.test(content) is True:
                     kept.append(content)
             except FhirPathError as fault:
-                raise refuse(f"fhirpath: '{test.text[:200]}' cannot be evaluated: {fault}") from None
+                raise refuse(
+                    f"fhirpath: '{test.text[:200]}' cannot be evaluated: {fault}", zh=f"fhirpath：“{test.text[:200]}”无法求值：{fault.zh}"
+                ) from None
         return kept
 
     # --- connections

@@ -231,7 +231,7 @@ class BaseRules:
             holds = context.test(test.expression, spot)
         except FhirPathError as fault:
             english = f"the rule {test.key} ({test.human}) cannot be decided: {fault}"
-            context.report.add("processing", spot.path, english, f"规则 {test.key} 无法判定：{fault}", severity="warning", rule=test.key)
+            context.report.add("processing", spot.path, english, f"规则 {test.key} 无法判定：{fault.zh}", severity="warning", rule=test.key)
             return
         if holds is not True:
             severity = "error" if test.error else "information" if test.key in BEST_PRACTICE else "warning"

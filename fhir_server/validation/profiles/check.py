@@ -143,7 +143,7 @@ class Checker:
             holds = context.test(invariant.expression, spot)
         except FhirPathError as fault:
             english = f"the rule {invariant.key} ({invariant.human}) cannot be decided: {fault}"
-            self._add("processing", spot.path, english, f"规则 {invariant.key} 无法判定：{fault}", invariant.key, "warning")
+            self._add("processing", spot.path, english, f"规则 {invariant.key} 无法判定：{fault.zh}", invariant.key, "warning")
             return
         if holds is not True:
             undecided = context.undecided()

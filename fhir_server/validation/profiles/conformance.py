@@ -55,7 +55,7 @@ def check_structure(spot: Spot, context: Context) -> None:
                     compile_expression(text)
                 except FhirPathError as fault:
                     english = f"the expression of the constraint {row.get('key')} cannot be read: {fault}"
-                    add("value", place, english, f"约束 {row.get('key')} 的表达式无法解析：{fault}", rule="structure-constraint")
+                    add("value", place, english, f"约束 {row.get('key')} 的表达式无法解析：{fault.zh}", rule="structure-constraint")
         for row in listed(element, "type"):
             for canonical in row.get("profile") or ():
                 profile = room.profile(canonical) if isinstance(canonical, str) else None
