@@ -32,28 +32,53 @@ def check_json_patch(patch: Any) -> list[dict[str, Any]]:
     Raises FhirError 400 naming the operation and member when the document is not a JSON Patch (RFC 6902 section 4).
     """
     if not isinstance(patch, list):
-        raise FhirError.of(400, "structure", f"A JSON Patch is an array of operations, found {_kind(patch)}")
+        raise FhirError.of(
+            400,
+            "structure",
+            f"A JSON Patch is an array of operations, found {_kind(patch)}",
+            zh=f"JSON Patch 应为操作的数组，而收到的是{_kind_zh(patch)}",
+        )
     if len(patch) > MAX_OPERATIONS:
-        raise FhirError.of(400, "too-long", f"A JSON Patch may have {MAX_OPERATIONS} operations, found {len(patch)}")
+        raise FhirError.of(
+            400,
+            "too-long",
+            f"A JSON Patch may have {MAX_OPERATIONS} operations, found {len(patch)}",
+            zh=f"一个 JSON Patch 最多 {MAX_OPERATIONS} 个操作，而收到 {len(patch)} 个",
+        )
     for number, operation in enumerate(patch):
         _check_operation(operation, number)
     return patch
 
 
 def _check_operation(operation: Any, number: int) -> None:
-    where = f"JSON Patch operation {number}"
+    where, where_zh = f"JSON Patch operation {number}", f"JSON Patch 的操作 {number}"
     if not isinstance(operation, dict):
-        raise FhirError.of(400, "structure", f"{where} must be an object, found {_kind(operation)}")
+        raise FhirError.of(
+            400,
+            "structure",
+            f"{where} must be an object, found {_kind(operation)}",
+            zh=f"{where_zh} 应为对象，而收到的是{_kind_zh(operation)}",
+        )
     name = operation.get("op")
     if not isinstance(name, str) or name not in _OPERATIONS:
-        raise FhirError.of(400, "value", f"{where}: 'op' must be one of {', '.join(sorted(_OPERATIONS))}, found {name!r}")
+        raise FhirError.of(
+            400,
+            "value",
+            f"{where}: 'op' must be one of {', '.join(sorted(_OPERATIONS))}, found {name!r}",
+            zh=f"{where_zh}：“op”应为 {'、'.join(sorted(_OPERATIONS))} 之一，而收到 {name!r}",
+        )
     pointers = ["path"] + (["from"] if name in _WITH_FROM else [])
     for member in pointers:
         if not isinstance(operation.get(member), str):
-            raise FhirError.of(400, "required", f"{where} ({name}): '{member}' must be a JSON Pointer, found {operation.get(member)!r}")
-        parse_pointer(operation[member], where)
+            raise FhirError.of(
+                400,
+                "required",
+                f"{where} ({name}): '{member}' must be a JSON Pointer, found {operation.get(member)!r}",
+                zh=f"{where_zh}（{name}）：“{member}”应为 JSON Pointer，而收到 {operation.get(member)!r}",
+            )
+        parse_pointer(operation[member], where, where_zh)
     if name in _WITH_VALUE and "value" not in operation:
-        raise FhirError.of(400, "required", f"{where} ({name}): 'value' is missing")
+        raise FhirError.of(400, "required", f"{where} ({name}): 'value' is missing", zh=f"{where_zh}（{name}）：缺少“value”")
 
 
 def apply_json_patch(document: Any, patch: list[dict[str, Any]]) -> Any:
@@ -68,21 +93,31 @@ def apply_json_patch(document: Any, patch: list[dict[str, Any]]) -> Any:
         if operation["op"] == "copy":
             budget -= _size(_resolve(result, operation["from"], number, operation))
             if budget < 0:
-                raise _failure(number, operation, "the copies of this patch make the document too large")
+                raise _failure(number, operation, "the copies of this patch make the document too large", "此补丁中的 copy 使文档过大")
         result = _APPLY[operation["op"]](result, operation, number)
     return result
 
 
-def parse_pointer(pointer: str, where: str = "JSON Pointer") -> list[str]:
+def parse_pointer(pointer: str, where: str = "JSON Pointer", where_zh: str = "JSON Pointer") -> list[str]:
     """The unescaped reference tokens of a JSON Pointer. Raises FhirError 400 when it is none."""
     if pointer == "":
         return []
     if not pointer.startswith("/"):
-        raise FhirError.of(400, "value", f"{where}: the pointer '{pointer}' must be empty or start with '/'")
+        raise FhirError.of(
+            400,
+            "value",
+            f"{where}: the pointer '{pointer}' must be empty or start with '/'",
+            zh=f"{where_zh}：指针“{pointer}”应为空或以“/”开头",
+        )
     if "~" not in pointer:
         return pointer[1:].split("/")
     if _BAD_ESCAPE.search(pointer):
-        raise FhirError.of(400, "value", f"{where}: in the pointer '{pointer}' a '~' must be written '~0', a '/' inside a name '~1'")
+        raise FhirError.of(
+            400,
+            "value",
+            f"{where}: in the pointer '{pointer}' a '~' must be written '~0', a '/' inside a name '~1'",
+            zh=f"{where_zh}：指针“{pointer}”中的“~”应写作“~0”，名称中的“/”应写作“~1”",
+        )
     return [token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/")]
 
 
@@ -121,6 +156,15 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
+def _kind_zh(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "布尔值"
+    names: dict[type, str] = {dict: "对象", list: "数组", str: "字符串"}
+    return names.get(type(value), "数字")
+
+
 def _size(value: Any) -> int:
     if isinstance(value, dict):
         return 1 + sum(map(_size, value.values()))
@@ -129,8 +173,13 @@ def _size(value: Any) -> int:
     return 1
 
 
-def _failure(number: int, operation: dict[str, Any], reason: str) -> FhirError:
-    return FhirError.of(422, "processing", f"JSON Patch operation {number} ({operation['op']} '{operation['path']}'): {reason}")
+def _failure(number: int, operation: dict[str, Any], reason: str, zh: str) -> FhirError:
+    return FhirError.of(
+        422,
+        "processing",
+        f"JSON Patch operation {number} ({operation['op']} '{operation['path']}'): {reason}",
+        zh=f"JSON Patch 的操作 {number}（{operation['op']} “{operation['path']}”）：{zh}",
+    )
 
 
 def _step(holder: Any, token: str, number: int, operation: dict[str, Any]) -> Any:
@@ -138,17 +187,27 @@ def _step(holder: Any, token: str, number: int, operation: dict[str, Any]) -> An
     if isinstance(holder, dict):
         if token in holder:
             return holder[token]
-        raise _failure(number, operation, f"there is no member '{token}'")
+        raise _failure(number, operation, f"there is no member '{token}'", f"没有成员“{token}”")
     if isinstance(holder, list):
         return holder[_index(token, len(holder) - 1, number, operation)]
-    raise _failure(number, operation, f"'{token}' is looked for in {_kind(holder)}, which has no members")
+    raise _failure(
+        number,
+        operation,
+        f"'{token}' is looked for in {_kind(holder)}, which has no members",
+        f"要在{_kind_zh(holder)}中查找“{token}”，而它没有成员",
+    )
 
 
 def _index(token: str, highest: int, number: int, operation: dict[str, Any]) -> int:
     if not _INDEX.match(token):
-        raise _failure(number, operation, f"'{token}' is not an array index")
+        raise _failure(number, operation, f"'{token}' is not an array index", f"“{token}”不是数组下标")
     if len(token) > 9 or int(token) > highest:
-        raise _failure(number, operation, f"the index {token} is beyond the array's end ({highest + 1} allowed positions)")
+        raise _failure(
+            number,
+            operation,
+            f"the index {token} is beyond the array's end ({highest + 1} allowed positions)",
+            f"下标 {token} 超出数组末尾（允许的位置有 {highest + 1} 个）",
+        )
     return int(token)
 
 
@@ -175,7 +234,12 @@ def _add_value(document: Any, pointer: str, value: Any, number: int, operation: 
         position = len(holder) if last == "-" else _index(last, len(holder), number, operation)
         holder.insert(position, value)
     else:
-        raise _failure(number, operation, f"the parent of '{last}' is {_kind(holder)}, which has no members")
+        raise _failure(
+            number,
+            operation,
+            f"the parent of '{last}' is {_kind(holder)}, which has no members",
+            f"“{last}”的上级是{_kind_zh(holder)}，而它没有成员",
+        )
     return document
 
 
@@ -213,7 +277,7 @@ def _move(document: Any, operation: dict[str, Any], number: int) -> Any:
         _resolve(document, source, number, operation)
         return document
     if target.startswith(source + "/"):
-        raise _failure(number, operation, f"'{source}' cannot be moved into itself")
+        raise _failure(number, operation, f"'{source}' cannot be moved into itself", f"“{source}”不能移动到自身之内")
     value = _take_value(document, source, number, operation)
     return _add_value(document, target, value, number, operation)
 
@@ -225,7 +289,7 @@ def _copy(document: Any, operation: dict[str, Any], number: int) -> Any:
 
 def _test(document: Any, operation: dict[str, Any], number: int) -> Any:
     if not equal_json(_resolve(document, operation["path"], number, operation), operation["value"]):
-        raise _failure(number, operation, "the test failed: the value is another one")
+        raise _failure(number, operation, "the test failed: the value is another one", "test 不成立：值不相同")
     return document
 
 
