@@ -72,13 +72,21 @@ def _read(request: Request) -> tuple[str, Any]:
         return FHIRPATH_PATCH, resource
     if resource.get("resourceType") != "Binary":
         sent = str(resource.get("resourceType"))[:80]
-        raise FhirError.of(400, "invalid", f"A PATCH entry carries a Binary or Parameters resource, not {sent}", "Bundle.resource")
+        raise FhirError.of(
+            400,
+            "invalid",
+            f"A PATCH entry carries a Binary or Parameters resource, not {sent}",
+            "Bundle.resource",
+            zh=f"PATCH 条目的资源应为 Binary 或 Parameters，而收到 {sent}",
+        )
     structure.check(resource)
     kind = str(resource.get("contentType", "")).partition(";")[0].strip().lower()
     try:
         body = base64.b64decode("".join(str(resource.get("data", "")).split()), validate=True)
     except (binascii.Error, ValueError) as problem:
-        raise FhirError.of(400, "value", f"Binary.data is not base64: {problem}", "Binary.data") from problem
+        raise FhirError.of(
+            400, "value", f"Binary.data is not base64: {problem}", "Binary.data", zh=f"Binary.data 不是 base64：{problem}"
+        ) from problem
     return _kind(kind, body)
 
 
@@ -97,14 +105,26 @@ def _kind(kind: str, body: bytes) -> tuple[str, Any]:
             return FHIRPATH_PATCH, document
         if kind in _PLAIN_JSON:
             return JSON_PATCH if isinstance(document, list) else MERGE_PATCH, document
-        raise FhirError.of(400, "invalid", "A patch sent as application/fhir+json must be a Parameters resource (FHIRPath Patch)")
+        raise FhirError.of(
+            400,
+            "invalid",
+            "A patch sent as application/fhir+json must be a Parameters resource (FHIRPath Patch)",
+            zh="以 application/fhir+json 发送的补丁必须是 Parameters 资源（FHIRPath Patch）",
+        )
     what = f"The patch format '{kind[:100]}' is not supported" if kind else "A patch needs a Content-Type"
-    raise FhirError.of(415, "not-supported", f"{what}; send {', '.join(SERVED)}", headers=[("Accept-Patch", ", ".join(SERVED))])
+    zh = f"不支持补丁格式“{kind[:100]}”" if kind else "补丁需要 Content-Type"
+    raise FhirError.of(
+        415,
+        "not-supported",
+        f"{what}; send {', '.join(SERVED)}",
+        headers=[("Accept-Patch", ", ".join(SERVED))],
+        zh=f"{zh}；请使用 {'、'.join(SERVED)}",
+    )
 
 
 def _document(body: bytes) -> Any:
     if not body.strip():
-        raise FhirError.of(400, "required", "The patch is empty")
+        raise FhirError.of(400, "required", "The patch is empty", zh="补丁为空")
     return json_codec.loads_any(body)
 
 
@@ -115,7 +135,9 @@ def _json_changer(document: Any) -> Changer:
 
 def _merge_changer(document: Any) -> Changer:
     if not isinstance(document, dict):
-        raise FhirError.of(400, "structure", "A merge patch of a resource must be a JSON object")
+        raise FhirError.of(
+            400, "structure", "A merge patch of a resource must be a JSON object", zh="资源的合并补丁（merge patch）必须是 JSON 对象"
+        )
     return lambda resource: _pruned(apply_merge_patch(resource, document))
 
 
@@ -146,7 +168,12 @@ def patched(context: Context, type: str, id: str, before: dict[str, Any], change
     """The content after the patch, valid and of the same type and id. Raises FhirError 400 or 422."""
     after = change(before)
     if not isinstance(after, dict):
-        raise FhirError.of(422, "invalid", "The patch leaves no resource behind: the result is not a JSON object")
+        raise FhirError.of(
+            422,
+            "invalid",
+            "The patch leaves no resource behind: the result is not a JSON object",
+            zh="补丁之后没有留下资源：结果不是 JSON 对象",
+        )
     for name, wanted in (("resourceType", type), ("id", id)):
         if after.get(name) != wanted:
             raise FhirError.of(
@@ -154,6 +181,7 @@ def patched(context: Context, type: str, id: str, before: dict[str, Any], change
                 "business-rule",
                 f"A patch must not change {name}: it was '{wanted}', the patch gives {after.get(name)!r}",
                 f"{type}.{name}",
+                zh=f"补丁不能改变 {name}：原为“{wanted}”，补丁给出 {after.get(name)!r}",
             )
     without_server_meta(after)
     try:
@@ -171,7 +199,12 @@ async def plan_patch(context: Context, request: Request, type: str, id: str | No
     query = None
     if id is None:
         if not without_presentation(request.query):
-            raise FhirError.of(400, "required", f"A patch needs an id ([base]/{type}/id) or criteria ([base]/{type}?...)")
+            raise FhirError.of(
+                400,
+                "required",
+                f"A patch needs an id ([base]/{type}/id) or criteria ([base]/{type}?...)",
+                zh=f"补丁需要 id（[base]/{type}/id）或条件（[base]/{type}?…）",
+            )
         query = conditional_query(context, request, type, request.query)
 
     def decide(seen: Seen) -> list[Write]:
@@ -203,7 +236,12 @@ def _only_match(type: str, criteria: str, seen: Seen) -> str:
     if len(matches) > 1:
         raise several(type, criteria)
     if not matches:
-        raise FhirError.of(404, "not-found", f"No {type} meets the criteria '{criteria[:200]}'; there is nothing to patch")
+        raise FhirError.of(
+            404,
+            "not-found",
+            f"No {type} meets the criteria '{criteria[:200]}'; there is nothing to patch",
+            zh=f"没有符合条件“{criteria[:200]}”的 {type}；没有可修改的内容",
+        )
     return matches[0][1]
 
 

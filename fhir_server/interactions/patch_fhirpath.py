@@ -59,7 +59,13 @@ def check_fhirpath_patch(parameters: dict[str, Any]) -> list[Change]:
     for number, parameter in enumerate(parameters.get("parameter") or ()):
         at = f"Parameters.parameter[{number}]"
         if parameter.get("name") != "operation":
-            raise FhirError.of(400, "value", f"A FHIRPath Patch has parameters named 'operation' only, found '{parameter.get('name')}'", at)
+            raise FhirError.of(
+                400,
+                "value",
+                f"A FHIRPath Patch has parameters named 'operation' only, found '{parameter.get('name')}'",
+                at,
+                zh=f"FHIRPath Patch 的参数只能名为“operation”，而收到“{parameter.get('name')}”",
+            )
         changes.append(_change(parameter, at))
     return changes
 
@@ -69,17 +75,27 @@ def _change(parameter: dict[str, Any], at: str) -> Change:
     for part in parameter.get("part") or ():
         name = part.get("name")
         if name not in _PART_JSON and name != "value":
-            raise FhirError.of(400, "value", f"'{name}' is no part of a FHIRPath Patch operation", at)
+            raise FhirError.of(
+                400, "value", f"'{name}' is no part of a FHIRPath Patch operation", at, zh=f"“{name}”不是 FHIRPath Patch 操作的组成部分"
+            )
         if name in parts:
-            raise FhirError.of(400, "structure", f"The part '{name}' occurs twice", at)
+            raise FhirError.of(400, "structure", f"The part '{name}' occurs twice", at, zh=f"组成部分“{name}”出现了两次")
         parts[name] = part
     given = {name: _plain(part, _PART_JSON[name], at) for name, part in parts.items() if name != "value"}
     kind = given.get("type")
     if kind not in _WANTED:
-        raise FhirError.of(400, "value", f"The operation's 'type' must be one of {', '.join(_WANTED)}, found {kind!r}", at)
+        raise FhirError.of(
+            400,
+            "value",
+            f"The operation's 'type' must be one of {', '.join(_WANTED)}, found {kind!r}",
+            at,
+            zh=f"操作的“type”应为 {'、'.join(_WANTED)} 之一，而收到 {kind!r}",
+        )
     for name in _WANTED[kind]:
         if name not in parts:
-            raise FhirError.of(400, "required", f"The operation '{kind}' needs the part '{name}'", at)
+            raise FhirError.of(
+                400, "required", f"The operation '{kind}' needs the part '{name}'", at, zh=f"操作“{kind}”缺少组成部分“{name}”"
+            )
     parse_path(given["path"])
     return Change(
         kind,
@@ -98,7 +114,13 @@ def _plain(part: dict[str, Any], names: tuple[str, ...], at: str) -> Any:
         value = part.get(name)
         if isinstance(value, int if "Int" in name else str) and not isinstance(value, bool):
             return value
-    raise FhirError.of(400, "value", f"The part '{part.get('name')}' must have {' or '.join(names)}", at)
+    raise FhirError.of(
+        400,
+        "value",
+        f"The part '{part.get('name')}' must have {' or '.join(names)}",
+        at,
+        zh=f"组成部分“{part.get('name')}”必须有 {' 或 '.join(names)}",
+    )
 
 
 def apply_fhirpath_patch(resource: dict[str, Any], changes: list[Change]) -> dict[str, Any]:
@@ -112,25 +134,35 @@ def apply_fhirpath_patch(resource: dict[str, Any], changes: list[Change]) -> dic
     return result
 
 
-def _failure(change: Change, reason: str) -> FhirError:
-    return FhirError.of(422, "processing", f"FHIRPath Patch '{change.type}' at '{change.path}': {reason}", change.at)
+def _failure(change: Change, reason: str, zh: str) -> FhirError:
+    return FhirError.of(
+        422,
+        "processing",
+        f"FHIRPath Patch '{change.type}' at '{change.path}': {reason}",
+        change.at,
+        zh=f"FHIRPath Patch 的操作“{change.type}”（路径“{change.path}”）：{zh}",
+    )
 
 
-def _one(resource: dict[str, Any], change: Change, doing: str) -> Place:
+def _one(resource: dict[str, Any], change: Change, doing: str, doing_zh: str) -> Place:
     """The single place that the path names."""
     places = locate(resource, change.path)
     if not places:
-        raise _failure(change, f"No content found at {change.path} when {doing}")
+        raise _failure(change, f"No content found at {change.path} when {doing}", f"{doing_zh}时在 {change.path} 处没有找到内容")
     if len(places) > 1:
-        raise _failure(change, f"The path names {len(places)} elements; it must name one when {doing}")
+        raise _failure(
+            change,
+            f"The path names {len(places)} elements; it must name one when {doing}",
+            f"路径指向 {len(places)} 个元素；{doing_zh}时只能指向一个",
+        )
     return places[0]
 
 
 def _add(resource: dict[str, Any], change: Change) -> None:
-    place = _one(resource, change, "adding")
+    place = _one(resource, change, "adding", "添加")
     element = element_of(place.type, change.name)
     if element is None:
-        raise _failure(change, f"{place.type} has no element '{change.name}'")
+        raise _failure(change, f"{place.type} has no element '{change.name}'", f"{place.type} 没有元素“{change.name}”")
     value = _value(change.value, element, change)
     name = _json_name(element, change.name, value, change)
     members = _members_for_writing(place, change)
@@ -138,7 +170,9 @@ def _add(resource: dict[str, Any], change: Change) -> None:
         _insert_pair(members, name, _length(members, name), value)
         return
     if any(other in members or "_" + other in members for other in element.json_names):
-        raise _failure(change, f"the element '{change.name}' is there already and does not repeat")
+        raise _failure(
+            change, f"the element '{change.name}' is there already and does not repeat", f"元素“{change.name}”已存在，且不可重复"
+        )
     _set_pair(members, name, value)
 
 
@@ -148,7 +182,7 @@ def _members_for_writing(place: Place, change: Change) -> dict[str, Any]:
     if members is not None:
         return members
     if not place.primitive or place.holder is None:
-        raise _failure(change, "the element cannot have children")
+        raise _failure(change, "the element cannot have children", "该元素不能有子元素")
     fresh: dict[str, Any] = {}
     if place.index is None:
         place.holder["_" + place.name] = fresh
@@ -162,15 +196,19 @@ def _collection(resource: dict[str, Any], change: Change) -> tuple[Place, Elemen
     steps = parse_path(change.path)
     last = steps[-1]
     if last.kind != "member":
-        raise _failure(change, "the path must end with the name of a repeating element")
+        raise _failure(change, "the path must end with the name of a repeating element", "路径必须以可重复元素的名称结尾")
     parents = follow([root(resource)], steps[:-1], change.path)
     if len(parents) != 1:
-        raise _failure(change, f"the path names {len(parents)} elements that could hold the list; it must be one")
+        raise _failure(
+            change,
+            f"the path names {len(parents)} elements that could hold the list; it must be one",
+            f"路径指向 {len(parents)} 个可能含有此列表的元素；只能指向一个",
+        )
     element = element_of(parents[0].type, last.text)
     if element is None:
-        raise _failure(change, f"{parents[0].type} has no element '{last.text}'")
+        raise _failure(change, f"{parents[0].type} has no element '{last.text}'", f"{parents[0].type} 没有元素“{last.text}”")
     if element.max == 1 or element.choice:
-        raise _failure(change, f"the element '{last.text}' does not repeat")
+        raise _failure(change, f"the element '{last.text}' does not repeat", f"元素“{last.text}”不可重复")
     return parents[0], element, next(iter(element.json_names))
 
 
@@ -179,7 +217,7 @@ def _insert(resource: dict[str, Any], change: Change) -> None:
     members = _members_for_writing(parent, change)
     length = _length(members, name)
     if not 0 <= change.index <= length:
-        raise _failure(change, f"the index {change.index} is outside 0..{length}")
+        raise _failure(change, f"the index {change.index} is outside 0..{length}", f"下标 {change.index} 超出范围 0..{length}")
     _insert_pair(members, name, change.index, _value(change.value, element, change))
 
 
@@ -189,7 +227,11 @@ def _move(resource: dict[str, Any], change: Change) -> None:
     length = _length(members, name)
     for label, index in (("source", change.source), ("destination", change.destination)):
         if not 0 <= index < length:
-            raise _failure(change, f"the {label} {index} is outside the list of {length} elements")
+            raise _failure(
+                change,
+                f"the {label} {index} is outside the list of {length} elements",
+                f"{label} {index} 超出列表范围，列表有 {length} 个元素",
+            )
     for key in (name, "_" + name):
         items = members.get(key)
         if items:
@@ -200,11 +242,15 @@ def _move(resource: dict[str, Any], change: Change) -> None:
 def _delete(resource: dict[str, Any], change: Change) -> None:
     places = locate(resource, change.path)
     if len(places) > 1:
-        raise _failure(change, f"The path names {len(places)} elements; it must name one when deleting")
+        raise _failure(
+            change,
+            f"The path names {len(places)} elements; it must name one when deleting",
+            f"路径指向 {len(places)} 个元素；删除时只能指向一个",
+        )
     if not places:
         return
     if places[0].holder is None:
-        raise _failure(change, "a patch cannot delete the resource")
+        raise _failure(change, "a patch cannot delete the resource", "补丁不能删除整个资源")
     _remove(places[0])
 
 
@@ -242,12 +288,12 @@ def _drop_shadow(place: Place) -> None:
 
 
 def _replace(resource: dict[str, Any], change: Change) -> None:
-    place = _one(resource, change, "replacing")
+    place = _one(resource, change, "replacing", "替换")
     if place.holder is None or place.parent is None:
-        raise _failure(change, "a patch cannot replace the resource")
+        raise _failure(change, "a patch cannot replace the resource", "补丁不能替换整个资源")
     element = element_of(place.parent.type, place.name)
     if element is None:
-        raise _failure(change, f"{place.parent.type} has no element '{place.name}'")
+        raise _failure(change, f"{place.parent.type} has no element '{place.name}'", f"{place.parent.type} 没有元素“{place.name}”")
     value = _value(change.value, element, change)
     name = _json_name(element, element.name if element.choice else place.name, value, change)
     if place.index is None:
@@ -318,7 +364,7 @@ def _value(part: dict[str, Any], element: ElementDef, change: Change) -> _Value:
     if part.get("part"):
         type_name = _built_type(element, change)
         return _Value("", _built(part["part"], type_name, change))
-    raise _failure(change, f"the part '{part.get('name')}' has no value")
+    raise _failure(change, f"the part '{part.get('name')}' has no value", f"组成部分“{part.get('name')}”没有值")
 
 
 def _type_named(suffix: str) -> str:
@@ -331,7 +377,11 @@ def _built_type(element: ElementDef, change: Change) -> str:
     if element.content:
         return element.content
     if len(element.json_names) != 1:
-        raise _failure(change, f"'{element.name}' may have several types: state the value as value[x]")
+        raise _failure(
+            change,
+            f"'{element.name}' may have several types: state the value as value[x]",
+            f"“{element.name}”可能有多种类型：请以 value[x] 给出值",
+        )
     owner = definitions().types[element.path.rpartition(".")[0]]
     return owner.by_json[element.name][1]
 
@@ -343,13 +393,17 @@ def _built(parts: list[dict[str, Any]], type_name: str, change: Change) -> dict[
         name = str(part.get("name", ""))
         element = element_of(type_name, name)
         if element is None:
-            raise _failure(change, f"{type_name} has no element '{name}'")
+            raise _failure(change, f"{type_name} has no element '{name}'", f"{type_name} 没有元素“{name}”")
         value = _nested(part, element, type_name, change)
         json_name = _json_name(element, name, value, change)
         if element.max != 1:
             _insert_pair(built, json_name, _length(built, json_name), value)
         elif json_name in built or "_" + json_name in built:
-            raise _failure(change, f"the element '{name}' of {type_name} occurs twice and does not repeat")
+            raise _failure(
+                change,
+                f"the element '{name}' of {type_name} occurs twice and does not repeat",
+                f"{type_name} 的元素“{name}”出现了两次，且不可重复",
+            )
         else:
             _set_pair(built, json_name, value)
     return built
@@ -374,7 +428,7 @@ def _json_name(element: ElementDef, asked: str, value: _Value, change: Change) -
         if value.type in ("", element.json_names[name]):
             return name
     if value.type not in types:
-        raise _failure(change, f"'{value.type}' is not a type")
+        raise _failure(change, f"'{value.type}' is not a type", f"“{value.type}”不是数据类型")
     if not element.choice:
         name = allowed[0]
         wanted = types.get(element.json_names[name])
@@ -389,7 +443,11 @@ def _json_name(element: ElementDef, asked: str, value: _Value, change: Change) -
             )
         ):
             return name
-    raise _failure(change, f"'{element.name}' cannot be of type {value.type}; allowed: {', '.join(element.json_names.values())}")
+    raise _failure(
+        change,
+        f"'{element.name}' cannot be of type {value.type}; allowed: {', '.join(element.json_names.values())}",
+        f"“{element.name}”不能是 {value.type} 类型；允许的类型：{'、'.join(element.json_names.values())}",
+    )
 
 
 _APPLY = {"add": _add, "insert": _insert, "delete": _delete, "replace": _replace, "move": _move}

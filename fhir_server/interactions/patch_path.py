@@ -178,7 +178,12 @@ def _tail(text: str, path: str) -> list[Step]:
             if at < len(text) and text[at] == "(" and match.group(2):
                 end = _closing(text, at, path)
                 if name not in _FUNCTIONS:
-                    raise FhirError.of(400, "not-supported", f"The function {name}() cannot be used in the patch path '{path}'")
+                    raise FhirError.of(
+                        400,
+                        "not-supported",
+                        f"The function {name}() cannot be used in the patch path '{path}'",
+                        zh=f"补丁路径“{path}”中不能使用函数 {name}()",
+                    )
                 steps.append(Step("function", name, text[at + 1 : end]))
                 at = end + 1
             else:
@@ -186,12 +191,14 @@ def _tail(text: str, path: str) -> list[Step]:
         else:
             raise _unknown(path, text[at:])
     if not steps:
-        raise FhirError.of(400, "value", "A patch path must not be empty")
+        raise FhirError.of(400, "value", "A patch path must not be empty", zh="补丁路径不能为空")
     return steps
 
 
 def _unknown(path: str, rest: str) -> FhirError:
-    return FhirError.of(400, "value", f"The patch path '{path}' is not understood at '{rest[:40]}'")
+    return FhirError.of(
+        400, "value", f"The patch path '{path}' is not understood at '{rest[:40]}'", zh=f"无法理解补丁路径“{path}”，位置在“{rest[:40]}”"
+    )
 
 
 def _closing(text: str, start: int, path: str) -> int:
@@ -210,18 +217,28 @@ def _closing(text: str, start: int, path: str) -> int:
             if depth == 0:
                 return at
         at += 1
-    raise FhirError.of(400, "value", f"The patch path '{path}' has an unclosed bracket")
+    raise FhirError.of(400, "value", f"The patch path '{path}' has an unclosed bracket", zh=f"补丁路径“{path}”中有未闭合的括号")
 
 
 def _where(places: list[Place], argument: str, path: str) -> list[Place]:
     try:
         criterion = fhirpath.compile(argument)
     except fhirpath.FhirPathSyntaxError as problem:
-        raise FhirError.of(400, "value", f"The criterion of where() in the patch path '{path}' is no FHIRPath: {problem}") from problem
+        raise FhirError.of(
+            400,
+            "value",
+            f"The criterion of where() in the patch path '{path}' is no FHIRPath: {problem}",
+            zh=f"补丁路径“{path}”中 where() 的条件不是 FHIRPath：{problem.zh}",
+        ) from problem
     try:
         return [place for place in places if _meets(criterion, place)]
     except fhirpath.FhirPathError as problem:
-        raise FhirError.of(422, "processing", f"The criterion of where() in the patch path '{path}': {problem}") from problem
+        raise FhirError.of(
+            422,
+            "processing",
+            f"The criterion of where() in the patch path '{path}': {problem}",
+            zh=f"补丁路径“{path}”中 where() 的条件：{problem.zh}",
+        ) from problem
 
 
 def _meets(criterion: fhirpath.Expression, place: Place) -> bool:
@@ -239,13 +256,20 @@ def evaluate_on(expression: fhirpath.Expression, place: Place) -> list[fhirpath.
 
 def _whole(argument: str, path: str) -> int:
     if not _INTEGER.match(argument):
-        raise FhirError.of(400, "value", f"'{argument}' in the patch path '{path}' must be a whole number")
+        raise FhirError.of(
+            400, "value", f"'{argument}' in the patch path '{path}' must be a whole number", zh=f"补丁路径“{path}”中的“{argument}”应为整数"
+        )
     return int(argument)
 
 
 def _single(places: list[Place], argument: str, path: str) -> list[Place]:
     if len(places) > 1:
-        raise FhirError.of(422, "processing", f"single() in the patch path '{path}' meets {len(places)} elements")
+        raise FhirError.of(
+            422,
+            "processing",
+            f"single() in the patch path '{path}' meets {len(places)} elements",
+            zh=f"补丁路径“{path}”中的 single() 遇到 {len(places)} 个元素，只允许一个",
+        )
     return places
 
 
@@ -257,7 +281,9 @@ def _of_type(places: list[Place], argument: str, path: str) -> list[Place]:
 def _extension(places: list[Place], argument: str, path: str) -> list[Place]:
     url = argument.strip()
     if len(url) < 2 or url[0] != "'" or url[-1] != "'":
-        raise FhirError.of(400, "value", f"extension() in the patch path '{path}' wants one string")
+        raise FhirError.of(
+            400, "value", f"extension() in the patch path '{path}' wants one string", zh=f"补丁路径“{path}”中的 extension() 需要一个字符串"
+        )
     found = [child for place in places for child in children(place, "extension")]
     return [place for place in found if (place.members or {}).get("url") == url[1:-1]]
 
