@@ -88,7 +88,12 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_bytes > HEAD_LIMIT and self.head_since is not None and not (self._refused or self.transport.is_closing()):
-            self._refuse(431, "too-long", f"The request's address and headers are larger than {HEAD_LIMIT} bytes")
+            self._refuse(
+                431,
+                "too-long",
+                f"The request's address and headers are larger than {HEAD_LIMIT} bytes",
+                f"请求的地址和请求头超过 {HEAD_LIMIT} 字节",
+            )
 
     def on_message_begin(self) -> None:
         self.url = b""
@@ -204,14 +209,22 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         if len(self.url) > LONGEST_ADDRESS:
-            self._refuse(414, "too-long", f"The address is longer than {LONGEST_ADDRESS} bytes; a search may come as POST to _search")
+            self._refuse(
+                414,
+                "too-long",
+                f"The address is longer than {LONGEST_ADDRESS} bytes; a search may come as POST to _search",
+                f"地址超过 {LONGEST_ADDRESS} 字节；检索可用 POST 发送到 _search",
+            )
             return
         if isinstance(sys.exc_info()[1], HttpParserInvalidURLError):
             self._refuse(
-                400, "structure", "The address holds a character that must be percent-encoded there (RFC 3986), as all but ASCII must"
+                400,
+                "structure",
+                "The address holds a character that must be percent-encoded there (RFC 3986), as all but ASCII must",
+                "地址中有必须作百分号编码的字符（RFC 3986）；非 ASCII 字符都须如此编码",
             )
             return
-        self._refuse(400, "structure", "The request is not HTTP/1.1 as RFC 9112 has it")
+        self._refuse(400, "structure", "The request is not HTTP/1.1 as RFC 9112 has it", "请求不符合 RFC 9112 规定的 HTTP/1.1")
 
     def look_after(self, now: float, patience: float, idle: float) -> None:
         """End the connection if its request comes too slowly (`patience` in seconds), or nothing has come for `idle` seconds."""
@@ -219,14 +232,14 @@ class Protocol(HttpToolsProtocol):
             return
         received = sum(map(len, self._body))
         if self.head_since is not None and self.head_since < now - patience:
-            self._refuse(408, "timeout", "The request's headers came too slowly")
+            self._refuse(408, "timeout", "The request's headers came too slowly", "请求头传送得太慢")
         elif self.body_since is not None and self.body_since < now - patience - received / BYTES_PER_SECOND:
-            self._refuse(408, "timeout", "The request body came too slowly")
+            self._refuse(408, "timeout", "The request body came too slowly", "请求体传送得太慢")
         elif self.idle_since is not None and self.idle_since < now - idle and (self.cycle is None or self.cycle.response_complete):
             self.transport.close()
 
-    def _refuse(self, status: int, code: str, text: str) -> None:
-        body = orjson.dumps(operation_outcome([Issue(code, text)]))
+    def _refuse(self, status: int, code: str, text: str, zh: str) -> None:
+        body = orjson.dumps(operation_outcome([Issue(code, text, zh=zh)]))
         kind = b"content-type: application/fhir+json; charset=utf-8\r\ncache-control: no-store\r\nconnection: close\r\n"
         self.transport.write(STATUS_LINE[status] + kind + b"content-length: %d\r\n\r\n" % len(body) + body)
         # A client that is still sending would lose the answer if the connection were closed on it at once.

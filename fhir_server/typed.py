@@ -77,7 +77,7 @@ def _issue(name: str, error: Mapping[str, Any]) -> Issue:
     place = name
     for step in error["loc"]:
         place += f"[{step}]" if isinstance(step, int) else f".{step}"
-    return Issue("structure", f"{place}: {error['msg']}", (place,))
+    return Issue("structure", f"{place}: {error['msg']}", (place,), zh=f"{place}：不符合 R4B 的模型：{error['msg']}")
 
 
 def _plain(value: Any) -> Any:

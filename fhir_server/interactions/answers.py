@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import orjson
 
 from fhir_server.errors import Issue, operation_outcome
+from fhir_server.interactions.errors import wants_chinese
 from fhir_server.interactions.headers import etag, http_date
 from fhir_server.interactions.http import Request, Response
 from fhir_server.interactions.prefer import Preferences
@@ -32,17 +33,17 @@ def shown(stored: Stored) -> Response:
 
 
 _SENTENCES = {
-    "created": "{0}/{1} was created as version {2}",
-    "updated": "{0}/{1} was updated to version {2}",
-    "unchanged": "{0}/{1} already has this content; version {2} stays",
-    "exists": "{0}/{1} meets the criteria already; nothing was created",
-    "deleted": "{0}/{1} was deleted",
+    "created": ("{0}/{1} was created as version {2}", "{0}/{1} 已创建，版本为 {2}"),
+    "updated": ("{0}/{1} was updated to version {2}", "{0}/{1} 已更新为版本 {2}"),
+    "unchanged": ("{0}/{1} already has this content; version {2} stays", "{0}/{1} 的内容没有变化；版本仍为 {2}"),
+    "exists": ("{0}/{1} meets the criteria already; nothing was created", "{0}/{1} 已符合条件；没有创建新资源"),
+    "deleted": ("{0}/{1} was deleted", "{0}/{1} 已删除"),
 }
 
 
-def _outcome(result: str, stored: Stored) -> bytes:
-    sentence = _SENTENCES[result].format(stored.type, stored.id, stored.version)
-    return orjson.dumps(operation_outcome([Issue("informational", sentence, severity="information")]))
+def _sentence(result: str, stored: Stored) -> Issue:
+    said, zh = (text.format(stored.type, stored.id, stored.version) for text in _SENTENCES[result])
+    return Issue("informational", said, severity="information", zh=zh)
 
 
 def written(request: Request, prefer: Preferences, result: str, stored: Stored) -> Response:
@@ -58,17 +59,18 @@ def written(request: Request, prefer: Preferences, result: str, stored: Stored) 
     elif prefer.representation == "minimal":
         body = b""
     else:
-        body = _outcome(result, stored)
+        body = orjson.dumps(operation_outcome([_sentence(result, stored)], chinese=wants_chinese(request.headers)))
     return Response(201 if result == "created" else 200, body, headers, stored=stored, result=result)
 
 
-def removed(prefer: Preferences, deletions: Sequence[Stored]) -> Response:
+def removed(request: Request, prefer: Preferences, deletions: Sequence[Stored]) -> Response:
     """The answer to a delete: 204, or 200 with an OperationOutcome where the client prefers that. `deletions`: the new versions, if any."""
     headers = [("ETag", etag(deletions[0].version))] if len(deletions) == 1 else []
     stored = deletions[0] if len(deletions) == 1 else None
     result = "deleted" if deletions else "unchanged"
     if prefer.representation != "OperationOutcome":
         return Response(204, b"", headers, stored=stored, result=result)
-    sentences = [_SENTENCES["deleted"].format(gone.type, gone.id) for gone in deletions] or ["There was nothing to delete"]
-    body = orjson.dumps(operation_outcome([Issue("informational", text, severity="information") for text in sentences]))
+    nothing = Issue("informational", "There was nothing to delete", severity="information", zh="没有可删除的资源")
+    issues = [_sentence("deleted", gone) for gone in deletions] or [nothing]
+    body = orjson.dumps(operation_outcome(issues, chinese=wants_chinese(request.headers)))
     return Response(200, body, headers, stored=stored, result=result)

@@ -35,10 +35,22 @@ def bundle_of(request: Request) -> dict[str, Any]:
     bundle = parsed(request)
     if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
         sent = bundle.get("resourceType") if isinstance(bundle, dict) else None
-        raise FhirError.of(400, "invalid", f"A POST to the base must carry a Bundle, found resourceType {sent!r}", "Bundle")
+        raise FhirError.of(
+            400,
+            "invalid",
+            f"A POST to the base must carry a Bundle, found resourceType {sent!r}",
+            "Bundle",
+            zh=f"向基地址 POST 的内容必须是 Bundle，而收到的 resourceType 是 {sent!r}",
+        )
     kind = bundle.get("type")
     if kind not in ("transaction", "batch"):
-        raise FhirError.of(400, "invalid", f"A Bundle sent to the base must be of type batch or transaction, found {kind!r}", "Bundle.type")
+        raise FhirError.of(
+            400,
+            "invalid",
+            f"A Bundle sent to the base must be of type batch or transaction, found {kind!r}",
+            "Bundle.type",
+            zh=f"发送到基地址的 Bundle 的 type 应为 batch 或 transaction，而收到 {kind!r}",
+        )
     return bundle
 
 

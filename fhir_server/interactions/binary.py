@@ -55,7 +55,13 @@ def resource_from(context: Context, request: Request, type: str, id: str | None 
         return resource_of(context, request, type, id)
     media_type = request.headers["content-type"].strip()
     if not _MEDIA_TYPE.fullmatch(media_type):
-        raise FhirError.of(415, "value", f"Content-Type '{media_type[:120]}' is not a media type", "Binary.contentType")
+        raise FhirError.of(
+            415,
+            "value",
+            f"Content-Type '{media_type[:120]}' is not a media type",
+            "Binary.contentType",
+            zh=f"Content-Type “{media_type[:120]}”不是合法的媒体类型",
+        )
     resource: dict[str, Any] = {"resourceType": "Binary"}
     if id is not None:
         resource["id"] = id
@@ -83,7 +89,13 @@ def raw(stored: Stored) -> Response:
     try:
         content = base64.b64decode("".join(str(resource.get("data", "")).split()), validate=True)
     except binascii.Error as fault:
-        raise FhirError.of(500, "exception", f"Binary/{stored.id}.data is not base64: {fault}", "Binary.data") from None
+        raise FhirError.of(
+            500,
+            "exception",
+            f"Binary/{stored.id}.data is not base64: {fault}",
+            "Binary.data",
+            zh=f"Binary/{stored.id}.data 不是 base64：{fault}",
+        ) from None
     headers = [
         ("ETag", etag(stored.version)),
         ("Last-Modified", http_date(stored.updated)),

@@ -57,7 +57,7 @@ async def _whole(receive: Receive, limit: int, seconds: float) -> bytes:
                 if more:
                     patience.reschedule((patience.when() or 0.0) + len(part) / BYTES_PER_SECOND)
     except TimeoutError:
-        raise FhirError.of(408, "timeout", "The request body came too slowly") from None
+        raise FhirError.of(408, "timeout", "The request body came too slowly", zh="请求体传送得太慢") from None
     return b"".join(parts) if len(parts) > 1 else parts[0]
 
 

@@ -92,10 +92,16 @@ def _entry(context: Context, outer: Request, headers: dict[str, str], index: int
     path, query = _address(url, outer.base)
     found = route(method, path, context.types)
     if found.interaction in ("batch", "openapi", "options", "async-status"):
-        raise FhirError.of(400, "not-supported", f"{method} '{url}' cannot be an entry of a Bundle", "Bundle.request.url")
+        raise FhirError.of(
+            400,
+            "not-supported",
+            f"{method} '{url}' cannot be an entry of a Bundle",
+            "Bundle.request.url",
+            zh=f"{method} “{url}”不能作为 Bundle 的条目",
+        )
     resource = content.get("resource")
     if found.interaction in _CARRIES and resource is None:
-        raise FhirError.of(400, "required", f"{method} '{url}' needs a resource", "Bundle.resource")
+        raise FhirError.of(400, "required", f"{method} '{url}' needs a resource", "Bundle.resource", zh=f"{method} “{url}”需要一个资源")
     if len(asked) > 2:
         headers = _own_headers(headers, asked, found)
     request = Request(method, path, query, headers, b"", outer.base, outer.principal, resource, True, transaction)
@@ -106,7 +112,13 @@ def _address(url: str, base: str) -> tuple[str, str]:
     """Path below the base and query. An absolute URL must be one of this server."""
     if _ABSOLUTE.match(url):
         if not (base and url.startswith(base + "/")):
-            raise FhirError.of(400, "value", f"'{url}' is not an address of this server ({base})", "Bundle.request.url")
+            raise FhirError.of(
+                400,
+                "value",
+                f"'{url}' is not an address of this server ({base})",
+                "Bundle.request.url",
+                zh=f"“{url}”不是本服务器（{base}）的地址",
+            )
         url = url[len(base) + 1 :]
     path, _, query = url.lstrip("/").partition("?")
     return path, query
@@ -133,7 +145,7 @@ async def _envelope_errors(bundle: dict[str, Any]) -> dict[int, FhirError]:
     """
     entries = bundle.get("entry")
     if entries is not None and not isinstance(entries, list):
-        raise FhirError.of(400, "structure", "Bundle.entry must be an array", "Bundle.entry")
+        raise FhirError.of(400, "structure", "Bundle.entry must be an array", "Bundle.entry", zh="Bundle.entry 必须是数组")
     faults: dict[int, list[Issue]] = {}
     for issue in _envelope_issues(bundle, entries or []):
         if issue is None:
@@ -193,7 +205,15 @@ def _check_parts(faults: dict[int, list[Issue]], index: int, entry: dict[str, An
     resource = entry.get("resource")
     if "resource" in entry and not (isinstance(resource, dict) and isinstance(resource.get("resourceType"), str)):
         name = f"Bundle.entry[{index}].resource"
-        faults.setdefault(index, []).append(Issue("structure", f"{name} must be an object with a resourceType", (name,), syntax=True))
+        faults.setdefault(index, []).append(
+            Issue(
+                "structure",
+                f"{name} must be an object with a resourceType",
+                (name,),
+                syntax=True,
+                zh=f"{name} 必须是带有 resourceType 的对象",
+            )
+        )
 
 
 def _entry_of(issue: Issue) -> int:
@@ -245,6 +265,14 @@ def joined(errors: dict[int, FhirError]) -> FhirError:
     other = [error for error in ordered if error.status not in (400, 422)]
     status = other[0].status if other else min(error.status for error in ordered)
     if len(issues) > MAX_ISSUES:
-        issues = [*issues[:MAX_ISSUES], Issue("too-long", f"{len(issues) - MAX_ISSUES} more issues are not listed", severity="information")]
+        issues = [
+            *issues[:MAX_ISSUES],
+            Issue(
+                "too-long",
+                f"{len(issues) - MAX_ISSUES} more issues are not listed",
+                severity="information",
+                zh=f"另有 {len(issues) - MAX_ISSUES} 个问题未列出",
+            ),
+        ]
     headers = ordered[0].headers if len(ordered) == 1 else []
     return FhirError(status, issues, list(headers))

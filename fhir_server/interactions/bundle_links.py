@@ -89,6 +89,7 @@ def addresses(links: BundleLinks, entries: list[Entry], plans: Mapping[int, Plan
                 f"Bundle.entry[{first}] and Bundle.entry[{entry.index}] have the same fullUrl '{entry.full_url[:200]}' (rule bdl-7)",
                 f"Bundle.entry[{first}].fullUrl",
                 f"Bundle.entry[{entry.index}].fullUrl",
+                zh=f"Bundle.entry[{first}] 和 Bundle.entry[{entry.index}] 的 fullUrl 相同：“{entry.full_url[:200]}”（规则 bdl-7）",
             )
         links.bases[entry.index] = base_of(entry.full_url)
         if planned.criteria:
@@ -150,12 +151,22 @@ def _ask(context: Context, links: BundleLinks, entry: Entry, text: str, resource
     type, _, criteria = text.partition("?")
     where = path_of(resource, site.holder, site.key)
     if type not in context.types:
-        raise FhirError.of(400, "value", f"The conditional reference '{text[:200]}' names the unknown resource type '{type[:80]}'", where)
+        raise FhirError.of(
+            400,
+            "value",
+            f"The conditional reference '{text[:200]}' names the unknown resource type '{type[:80]}'",
+            where,
+            zh=f"条件引用“{text[:200]}”中的资源类型“{type[:80]}”未知",
+        )
     try:
         links.conditional[text] = conditional_query(context, entry.request, type, criteria)
     except FhirError as error:
         raise FhirError.of(
-            error.status, error.issues[0].code, f"The conditional reference '{text[:200]}': {error.issues[0].diagnostics}", where
+            error.status,
+            error.issues[0].code,
+            f"The conditional reference '{text[:200]}': {error.issues[0].diagnostics}",
+            where,
+            zh=f"条件引用“{text[:200]}”：{error.issues[0].zh or error.issues[0].diagnostics}",
         ) from error
 
 

@@ -30,7 +30,12 @@ def check_kinds(context: Context, entries: Sequence[Entry]) -> dict[int, FhirErr
         operation = context.operations.operations.get(entry.route.operation)
         if operation is not None and operation.affects_state and entry.request.method == "POST":
             text = f"${operation.name} changes data by itself and cannot be an entry of a transaction; send it alone or in a batch"
-            errors[entry.index] = within_entry(FhirError.of(400, "not-supported", text), entry.index)
+            errors[entry.index] = within_entry(
+                FhirError.of(
+                    400, "not-supported", text, zh=f"${operation.name} 会自行修改数据，不能作为事务的条目；请单独发送，或放在 batch 中"
+                ),
+                entry.index,
+            )
     return errors
 
 
@@ -72,7 +77,10 @@ def check(context: Context, entries: Sequence[Entry], facts: Facts, writes: Mapp
         if stored is None or not context.gate.may_see(entry.request.principal, stored):
             raise within_entry(read.unknown(*address), entry.index)
         if write is not None or stored.deleted:
-            raise within_entry(FhirError.of(410, "deleted", f"{address[0]}/{address[1]} was deleted"), entry.index)
+            raise within_entry(
+                FhirError.of(410, "deleted", f"{address[0]}/{address[1]} was deleted", zh=f"{address[0]}/{address[1]} 已被删除"),
+                entry.index,
+            )
         shown[entry.index] = stored
     return shown
 

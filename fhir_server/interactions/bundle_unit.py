@@ -116,13 +116,19 @@ def _claim(decision: Decision, entry: Entry, writes: Sequence[Write]) -> None:
     for write in writes:
         first = decision.owner.setdefault((write.type, write.id), entry.index)
         if first != entry.index:
-            raise same_resource(first, entry.index, f"are both about {write.type}/{write.id}")
+            raise same_resource(first, entry.index, f"are both about {write.type}/{write.id}", f"都涉及 {write.type}/{write.id}")
 
 
-def same_resource(first: int, second: int, how: str) -> FhirError:
+def same_resource(first: int, second: int, how: str, zh: str) -> FhirError:
     """400 for a resource that occurs twice; names both entries."""
     names = [f"Bundle.entry[{index}]" for index in sorted((first, second))]
-    return FhirError.of(400, "duplicate", f"{names[0]} and {names[1]} {how}; a transaction may hold a resource once", *names)
+    return FhirError.of(
+        400,
+        "duplicate",
+        f"{names[0]} and {names[1]} {how}; a transaction may hold a resource once",
+        *names,
+        zh=f"{names[0]} 和 {names[1]} {zh}；同一资源在一个事务中只能出现一次",
+    )
 
 
 def _settle(context: Context, prepared: Prepared, facts: Facts, fresh: Fresh, decision: Decision) -> None:
@@ -168,7 +174,14 @@ def _resolve(prepared: Prepared, facts: Facts, fresh: Fresh, index: int, site: S
     if len(found) == 1:
         return "/".join(found[0])
     code, what = ("multiple-matches", "is met by more than one resource") if found else ("not-found", "is met by no resource")
-    error = FhirError.of(412, code, f"The conditional reference '{site.text[:300]}' {what}", path_of(resource, site.holder, site.key))
+    zh = "有多个资源符合" if found else "没有资源符合"
+    error = FhirError.of(
+        412,
+        code,
+        f"The conditional reference '{site.text[:300]}' {what}",
+        path_of(resource, site.holder, site.key),
+        zh=f"条件引用“{site.text[:300]}”{zh}",
+    )
     return _raise(within_entry(error, index, str(resource.get("resourceType"))))
 
 

@@ -56,11 +56,26 @@ class Contained:
         """Raises FhirError 400 for what such a search cannot do."""
         sort = parsed.query.sort
         if len(types) != 1:
-            raise FhirError.of(400, "invalid", "_contained: name the one type that is searched for inside of others")
+            raise FhirError.of(
+                400,
+                "invalid",
+                "_contained: name the one type that is searched for inside of others",
+                zh="_contained：请指明要在其他资源内部检索的那一种类型",
+            )
         if sort and (len(sort) > 1 or sort[0].kind != "updated"):
-            raise FhirError.of(400, "not-supported", "_sort: with _contained the order is that of _lastUpdated (of the containers)")
+            raise FhirError.of(
+                400,
+                "not-supported",
+                "_sort: with _contained the order is that of _lastUpdated (of the containers)",
+                zh="_sort：使用 _contained 时，只能按（容器资源的）_lastUpdated 排序",
+            )
         if parsed.includes and parsed.contained_type == "contained":
-            raise FhirError.of(400, "not-supported", "_include and _revinclude need _containedType=container")
+            raise FhirError.of(
+                400,
+                "not-supported",
+                "_include and _revinclude need _containedType=container",
+                zh="_include 和 _revinclude 需要 _containedType=container",
+            )
         self._context, self._request, self._parsed, self._type = context, request, parsed, types[0]
         self._ascending = bool(sort) and not sort[0].descending
         self._itself = parsed.contained_type == "contained"
@@ -141,7 +156,13 @@ class Contained:
                 yield _Match(stored)
             if monotonic() > self._until:
                 what = "Too many resources contain such ones; narrow the search, or leave out _total and _summary=count"
-                raise FhirError.of(503, "too-costly", what, headers=[("Retry-After", "1")])
+                raise FhirError.of(
+                    503,
+                    "too-costly",
+                    what,
+                    headers=[("Retry-After", "1")],
+                    zh="包含此类资源的资源过多；请缩小检索范围，或去掉 _total 和 _summary=count",
+                )
             if page.next is None:
                 return
             page = await self._context.gate.search(self._request.principal, query, page.next)
@@ -166,7 +187,9 @@ class Contained:
             return matches(self._query.where, inner.get("id", ""), container.updated, self._indexer.index(inner))
         except JoinNeeded:
             what = "With _contained only parameters of the contained resource itself can be asked: no chains, _has, _list or words"
-            raise FhirError.of(400, "not-supported", what) from None
+            raise FhirError.of(
+                400, "not-supported", what, zh="使用 _contained 时只能用被包含资源自身的参数：不能用链式参数、_has、_list 或全文检索"
+            ) from None
 
     def _entry(self, match: _Match, how: Presentation) -> bytes:
         base, stored = self._request.base, match.stored

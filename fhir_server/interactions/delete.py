@@ -33,8 +33,8 @@ def _changed(type: str) -> _Changed:
     )  # type: ignore[return-value]
 
 
-def _answer(prefer: Preferences, outcomes: Sequence[Outcome]) -> Response:
-    return removed(prefer, [outcome.stored for outcome in outcomes if outcome.result == "deleted" and outcome.stored])
+def _answer(request: Request, prefer: Preferences, outcomes: Sequence[Outcome]) -> Response:
+    return removed(request, prefer, [outcome.stored for outcome in outcomes if outcome.result == "deleted" and outcome.stored])
 
 
 def _plan_by_id(context: Context, request: Request, type: str, id: str) -> PlannedWrite:
@@ -50,7 +50,7 @@ def _plan_by_id(context: Context, request: Request, type: str, id: str) -> Plann
 
     targets = ((type, id),) if must.needs_current else ()
     extra = integrity.referrers(context, type, id)
-    return PlannedWrite("delete", type, id, None, decide, lambda seen, outcomes: _answer(prefer, outcomes), (), targets, extra)
+    return PlannedWrite("delete", type, id, None, decide, lambda seen, outcomes: _answer(request, prefer, outcomes), (), targets, extra)
 
 
 async def _all_matches(context: Context, request: Request, query: Query) -> list[Stored]:
@@ -96,7 +96,7 @@ async def _plan_by_criteria(context: Context, request: Request, type: str) -> Pl
         return [Write("DELETE", type, stored.id, None, stored.version) for stored in found]
 
     def answer(seen: Seen, outcomes: Sequence[Outcome]) -> Response:
-        return _answer(prefer, outcomes)
+        return _answer(request, prefer, outcomes)
 
     extra = tuple(question for stored in found for question in integrity.referrers(context, type, stored.id))
     if len(found) > 1:

@@ -95,7 +95,12 @@ async def _interact(context: Context, request: Request, to: Route) -> Response:
         return await capabilities(context, request)
     if interaction == "openapi":
         return await openapi(context, request)
-    raise FhirError.of(405, "not-supported", f"{request.method} is not supported at [base]/{request.path}")
+    raise FhirError.of(
+        405,
+        "not-supported",
+        f"{request.method} is not supported at [base]/{request.path}",
+        zh=f"[base]/{request.path} 不支持 {request.method}",
+    )
 
 
 async def plan(context: Context, request: Request, to: Route) -> PlannedWrite:

@@ -20,7 +20,12 @@ _thread = local()
 
 def too_long(limit: int) -> FhirError:
     """413 for a body above `limit` bytes."""
-    return FhirError.of(413, "too-long", f"The request body is larger than {limit // 1_000_000} MB; split it")
+    return FhirError.of(
+        413,
+        "too-long",
+        f"The request body is larger than {limit // 1_000_000} MB; split it",
+        zh=f"请求体超过 {limit // 1_000_000} MB；请拆分后发送",
+    )
 
 
 def _inflate(body: bytes, limit: int) -> bytes:
@@ -34,7 +39,9 @@ def _inflate(body: bytes, limit: int) -> bytes:
             raise too_long(limit)
         parts.append(part)
     if not machine.eof or machine.unused_data:
-        raise FhirError.of(400, "structure", "The gzip content is cut off or carries more than one stream")
+        raise FhirError.of(
+            400, "structure", "The gzip content is cut off or carries more than one stream", zh="gzip 内容不完整，或含有多个数据流"
+        )
     return b"".join(parts)
 
 
@@ -60,9 +67,15 @@ def decoded(body: bytes, coding: str, limit: int) -> bytes:
         if name == "zstd":
             return _unzstd(body, limit)
     except (zlib.error, zstandard.ZstdError) as fault:
-        raise FhirError.of(400, "structure", f"The content is not {name}: {fault}") from None
+        raise FhirError.of(400, "structure", f"The content is not {name}: {fault}", zh=f"内容不是 {name}：{fault}") from None
     headers = [("Accept-Encoding", "gzip, zstd")]
-    raise FhirError.of(415, "not-supported", f"Content-Encoding '{coding[:80]}' is not supported; gzip and zstd are", headers=headers)
+    raise FhirError.of(
+        415,
+        "not-supported",
+        f"Content-Encoding '{coding[:80]}' is not supported; gzip and zstd are",
+        headers=headers,
+        zh=f"不支持 Content-Encoding “{coding[:80]}”；可用 gzip 和 zstd",
+    )
 
 
 def encoded(body: bytes, coding: str) -> bytes:

@@ -26,4 +26,9 @@ def render(error: FhirError, headers: dict[str, str] | None = None) -> Response:
 
 def unexpected(reference: str) -> FhirError:
     """What a client learns of a fault of the server itself: a reference under which the log tells more."""
-    return FhirError.of(500, "exception", f"The server failed to answer this request; the log tells more under the reference {reference}")
+    return FhirError.of(
+        500,
+        "exception",
+        f"The server failed to answer this request; the log tells more under the reference {reference}",
+        zh=f"服务器未能完成此请求；日志中以编号 {reference} 记有详情",
+    )

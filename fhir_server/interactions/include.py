@@ -50,7 +50,13 @@ class _Round:
         if monotonic() > self.until:
             what = "The includes took longer than the server's limit."
             advice = "Ask for a smaller _count, name parameters in place of *, or leave out :iterate."
-            raise FhirError.of(503, "too-costly", f"{what} {advice}", headers=[("Retry-After", "1")])
+            raise FhirError.of(
+                503,
+                "too-costly",
+                f"{what} {advice}",
+                headers=[("Retry-After", "1")],
+                zh="处理 _include 和 _revinclude 的时间超过了服务器的限制。请减小 _count，以具体参数代替 *，或去掉 :iterate。",
+            )
 
     def add(self, stored: Stored) -> None:
         place = (stored.type, stored.id)

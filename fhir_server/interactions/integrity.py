@@ -35,7 +35,14 @@ def check(context: Context, writes: Sequence[Write], current: Mapping[tuple[str,
             known = current.get(target)
             if target not in written and (target in deleted or known is None or known.deleted):
                 place = f"{write.type}/{write.id}"
-                issues.append(Issue("not-found", f"{place} refers to {target[0]}/{target[1]}, which does not exist", (write.type,)))
+                issues.append(
+                    Issue(
+                        "not-found",
+                        f"{place} refers to {target[0]}/{target[1]}, which does not exist",
+                        (write.type,),
+                        zh=f"{place} 引用了 {target[0]}/{target[1]}，而它不存在",
+                    )
+                )
     if issues:
         raise FhirError(409, issues)
 
@@ -63,4 +70,9 @@ def check_unreferenced(deleted: Sequence[tuple[str, str]], matches: Sequence[Seq
     if left:
         names = ", ".join(sorted({f"{type}/{id}" for type, id in left})[:5])
         what = ", ".join(f"{type}/{id}" for type, id in list(deleted)[:3])
-        raise FhirError.of(409, "conflict", f"{what} cannot be deleted: {names} refer to it; delete those first or in the same transaction")
+        raise FhirError.of(
+            409,
+            "conflict",
+            f"{what} cannot be deleted: {names} refer to it; delete those first or in the same transaction",
+            zh=f"不能删除 {what}：仍有 {names} 引用它；请先删除这些资源，或在同一事务中删除",
+        )

@@ -36,12 +36,22 @@ class Precondition(NamedTuple):
         """Raise FhirError 412 where the current version does not satisfy it."""
         alive = current is not None and not current.deleted
         if self.exists is False and alive:
-            raise FhirError.of(412, "conflict", f"If-None-Match: * was sent, but {type}/{id} exists")
+            raise FhirError.of(
+                412, "conflict", f"If-None-Match: * was sent, but {type}/{id} exists", zh=f"收到 If-None-Match: *，但 {type}/{id} 已存在"
+            )
         if self.exists is True and not alive:
-            raise FhirError.of(412, "conflict", f"If-Match: * was sent, but {type}/{id} does not exist")
+            raise FhirError.of(
+                412, "conflict", f"If-Match: * was sent, but {type}/{id} does not exist", zh=f"收到 If-Match: *，但 {type}/{id} 不存在"
+            )
         if self.versions is not None and (current is None or current.version not in self.versions):
             now = f"the current version is {etag(current.version)}" if current is not None else "it does not exist"
-            raise FhirError.of(412, "conflict", f"If-Match names no current version of {type}/{id}; {now}")
+            now_zh = f"当前版本是 {etag(current.version)}" if current is not None else "该资源不存在"
+            raise FhirError.of(
+                412,
+                "conflict",
+                f"If-Match names no current version of {type}/{id}; {now}",
+                zh=f"If-Match 指明的不是 {type}/{id} 的当前版本；{now_zh}",
+            )
 
 
 NONE = Precondition()

@@ -46,11 +46,16 @@ def _sent(request: Request) -> list[tuple[str, str]]:
     if request.method == "POST" and request.body:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != _FORM:
-            raise FhirError.of(415, "not-supported", f"Content-Type '{kind[:80]}' is not supported by _search; send {_FORM}")
+            raise FhirError.of(
+                415,
+                "not-supported",
+                f"Content-Type '{kind[:80]}' is not supported by _search; send {_FORM}",
+                zh=f"_search 不支持 Content-Type “{kind[:80]}”；请使用 {_FORM}",
+            )
         try:
             form = pairs(request.body.decode("ascii"))
         except UnicodeDecodeError:
-            raise FhirError.of(400, "value", "The form is not percent-encoded") from None
+            raise FhirError.of(400, "value", "The form is not percent-encoded", zh="表单未作百分号编码") from None
         for name, value in form:
             if name == "_format":  # that of the address was looked at before
                 request.form = form_of(request.headers.get("accept"), value)
@@ -75,7 +80,9 @@ def _scope(context: Context, parser: Parser, to: Route, sent: list[tuple[str, st
         return ((to.type,) if to.type else context.definitions.resource_types), None
     if to.type not in context.definitions.compartments:
         known = ", ".join(sorted(context.definitions.compartments))
-        raise FhirError.of(400, "not-supported", f"{to.type} has no compartment; {known} have")
+        raise FhirError.of(
+            400, "not-supported", f"{to.type} has no compartment; {known} have", zh=f"{to.type} 没有区间；有区间的类型：{known}"
+        )
     if to.target == "*":
         return _everything_of(context, parser, to, sent)
     return (to.target,), parser.filters.compartment(to.type, to.id, to.target)
@@ -141,12 +148,22 @@ def understood(context: Context, request: Request, to: Route) -> Understood:
     parser = parser_of(context, request)
     sent = _sent(request)
     if not sent and not to.type:
-        raise FhirError.of(400, "required", "A search over the whole system needs parameters, such as _type or _id")
+        raise FhirError.of(
+            400,
+            "required",
+            "A search over the whole system needs parameters, such as _type or _id",
+            zh="在整个系统内检索需要参数，例如 _type 或 _id",
+        )
     types, extra = _scope(context, parser, to, sent)
     parsed = parser.search(types, sent, lenient=not preferences(request).strict, extra=extra)
     how = Presentation(parsed.summary, parsed.elements)
     if how.summary == "text" and parsed.includes:
-        raise FhirError.of(400, "invalid", "_summary=text cannot be combined with _include or _revinclude")
+        raise FhirError.of(
+            400,
+            "invalid",
+            "_summary=text cannot be combined with _include or _revinclude",
+            zh="_summary=text 不能与 _include 或 _revinclude 一起使用",
+        )
     place = _place(to)
     cut = parsed.cursor is not None and parsed.contained == "false" and parsed.query.limit > 0 and how.summary != "count"
     after = position_of(context, _list_of(place, parsed), parsed.cursor) if cut and parsed.cursor is not None else None
@@ -199,7 +216,14 @@ async def search(context: Context, request: Request, to: Route) -> Response:
         more = await included(context, request, parsed.includes, page.items)
         entries += _rendered(context, request, how, more, "include")
         if len(more) >= MOST:
-            remarks.append(Issue("too-costly", f"Only the first {MOST} included resources are shown", severity="warning"))
+            remarks.append(
+                Issue(
+                    "too-costly",
+                    f"Only the first {MOST} included resources are shown",
+                    severity="warning",
+                    zh=f"只显示前 {MOST} 个被包含的资源",
+                )
+            )
     entries += _remarks(context, request, parsed, remarks)
     if page.next is not None:
         cursor = ("_cursor", token_for(context, _list_of(place, parsed), page.next))

@@ -111,7 +111,12 @@ def _refuse_equal_criteria(writing: Sequence[Entry], plans: dict[int, PlannedWri
             other = first.setdefault(planned.criteria[0], entry.index)
             if other != entry.index:
                 asked = entry.request.headers.get("if-none-exist") or entry.request.query
-                raise same_resource(other, entry.index, f"have the same criteria '{planned.type}?{asked[:200]}'")
+                raise same_resource(
+                    other,
+                    entry.index,
+                    f"have the same criteria '{planned.type}?{asked[:200]}'",
+                    f"的条件相同：“{planned.type}?{asked[:200]}”",
+                )
 
 
 def _certain(prepared: Prepared) -> dict[Address, int]:
@@ -122,7 +127,9 @@ def _certain(prepared: Prepared) -> dict[Address, int]:
         if planned.id and not planned.criteria:
             first = owner.setdefault((planned.type, planned.id), entry.index)
             if first != entry.index:
-                raise same_resource(first, entry.index, f"are both about {planned.type}/{planned.id}")
+                raise same_resource(
+                    first, entry.index, f"are both about {planned.type}/{planned.id}", f"都涉及 {planned.type}/{planned.id}"
+                )
     return owner
 
 
