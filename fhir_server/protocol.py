@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fhir_server.errors import Issue, operation_outcome
 from fhir_server.interactions.body import BYTES_PER_SECOND
+from fhir_server.interactions.errors import wants_chinese
 
 LONGEST_ADDRESS = 60_000
 """Most bytes of an address with its query."""
@@ -239,7 +240,9 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: int, code: str, text: str, zh: str) -> None:
-        body = orjson.dumps(operation_outcome([Issue(code, text, zh=zh)]))
+        # The headers that have come so far: a request may be refused before its last one.
+        sent = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers or ()}
+        body = orjson.dumps(operation_outcome([Issue(code, text, zh=zh)], chinese=wants_chinese(sent)))
         kind = b"content-type: application/fhir+json; charset=utf-8\r\ncache-control: no-store\r\nconnection: close\r\n"
         self.transport.write(STATUS_LINE[status] + kind + b"content-length: %d\r\n\r\n" % len(body) + body)
         # A client that is still sending would lose the answer if the connection were closed on it at once.

@@ -141,7 +141,7 @@ class Gate:
         if not query.open:
             return query
         if self._openings is None:
-            raise FhirError.of(501, "not-supported", "Value sets and hierarchies cannot be asked for here")
+            raise FhirError.of(501, "not-supported", "Value sets and hierarchies cannot be asked for here", zh="此处不能查询值集和层级")
         return await self._openings.closed(query)
 
     async def snapshot(self) -> int:
@@ -197,6 +197,6 @@ class Gate:
         return commit
 
 
-def refuse(principal: Principal, what: str) -> FhirError:
+def refuse(principal: Principal, what: str, zh: str) -> FhirError:
     """The one form of a refusal, which tells nothing about what exists."""
-    return FhirError.of(403, "forbidden", f"{principal.name} may not {what}")
+    return FhirError.of(403, "forbidden", f"{principal.name} may not {what}", zh=f"{principal.name} 不得{zh}")

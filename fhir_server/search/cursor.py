@@ -48,8 +48,13 @@ def verify(text: str, query: bytes, secret: bytes, now: int) -> Position:
         body = _cipher(secret).decrypt(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), [query])
     except (ValueError, binascii.Error, InvalidTag):
         what = "_cursor: this paging link was changed, or belongs to another search; begin again with the first page"
-        raise FhirError.of(400, "invalid", what) from None
+        raise FhirError.of(400, "invalid", what, zh="_cursor：此分页链接已被改动，或属于另一次检索；请从第一页重新开始") from None
     snapshot, rid, values, expires = orjson.loads(body)
     if now > expires:
-        raise FhirError.of(410, "expired", "_cursor: this paging link has expired; begin again with the first page")
+        raise FhirError.of(
+            410,
+            "expired",
+            "_cursor: this paging link has expired; begin again with the first page",
+            zh="_cursor：此分页链接已过期；请从第一页重新开始",
+        )
     return Position(snapshot, rid, tuple(values))

@@ -108,7 +108,13 @@ class Committer:
     async def submit(self, what: Unit | Action) -> Any:
         """Durable when it returns. Raises what the unit or action raised, or FhirError 503/507 for the store's faults."""
         if self._closing:
-            raise FhirError.of(503, "transient", "The server is shutting down; nothing was written.", headers=[("Retry-After", "5")])
+            raise FhirError.of(
+                503,
+                "transient",
+                "The server is shutting down; nothing was written.",
+                headers=[("Retry-After", "5")],
+                zh="服务器正在关闭；没有写入任何内容。",
+            )
         work = _Work(what, asyncio.get_running_loop().create_future())
         self._queue.append(work)
         if self._signal is not None and not self._signal.done():

@@ -64,12 +64,19 @@ class Claims:
             other = self._holder(at)
             if other is not None and other != id:
                 what = f"'{one.code}' is a search parameter of {one.type} already, by SearchParameter/{other}; retire that one first"
-                raise FhirError.of(422, "duplicate", f"SearchParameter.code: {what}", "SearchParameter.code")
+                zh = f"“{one.code}”已是 {one.type} 的检索参数，由 SearchParameter/{other} 定义；请先停用它"
+                raise FhirError.of(
+                    422, "duplicate", f"SearchParameter.code: {what}", "SearchParameter.code", zh=f"SearchParameter.code：{zh}"
+                )
             self._holders[at] = id
             self._numbers += 2 if one.second else 1
         if _next_number(self._db) + self._numbers > TYPE_PARAMETER:
             raise FhirError.of(
-                422, "too-costly", "SearchParameter: the numbers for search parameters of the site are used up", "SearchParameter"
+                422,
+                "too-costly",
+                "SearchParameter: the numbers for search parameters of the site are used up",
+                "SearchParameter",
+                zh="SearchParameter：本站点可用的检索参数编号已用完",
             )
         self._changes.append((id, wanted))
 

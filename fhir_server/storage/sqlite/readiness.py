@@ -62,7 +62,7 @@ class Readiness:
             custom = self._customs.of_number(number)
             if custom is None:
                 what = "A search parameter was changed while the search was read; send it again"
-                raise FhirError.of(503, "transient", what, headers=[("Retry-After", "1")])
+                raise FhirError.of(503, "transient", what, headers=[("Retry-After", "1")], zh="检索过程中有检索参数被更改；请重新发送")
             if not custom.ready:
                 one = custom.definition
                 raise not_ready(one.type, one.code, *table.progress(db, one.type, one.code))
@@ -77,7 +77,13 @@ class Readiness:
             return
         if self._fingerprint and stored_fingerprint(db) not in (None, self._fingerprint.encode()):
             what = "The store's index is made by another version of this server now, or for another time zone; restart this process"
-            raise FhirError.of(503, "transient", what, headers=[("Retry-After", "30")])
+            raise FhirError.of(
+                503,
+                "transient",
+                what,
+                headers=[("Retry-After", "30")],
+                zh="存储的索引现在由本服务器的另一个版本建立，或按另一个时区建立；请重启此进程",
+            )
         if self._customs is not None:
             self._customs.take(table.load(db), generation)
         self._generation = generation
@@ -96,4 +102,6 @@ def whole_progress(db: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _gone() -> FhirError:
-    return FhirError.of(410, "expired", "The index was made anew since the first page; start the search again")
+    return FhirError.of(
+        410, "expired", "The index was made anew since the first page; start the search again", zh="自第一页以来索引已重建；请重新开始检索"
+    )

@@ -374,7 +374,12 @@ class SqliteStore(Queues):
     async def _words_ready(self) -> tuple[int, FullText]:
         """A snapshot up to which all words are kept. Raises FhirError 503 while they are gathered."""
         if self._full_text is None:
-            raise FhirError.of(501, "not-supported", "Searches by words (_text, _content, :text) are switched off in this store")
+            raise FhirError.of(
+                501,
+                "not-supported",
+                "Searches by words (_text, _content, :text) are switched off in this store",
+                zh="此存储已关闭全文检索（_text、_content、:text）",
+            )
         return await self._full_text.ready(), self._full_text
 
     async def search(self, query: Query, after: Position | None = None, snapshot: int | None = None) -> Page:

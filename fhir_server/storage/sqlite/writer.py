@@ -260,7 +260,9 @@ class Writer:
         if resource is None:
             raise ValueError(f"{write.method} of {write.type}/{write.id} without a resource")
         if write.type not in self._tools.types:
-            raise FhirError.of(404, "not-supported", f"{write.type} is not a resource type of this store")
+            raise FhirError.of(
+                404, "not-supported", f"{write.type} is not a resource type of this store", zh=f"{write.type} 不是此存储中的资源类型"
+            )
         if live and before is not None and self._unchanged(before, resource):
             return Outcome("unchanged", old), None, None
         version = old.version + 1 if old else 1
@@ -401,9 +403,22 @@ def _require(write: Write, old: Stored | None, live: bool) -> None:
     what = f"{write.type}/{write.id}"
     if write.if_match == 0:
         if live:
-            raise FhirError.of(412, "conflict", f"{what} must not exist, but version {old.version if old else 0} does", what)
+            raise FhirError.of(
+                412,
+                "conflict",
+                f"{what} must not exist, but version {old.version if old else 0} does",
+                what,
+                zh=f"{what} 应不存在，但已有版本 {old.version if old else 0}",
+            )
     elif write.if_match is not None and (old is None or old.version != write.if_match):
         there = f"its current version is {old.version}" if old else "it does not exist"
-        raise FhirError.of(412, "conflict", f"If-Match asks for version {write.if_match} of {what}, but {there}", what)
+        there_zh = f"其当前版本为 {old.version}" if old else "它不存在"
+        raise FhirError.of(
+            412,
+            "conflict",
+            f"If-Match asks for version {write.if_match} of {what}, but {there}",
+            what,
+            zh=f"If-Match 要求 {what} 的版本为 {write.if_match}，但{there_zh}",
+        )
     if write.method == "POST" and old is not None:
-        raise FhirError.of(409, "duplicate", f"{what} exists already; a create needs a new id", what)
+        raise FhirError.of(409, "duplicate", f"{what} exists already; a create needs a new id", what, zh=f"{what} 已存在；创建需要新的 id")
