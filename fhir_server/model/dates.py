@@ -24,7 +24,11 @@ _DAY = 86_400_000
 
 
 class DateError(ValueError):
-    """A text that is no FHIR date or time; the message says why."""
+    """A text that is no FHIR date or time; the message says why, `zh` in Chinese."""
+
+    def __init__(self, english: str, zh: str) -> None:
+        super().__init__(english)
+        self.zh = zh
 
 
 @lru_cache(maxsize=8192)
@@ -40,7 +44,7 @@ def _zone_offset(text: str) -> int:
         return 0
     hours, minutes = int(text[1:3]), int(text[4:6])
     if hours > 14 or minutes > 59 or (hours == 14 and minutes):
-        raise DateError(f"there is no time zone {text} (at most 14:00)")
+        raise DateError(f"there is no time zone {text} (at most 14:00)", f"没有时区 {text}（最大为 14:00）")
     offset = (hours * 60 + minutes) * 60_000
     return -offset if text[0] == "-" else offset
 
@@ -70,18 +74,21 @@ def interval(text: str, zone: ZoneInfo) -> tuple[int, int]:
     """
     found = DATE_TIME.match(text)
     if not found:
-        raise DateError(f"'{text}' is not of the form YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss(.sss)zone")
+        raise DateError(
+            f"'{text}' is not of the form YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss(.sss)zone",
+            f"“{text}”不符合格式 YYYY、YYYY-MM、YYYY-MM-DD 或 YYYY-MM-DDThh:mm:ss(.sss)时区",
+        )
     year, month, day, hour, minute, second, fraction, offset = found.groups()
     try:
         if hour is None:
             return _date_interval(int(year), int(month) if month else None, int(day) if day else None, zone)
         days = _days(int(year), int(month), int(day))
     except ValueError:
-        raise DateError(f"'{text}' is no day of the calendar") from None
+        raise DateError(f"'{text}' is no day of the calendar", f"“{text}”不是日历中的日期") from None
     h, m = int(hour), int(minute)
     s = int(second) if second is not None else 0
     if h > 23 or m > 59 or s > 60:
-        raise DateError(f"'{text}' is no time of day")
+        raise DateError(f"'{text}' is no time of day", f"“{text}”不是一天中的时刻")
     low = ((h * 60 + m) * 60 + s) * 1000
     if fraction:
         digits = (fraction + "00")[:3]

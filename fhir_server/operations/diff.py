@@ -38,7 +38,12 @@ async def _previous(context: Context, request: Request, newer: Stored) -> Stored
         stored = await context.gate.read_version(request.principal, newer.type, newer.id, version) if version > 0 else None
         if stored is not None and not stored.deleted:
             return stored
-    raise FhirError.of(404, "not-found", f"{newer.type}/{newer.id} has no version before {newer.version}; name one with fromVersion")
+    raise FhirError.of(
+        404,
+        "not-found",
+        f"{newer.type}/{newer.id} has no version before {newer.version}; name one with fromVersion",
+        zh=f"{newer.type}/{newer.id} 在版本 {newer.version} 之前没有其他版本；请用 fromVersion 指明一个",
+    )
 
 
 async def _referred(context: Context, request: Request, given: Input) -> Stored:
@@ -47,7 +52,9 @@ async def _referred(context: Context, request: Request, given: Input) -> Stored:
     found = parse_reference(str(text))
     own = found.within((request.base, *context.own_bases))
     if not own or found.type not in context.types:
-        raise given.refused("must be Type/id or Type/id/_history/version of this server")
+        raise given.refused(
+            "must be Type/id or Type/id/_history/version of this server", "应为本服务器的 Type/id 或 Type/id/_history/version"
+        )
     if found.version:
         return await _version(context, request, found.type, found.id, found.version)
     stored = await context.gate.read(request.principal, found.type, found.id)
@@ -63,7 +70,7 @@ def _with_meta(given: dict[str, Input]) -> bool:
     if asked is None:
         return False
     if asked.text not in ("true", "false"):
-        raise asked.refused("must be true or false")
+        raise asked.refused("must be true or false", "应为 true 或 false")
     return asked.text == "true"
 
 
@@ -88,18 +95,23 @@ async def diff(context: Context, request: Request, type: str | None, id: str | N
         newer = await current(context, request, type, id)
         asked = given.get("fromVersion")
         if asked is not None and not (asked.text.isascii() and asked.text.isdigit()):
-            raise asked.refused("must be the number of a version")
+            raise asked.refused("must be the number of a version", "应为版本号")
         older = await (_version(context, request, type, id, asked.text) if asked else _previous(context, request, newer))
     else:
         known("diff", found, ("from", "to", "includeMeta"))
         with_meta = _with_meta(given)
         for name in ("from", "to"):
             if name not in given:
-                raise FhirError.of(400, "required", f"$diff on system level needs the parameter '{name}'")
+                raise FhirError.of(
+                    400, "required", f"$diff on system level needs the parameter '{name}'", zh=f"在系统级别，$diff 需要参数“{name}”"
+                )
         older = await _referred(context, request, given["from"])
         newer = await _referred(context, request, given["to"])
         if older.type != newer.type:
-            raise given["to"].refused(f"from is a {older.type}, to a {newer.type}; only resources of one type are compared")
+            raise given["to"].refused(
+                f"from is a {older.type}, to a {newer.type}; only resources of one type are compared",
+                f"from 是 {older.type}，to 是 {newer.type}；只能比较同一类型的资源",
+            )
     # Long lists take a while to compare: not on the loop that answers everybody.
     return Response(200, json_codec.dumps(await asyncio.to_thread(_difference, older, newer, with_meta)))
 

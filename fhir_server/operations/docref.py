@@ -44,21 +44,27 @@ def _type(given: Input) -> str:
     tokens = []
     for coding in codings or ():
         if not coding.get("code"):
-            raise given.refused("a document type needs a code")
+            raise given.refused("a document type needs a code", "文档类型需要 code")
         system = coding.get("system")
         tokens.append(f"{_escaped(system)}|{_escaped(coding['code'])}" if system else _escaped(coding["code"]))
     if not tokens:
-        raise given.refused("a document type needs a code")
+        raise given.refused("a document type needs a code", "文档类型需要 code")
     return ",".join(tokens)
 
 
 def _patient(found: list[Input]) -> str:
     given = next((one for one in found if one.name == "patient"), None)
     if given is None:
-        raise FhirError.of(400, "required", "$docref needs the parameter 'patient': the id of a Patient", "patient")
+        raise FhirError.of(
+            400,
+            "required",
+            "$docref needs the parameter 'patient': the id of a Patient",
+            "patient",
+            zh="$docref 需要参数“patient”：患者的 id",
+        )
     id = given.text.removeprefix("Patient/")
     if not ID.match(id):
-        raise given.refused("must be the id of a Patient")
+        raise given.refused("must be the id of a Patient", "应为患者的 id")
     return id
 
 
@@ -71,16 +77,22 @@ def _care_dates(context: Context, found: list[Input]) -> Criterion | None:
             try:
                 begins, ends = dates.interval(one.text.replace(" ", "+"), context.zone)
             except dates.DateError as fault:
-                raise one.refused(str(fault)) from None
+                raise one.refused(str(fault), fault.zh) from None
             low, high = (begins, high) if one.name == "start" else (low, ends)
     if low is None and high is None:
         return None
     if low is not None and high is not None and low > high:
-        raise FhirError.of(400, "invalid", "start is after end: the range of care dates is empty", "start")
+        raise FhirError.of(
+            400, "invalid", "start is after end: the range of care dates is empty", "start", zh="start 晚于 end：诊疗日期的范围为空"
+        )
     parameter = context.search.get("DocumentReference", "period")
     if parameter is None:
         raise FhirError.of(
-            501, "not-supported", "$docref cannot look for care dates: the search parameter 'period' is switched off", "start"
+            501,
+            "not-supported",
+            "$docref cannot look for care dates: the search parameter 'period' is switched off",
+            "start",
+            zh="$docref 无法按诊疗日期查找：检索参数“period”已关闭",
         )
     choices: list[Criterion] = []
     for source in parameter.sources:
@@ -116,7 +128,7 @@ async def docref(context: Context, request: Request, type: str, id: str | None) 
         asked.append(("status", "current"))
     on_demand = next((one for one in found if one.name == "on-demand"), None)
     if on_demand is not None and on_demand.text not in ("true", "false"):
-        raise on_demand.refused("must be true or false")
+        raise on_demand.refused("must be true or false", "应为 true 或 false")
     parsed = parser_of(context, request).search((type,), asked, extra=extra)
     profiles = {one.text for one in found if one.name == "profile"}
     generated = on_demand is not None and on_demand.text == "true"

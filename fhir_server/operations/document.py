@@ -65,7 +65,13 @@ class _Document:
                 )
             wanted = {place: text for place, text in wanted.items() if place not in self._known and (direct or place[0] != "Patient")}
             if len(self._known) + len(wanted) > MOST:
-                raise FhirError.of(422, "too-costly", f"The Composition leads to more than {MOST} resources", "Composition")
+                raise FhirError.of(
+                    422,
+                    "too-costly",
+                    f"The Composition leads to more than {MOST} resources",
+                    "Composition",
+                    zh=f"此 Composition 牵涉的资源超过 {MOST} 个",
+                )
             self._known |= set(wanted)
             read = await self._context.gate.read_many(self._request.principal, list(wanted)) if wanted else []
             by_place = {(one.type, one.id): one for one in read if not one.deleted}
@@ -96,13 +102,19 @@ class _Document:
 def _composition_id(context: Context, request: Request, given: Input | None) -> str:
     """The id that the parameter names: an id, a reference or a URL of this server. Raises FhirError 400."""
     if given is None:
-        raise FhirError.of(400, "required", "On type level $document needs the parameter 'id' of a Composition", "id")
+        raise FhirError.of(
+            400,
+            "required",
+            "On type level $document needs the parameter 'id' of a Composition",
+            "id",
+            zh="在类型级别，$document 需要参数“id”，即某个 Composition 的 id",
+        )
     text = given.text
     if ID.match(text):
         return text
     to = parse_reference(text)
     if to.type != "Composition" or (to.form == "absolute" and to.base not in (request.base, *context.own_bases)):
-        raise given.refused("must be the id or the URL of a Composition of this server")
+        raise given.refused("must be the id or the URL of a Composition of this server", "应为本服务器上某个 Composition 的 id 或 URL")
     return to.id
 
 
@@ -115,16 +127,27 @@ async def document(context: Context, request: Request, type: str, id: str | None
     known("document", inputs(request), _NAMES)
     if "graph" in found:
         raise FhirError.of(
-            501, "not-supported", f"graph={found['graph'].text[:80]}: GraphDefinitions are not followed; leave it out", "graph"
+            501,
+            "not-supported",
+            f"graph={found['graph'].text[:80]}: GraphDefinitions are not followed; leave it out",
+            "graph",
+            zh=f"graph={found['graph'].text[:80]}：不支持按 GraphDefinition 收集资源；请去掉此参数",
         )
     if id is not None and "id" in found:
-        raise found["id"].refused("the address names the Composition already")
+        raise found["id"].refused("the address names the Composition already", "地址中已经指明了 Composition")
     persist = found["persist"].text if "persist" in found else "false"
     if persist not in ("true", "false"):
-        raise found["persist"].refused("must be true or false")
+        raise found["persist"].refused("must be true or false", "应为 true 或 false")
     if persist == "true" and request.method != "POST":
         said = f"persist=true stores a Bundle, which {request.method} must not: send it with POST"
-        raise FhirError.of(405, "not-supported", said, "persist", headers=[("Allow", "POST, OPTIONS")])
+        raise FhirError.of(
+            405,
+            "not-supported",
+            said,
+            "persist",
+            headers=[("Allow", "POST, OPTIONS")],
+            zh=f"persist=true 会保存一个 Bundle，而 {request.method} 不能这样做：请用 POST 发送",
+        )
     id = id or _composition_id(context, request, found.get("id"))
     stored = await context.gate.read(request.principal, type, id)
     if stored is None:

@@ -58,13 +58,13 @@ def _time(context: Context, given: Input) -> tuple[int, int]:
     try:
         return dates.interval(given.text.replace(" ", "+"), context.zone)
     except dates.DateError as fault:
-        raise given.refused(str(fault)) from None
+        raise given.refused(str(fault), fault.zh) from None
 
 
 def _count(given: Input) -> int:
     text = given.text
     if not (text.isascii() and text.isdigit() and int(text[:12]) > 0):
-        raise given.refused("must be a whole number from 1 on")
+        raise given.refused("must be a whole number from 1 on", "应为从 1 开始的整数")
     return min(int(text[:12]), MAX_COUNT)
 
 
@@ -90,11 +90,13 @@ def _asked(context: Context, request: Request, type: str) -> _Asked:
         else:
             for name in value.split(","):
                 if name not in context.types:
-                    raise one.refused(f"'{name[:80]}' is not a resource type of FHIR R4")
+                    raise one.refused(f"'{name[:80]}' is not a resource type of FHIR R4", f"“{name[:80]}”不是 FHIR R4 的资源类型")
             asked.types += tuple(value.split(","))
         asked.pairs.append((one.name, value))
     if asked.low is not None and asked.high is not None and asked.low > asked.high:
-        raise FhirError.of(400, "invalid", "start is after end: the range of care dates is empty", "start")
+        raise FhirError.of(
+            400, "invalid", "start is after end: the range of care dates is empty", "start", zh="start 晚于 end：诊疗日期的范围为空"
+        )
     return asked
 
 
@@ -136,7 +138,12 @@ async def everything(context: Context, request: Request, type: str, id: str | No
     Raises FhirError 400, 404, 410 (deleted, or an expired link), 503 (took too long).
     """
     if id is None and type != "Patient":
-        raise FhirError.of(400, "not-supported", f"$everything is not defined on type level for {type}; ask for one {type}/id")
+        raise FhirError.of(
+            400,
+            "not-supported",
+            f"$everything is not defined on type level for {type}; ask for one {type}/id",
+            zh=f"$everything 在 {type} 的类型级别没有定义；请指明一个 {type}/id",
+        )
     asked = _asked(context, request, type)
     focus = await _focus(context, request, type, id) if id else None
     place = "/".join(part for part in (type, id, "$everything") if part)

@@ -29,13 +29,13 @@ class Input(NamedTuple):
         if isinstance(self.value, bool):
             return "true" if self.value else "false"
         if isinstance(self.value, dict | list):
-            raise self.refused("must be a primitive value")
+            raise self.refused("must be a primitive value", "应为基本类型的值")
         return str(self.value)
 
-    def refused(self, rule: str) -> FhirError:
-        """400 that names the parameter, its value and the rule."""
+    def refused(self, rule: str, zh: str) -> FhirError:
+        """400 that names the parameter, its value and the rule; `zh` is the rule in Chinese."""
         shown = str(self.value)[:80]
-        return FhirError.of(400, "value", f"{self.name}={shown}: {rule}", self.at, zh=f"参数 {self.name} 的值无效：{shown}")
+        return FhirError.of(400, "value", f"{self.name}={shown}: {rule}", self.at, zh=f"参数 {self.name} 的值无效：{shown}（{zh}）")
 
 
 def _parameter(parameter: dict[str, Any], number: int) -> Input:
@@ -52,7 +52,7 @@ def of_address(request: Request) -> list[Input]:
     found = [Input(name, value, "", name) for name, value in pairs(request.query) if name not in FORMATTING] if request.query else []
     for one in found:
         if not one.value:
-            raise one.refused("a parameter needs a value")
+            raise one.refused("a parameter needs a value", "参数需要一个值")
     return found
 
 
@@ -62,7 +62,13 @@ def inputs(request: Request) -> list[Input]:
     if request.method == "POST" and (request.body or request.resource is not None):
         content = parsed(request)
         if not isinstance(content, dict) or content.get("resourceType") != "Parameters":
-            raise FhirError.of(400, "invalid", "An operation is sent a Parameters resource", "Parameters.resourceType")
+            raise FhirError.of(
+                400,
+                "invalid",
+                "An operation is sent a Parameters resource",
+                "Parameters.resourceType",
+                zh="操作的请求体应为 Parameters 资源",
+            )
         structure.check(content)
         found += [_parameter(parameter, number) for number, parameter in enumerate(content.get("parameter") or ())]
     return found
@@ -74,8 +80,9 @@ def known(operation: str, given: Iterable[Input], names: Iterable[str], repeats:
     for one in given:
         if one.name not in names:
             has = f"it has {', '.join(names)}" if names else "it has none"
+            has_zh = f"可用：{'、'.join(names)}" if names else "它没有参数"
             said = f"Parameter '{one.name[:80]}' is not known; ${operation}: {has}"
-            raise FhirError.of(400, "not-supported", said, one.at, zh=f"${operation} 不支持参数“{one.name[:80]}”")
+            raise FhirError.of(400, "not-supported", said, one.at, zh=f"${operation} 不支持参数“{one.name[:80]}”；{has_zh}")
         if one.name in seen and one.name not in repeats:
-            raise one.refused(f"${operation} takes this parameter once")
+            raise one.refused(f"${operation} takes this parameter once", f"${operation} 只接受一个此参数")
         seen.add(one.name)

@@ -42,12 +42,12 @@ class _Seen(NamedTuple):
 def _max(given: list[Input]) -> int:
     found = [one for one in given if one.name == "max"]
     if len(found) > 1:
-        raise found[1].refused("$lastn takes this parameter once")
+        raise found[1].refused("$lastn takes this parameter once", "$lastn 只接受一个此参数")
     if not found:
         return 1
     text = found[0].text
     if not (text.isascii() and text.isdigit() and int(text[:12]) > 0):
-        raise found[0].refused("must be a whole number from 1 on")
+        raise found[0].refused("must be a whole number from 1 on", "应为从 1 开始的整数")
     return int(text[:12])
 
 
@@ -57,11 +57,22 @@ def _filters(given: list[Input]) -> list[tuple[str, str]]:
     names = {name.partition(":")[0].partition(".")[0] for name, _ in found}
     for name in _NOT_HERE:
         if name in names:
-            raise FhirError.of(400, "not-supported", f"$lastn has no parameter '{name}': newest come first, 'max' limits each code", name)
+            raise FhirError.of(
+                400,
+                "not-supported",
+                f"$lastn has no parameter '{name}': newest come first, 'max' limits each code",
+                name,
+                zh=f"$lastn 没有参数“{name}”：结果总是最新的在前，“max”限定每个代码的数量",
+            )
     if not names & set(_SUBJECTS):
-        raise FhirError.of(400, "required", "$lastn needs the parameter 'patient' or 'subject'")
+        raise FhirError.of(400, "required", "$lastn needs the parameter 'patient' or 'subject'", zh="$lastn 需要参数“patient”或“subject”")
     if not any(name in _CODES or name.startswith(tuple(f"{code}-" for code in _CODES)) for name in names):
-        raise FhirError.of(400, "required", "$lastn needs the parameter 'category', or one with a code, such as 'code'")
+        raise FhirError.of(
+            400,
+            "required",
+            "$lastn needs the parameter 'category', or one with a code, such as 'code'",
+            zh="$lastn 需要参数“category”，或某个代码参数，例如“code”",
+        )
     return found
 
 

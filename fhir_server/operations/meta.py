@@ -73,7 +73,12 @@ async def _summary(context: Context, request: Request, types: tuple[str, ...]) -
             if after is None:
                 break
             if looked >= MOST:
-                raise FhirError.of(422, "too-costly", f"More than {MOST} resources have labels; ask $meta for one type, or search by _tag")
+                raise FhirError.of(
+                    422,
+                    "too-costly",
+                    f"More than {MOST} resources have labels; ask $meta for one type, or search by _tag",
+                    zh=f"带有标签的资源超过 {MOST} 个；请对某一种类型使用 $meta，或用 _tag 检索",
+                )
     return {name: [values[key] for key in sorted(values)] for name, values in found.items() if values}
 
 

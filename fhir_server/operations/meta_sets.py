@@ -62,15 +62,27 @@ def _meta_of(operation: str, request: Request) -> dict[str, Any]:
     given = inputs(request)
     known(operation, given, ("meta",))
     if not given:
-        raise FhirError.of(400, "required", f"${operation} needs the parameter 'meta' (a valueMeta)", "Parameters.parameter")
+        raise FhirError.of(
+            400,
+            "required",
+            f"${operation} needs the parameter 'meta' (a valueMeta)",
+            "Parameters.parameter",
+            zh=f"${operation} 需要参数“meta”（valueMeta）",
+        )
     value = given[0].value
     if given[0].kind != "Meta":
-        raise given[0].refused(f"${operation} takes a valueMeta")
+        raise given[0].refused(f"${operation} takes a valueMeta", f"${operation} 需要 valueMeta")
     for name in SETS:
         for number, one in enumerate(value.get(name) or ()):
             if one is None or (isinstance(one, dict) and "code" not in one):
                 where = f"{given[0].at}.value.{name}[{number}]"
-                raise FhirError.of(400, "required", f"meta.{name}[{number}] has no code; system and code identify a label", where)
+                raise FhirError.of(
+                    400,
+                    "required",
+                    f"meta.{name}[{number}] has no code; system and code identify a label",
+                    where,
+                    zh=f"meta.{name}[{number}] 没有 code；标签由 system 和 code 确定",
+                )
     return dict(value)
 
 

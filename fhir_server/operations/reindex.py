@@ -32,9 +32,9 @@ def _types(context: Context, type: str | None, given: list[Input]) -> list[str]:
             names = [name.strip() for name in one.text.split(",")]
             for name in names:
                 if name not in context.types:
-                    raise one.refused(f"'{name[:80]}' is no resource type of FHIR R4")
+                    raise one.refused(f"'{name[:80]}' is no resource type of FHIR R4", f"“{name[:80]}”不是 FHIR R4 的资源类型")
             if type and names != [type]:
-                raise one.refused(f"the address names {type}")
+                raise one.refused(f"the address names {type}", f"地址中指明的是 {type}")
             types.update(names)
     for one in given:
         if one.name in ("url", "code"):
@@ -53,7 +53,10 @@ def _having(context: Context, wanted: Input, types: set[str]) -> set[str]:
         if text == (parameter.url if wanted.name == "url" else parameter.code)
     }
     if not found:
-        raise wanted.refused(f"no search parameter of {', '.join(sorted(types)) or 'any type'} has this {wanted.name}")
+        raise wanted.refused(
+            f"no search parameter of {', '.join(sorted(types)) or 'any type'} has this {wanted.name}",
+            f"{'、'.join(sorted(types)) or '任何类型'} 都没有 {wanted.name} 与此相同的检索参数",
+        )
     return found
 
 
@@ -97,7 +100,7 @@ async def _status(store: Store, given: list[Input], chinese: bool) -> Response:
         return Response(200, orjson.dumps(body if body["parameter"] else {"resourceType": "Parameters"}))
     (job,) = given
     if not (job.text.isascii() and job.text.isdigit() and len(job.text) < 15):
-        raise job.refused("must be the number of a job")
+        raise job.refused("must be the number of a job", "应为任务的编号")
     found = await store.reindexing(int(job.text))
     if not found:
         raise FhirError.of(404, "not-found", f"There is no $reindex job {job.text}", zh=f"没有编号为 {job.text} 的 $reindex 任务")

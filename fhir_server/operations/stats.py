@@ -88,7 +88,7 @@ class _Group:
 def _whole(given: Input) -> int:
     text = given.text
     if not (text.isascii() and text.isdigit() and int(text[:12]) > 0):
-        raise given.refused("must be a whole number from 1 on")
+        raise given.refused("must be a whole number from 1 on", "应为从 1 开始的整数")
     return int(text[:12])
 
 
@@ -96,11 +96,11 @@ def _coding(given: Input) -> tuple[str | None, str]:
     """A Coding, or `system|code` in an address."""
     if isinstance(given.value, dict):
         if not given.value.get("code"):
-            raise given.refused("a Coding needs a code")
+            raise given.refused("a Coding needs a code", "Coding 需要 code")
         return given.value.get("system"), given.value["code"]
     system, bar, code = given.text.rpartition("|")
     if not bar or not code:
-        raise given.refused("has the form system|code")
+        raise given.refused("has the form system|code", "格式应为 system|code")
     return system, code
 
 
@@ -108,23 +108,23 @@ def _span(context: Context, given: dict[str, Input]) -> tuple[int | None, int | 
     """The time of interest. Raises FhirError 400."""
     duration, period = given.get("duration"), given.get("period")
     if duration is not None and period is not None:
-        raise period.refused("either duration or period is given, not both")
+        raise period.refused("either duration or period is given, not both", "duration 和 period 只能给出其中之一")
     if duration is not None:
         try:
             hours = Decimal(duration.text)
         except ArithmeticError:
-            raise duration.refused("must be a decimal number of hours") from None
+            raise duration.refused("must be a decimal number of hours", "应为十进制的小时数") from None
         if not hours.is_finite() or not 0 < hours < 10_000_000:
-            raise duration.refused("must be a number of hours above 0")
+            raise duration.refused("must be a number of hours above 0", "应为大于 0 的小时数")
         now = context.clock()
         return now - int(hours * _HOUR), now
     if period is None:
         return None, None
     if period.kind != "Period":
-        raise period.refused("must be a valuePeriod of a Parameters resource")
+        raise period.refused("must be a valuePeriod of a Parameters resource", "应为 Parameters 资源中的 valuePeriod")
     low, high = dates.period_interval(period.value, context.zone)
     if low > high:
-        raise period.refused("begins after it ends")
+        raise period.refused("begins after it ends", "起始晚于结束")
     return (None if low == dates.MIN_INSTANT else low), (None if high == dates.MAX_INSTANT else high)
 
 
@@ -135,11 +135,11 @@ def _asked(context: Context, request: Request) -> _Asked:
     given = {one.name: one for one in found}
     for name in ("subject", "statistic"):
         if name not in given:
-            raise FhirError.of(400, "required", f"$stats needs the parameter '{name}'")
+            raise FhirError.of(400, "required", f"$stats needs the parameter '{name}'", zh=f"$stats 需要参数“{name}”")
     asked = _Asked(given["subject"].text)
     reference = parse_reference(asked.subject)
     if reference.form not in ("relative", "absolute") or reference.type not in context.types:
-        raise given["subject"].refused("must be a reference such as Patient/123")
+        raise given["subject"].refused("must be a reference such as Patient/123", "应为引用，例如 Patient/123")
     system = given["system"].text if "system" in given else None
     for one in found:
         if one.name == "code":
@@ -150,15 +150,20 @@ def _asked(context: Context, request: Request) -> _Asked:
             for code in one.text.split(","):
                 name = _SHORT.get(code, code)
                 if name not in statistics.CODES:
-                    raise one.refused(f"must be one of {', '.join(statistics.CODES)}")
+                    raise one.refused(f"must be one of {', '.join(statistics.CODES)}", f"应为 {'、'.join(statistics.CODES)} 之一")
                 asked.statistics.append(name)
     if not asked.codings:
-        raise FhirError.of(400, "required", "$stats needs the parameter 'code' (with 'system') or 'coding'")
+        raise FhirError.of(
+            400,
+            "required",
+            "$stats needs the parameter 'code' (with 'system') or 'coding'",
+            zh="$stats 需要参数“code”（连同“system”）或“coding”",
+        )
     asked.statistics = list(dict.fromkeys(asked.statistics))
     asked.low, asked.high = _span(context, given)
     if "include" in given:
         if given["include"].text not in ("true", "false"):
-            raise given["include"].refused("must be true or false")
+            raise given["include"].refused("must be true or false", "应为 true 或 false")
         asked.include = given["include"].text == "true"
     if asked.include and "limit" in given:  # without include it "SHALL be ignored by the server"
         asked.limit = _whole(given["limit"])

@@ -28,12 +28,12 @@ MOST_SECONDS = 20.0
 _PAUSE = 1000
 
 
-def refuse(message: str, code: str = "invalid", zh: str | None = None) -> FhirError:
+def refuse(message: str, zh: str, code: str = "invalid") -> FhirError:
     """400 with one issue."""
     return FhirError.of(400, code, message, zh=zh)
 
 
-def too_costly(message: str) -> FhirError:
+def too_costly(message: str, zh: str) -> FhirError:
     """422: the query is right, but asks for too much."""
     return FhirError.of(422, "too-costly", message)
 
