@@ -65,7 +65,12 @@ def read(item: Item) -> Iterator[Single | Executed | Refusal]:
 def _single(item: Item, entry: int, resource: Any) -> Single | Refusal:
     type = resource.get("resourceType") if isinstance(resource, dict) else None
     if not isinstance(type, str) or type not in _known_types():
-        error = FhirError.of(400, "invalid", f"resourceType is {type!r}: no resource type of FHIR R4")
+        error = FhirError.of(
+            400,
+            "invalid",
+            f"resourceType is {type!r}: no resource type of FHIR R4",
+            zh=f"resourceType 为 {type!r}：不是 FHIR R4 的资源类型",
+        )
         return refusal(item.source, item.line, resource, error, entry)
     without_server_meta(resource)
     if "id" not in resource:
@@ -83,7 +88,11 @@ def checked(single: Single) -> Refusal | None:
     resource = single.resource
     if not (isinstance(resource["id"], str) and is_id(resource["id"])):
         error = FhirError.of(
-            400, "value", f"The id {resource['id']!r} is not an id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'", f"{resource['resourceType']}.id"
+            400,
+            "value",
+            f"The id {resource['id']!r} is not an id: 1 to 64 of A-Z, a-z, 0-9, '-' and '.'",
+            f"{resource['resourceType']}.id",
+            zh=f"id {resource['id']!r} 不合法：应为 1 至 64 个字符，只含 A-Z、a-z、0-9、“-”和“.”",
         )
         return refusal(single.item.source, single.item.line, resource, error, single.entry)
     issues = [issue for issue in structure.validate(resource) if issue.severity in ("error", "fatal")]
@@ -104,7 +113,13 @@ def _from_bundle(item: Item, bundle: dict[str, Any]) -> Iterator[Single | Refusa
     entries = bundle.get("entry")
     if not isinstance(entries, list):
         if entries is not None or not isinstance(bundle.get("type"), str):
-            error = FhirError.of(400, "structure", "The Bundle has no type, or an entry that is no array", "Bundle")
+            error = FhirError.of(
+                400,
+                "structure",
+                "The Bundle has no type, or an entry that is no array",
+                "Bundle",
+                zh="Bundle 没有 type，或其 entry 不是数组",
+            )
             yield refusal(item.source, item.line, bundle, error)
         return
     known: dict[str, str] = {}

@@ -153,7 +153,12 @@ class RemoteLoader:
             if status < 400:
                 report.count(single.resource["resourceType"], "created" if status == 201 else "updated or unchanged")
             else:
-                error = FhirError.of(status, "processing", _reasons(told.get("outcome")) or str(told["status"]))
+                error = FhirError.of(
+                    status,
+                    "processing",
+                    _reasons(told.get("outcome")) or str(told["status"]),
+                    zh=_reasons(told.get("outcome")) or f"服务器的应答为 {told['status']}",
+                )
                 report.refuse(refusal(single.item.source, single.item.line, single.resource, error, single.entry))
 
     async def _execute(self, found: Executed, report: Report) -> None:
@@ -188,7 +193,7 @@ class RemoteLoader:
             reason = _reasons(json_codec.loads(content))
         except FhirError:
             reason = ""
-        error = FhirError.of(status, "processing", reason or f"the server answered {status}")
+        error = FhirError.of(status, "processing", reason or f"the server answered {status}", zh=reason or f"服务器的应答为 {status}")
         report.refuse(refusal(item.source, item.line, resource, error, entry))
 
     async def _post(self, bundle: dict[str, Any]) -> httpx.Response:

@@ -25,7 +25,7 @@ def check(name: str, value: str, seen: dict[str, str]) -> None:
     if colon:
         raise unknown("modifier", modifier, base, ())
     if base in ONCE and seen.setdefault(base, value) != value:
-        raise invalid(name, value, f"may stand only once; it says {seen[base][:40]} already")
+        raise invalid(name, value, f"may stand only once; it says {seen[base][:40]} already", f"只能出现一次；前面已是 {seen[base][:40]}")
     if base == "_pretty" and value not in ("true", "false"):
         raise invalid(name, value, "must be one of true, false", "应为 true 或 false")
 
@@ -34,7 +34,7 @@ def elements(definitions: Definitions, types: Iterable[str], value: str) -> tupl
     """The names of `_elements`, each an element of one of the types at least. Raises FhirError 400."""
     wanted = [part for part in (one.strip() for one in value.split(",")) if part]
     if not wanted:
-        raise invalid("_elements", value, "names no element")
+        raise invalid("_elements", value, "names no element", "没有指明任何元素")
     chosen = list(types)
     known = [definitions.types[type] for type in chosen]
     for one in wanted:

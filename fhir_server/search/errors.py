@@ -48,11 +48,11 @@ def close_names(name: str, known: Iterable[str]) -> tuple[list[str], list[str]]:
     return [there[one] for one in near], list(there.values()) if not near and len(there) <= _FEW else []
 
 
-def unknown(kind: str, name: str, of: str, known: Iterable[str]) -> FhirError:
-    """A name that does not exist: kind 'search parameter', 'modifier' ..."""
+def unknown(kind: str, name: str, of: str, known: Iterable[str], of_zh: str = "") -> FhirError:
+    """A name that does not exist: kind 'search parameter', 'modifier' ...; `of_zh` is `of` in Chinese where it is more than a name."""
     near, few = close_names(name, known)
     what = f"The {kind} '{shown(name)}' is not known for {shown(of, _SENTENCE)}"
-    zh = f"不支持{_KINDS.get(kind, kind)}“{shown(name)}”（{shown(of, _SENTENCE)}）"
+    zh = f"不支持{_KINDS.get(kind, kind)}“{shown(name)}”（{shown(of_zh or of, _SENTENCE)}）"
     if near:
         what += f"; did you mean {' or '.join(map(repr, near))}?"
         zh += f"；是否应为 {' 或 '.join(near)}？"
@@ -62,16 +62,19 @@ def unknown(kind: str, name: str, of: str, known: Iterable[str]) -> FhirError:
     return FhirError.of(400, "not-supported", what, zh=zh)
 
 
-def invalid(parameter: str, value: str, rule: str, zh: str = "") -> FhirError:
+def invalid(parameter: str, value: str, rule: str, zh: str) -> FhirError:
     """A value that breaks a rule of its kind; `zh` is the rule in Chinese."""
     what = f"{shown(parameter)}={shown(value)}" if value else shown(parameter)
-    chinese = f"检索参数 {shown(parameter)} 的值无效：{shown(value)}" + (f"（{shown(zh, _SENTENCE)}）" if zh else "")
+    rule_zh = shown(zh, _SENTENCE)
+    chinese = (
+        f"检索参数 {shown(parameter)} 的值无效：{shown(value)}（{rule_zh}）" if value else f"检索参数 {shown(parameter)} 无效：{rule_zh}"
+    )
     return FhirError.of(400, "invalid", f"{what}: {shown(rule, _SENTENCE)}", zh=chinese)
 
 
-def not_yet(what: str) -> FhirError:
+def not_yet(what: str, zh: str) -> FhirError:
     """Something of the specification that this server does not do yet."""
-    return FhirError.of(501, "not-supported", f"{what} is not supported yet", zh=f"暂不支持 {what}")
+    return FhirError.of(501, "not-supported", f"{what} is not supported yet", zh=f"暂不支持{zh}")
 
 
 def not_ready(type: str, code: str, done: int, total: int) -> FhirError:

@@ -80,29 +80,35 @@ class _Reader:
         while at < len(text.rstrip()):
             found = _TOKEN.match(text, at)
             if not found:
-                raise self._fault(f"cannot be read from {text[at : at + 30]!r} on: a text lacks its closing quote")
+                raise self._fault(
+                    f"cannot be read from {text[at : at + 30]!r} on: a text lacks its closing quote",
+                    f"从 {text[at : at + 30]!r} 起无法读取：文本缺少结尾的引号",
+                )
             self._pieces.append(found[1])
             at = found.end()
         self._at = 0
         self._tests = 0
 
-    def _fault(self, rule: str) -> Exception:
-        return invalid("_filter", self._text, rule)
+    def _fault(self, rule: str, zh: str) -> Exception:
+        return invalid("_filter", self._text, rule, zh)
 
     def _peek(self) -> str:
         return self._pieces[self._at] if self._at < len(self._pieces) else ""
 
-    def _next(self, wanted: str) -> str:
+    def _next(self, wanted: str, wanted_zh: str) -> str:
         piece = self._peek()
         if not piece:
-            raise self._fault(f"ends where {wanted} is expected")
+            raise self._fault(f"ends where {wanted} is expected", f"在应为{wanted_zh}之处结束")
         self._at += 1
         return piece
 
     def whole(self) -> _Tree:
         tree = self._either(0)
         if self._peek():
-            raise self._fault(f"goes on with '{self._peek()[:40]}' where 'and', 'or' or the end is expected")
+            raise self._fault(
+                f"goes on with '{self._peek()[:40]}' where 'and', 'or' or the end is expected",
+                f"在应为“and”、“or”或结尾之处出现“{self._peek()[:40]}”",
+            )
         return tree
 
     def _either(self, depth: int) -> _Tree:
@@ -121,8 +127,8 @@ class _Reader:
 
     def _one(self, depth: int) -> _Tree:
         if depth > DEEPEST:
-            raise self._fault(f"has more than {DEEPEST} brackets within each other")
-        piece = self._next('a test such as name co "pet"')
+            raise self._fault(f"has more than {DEEPEST} brackets within each other", f"括号嵌套超过 {DEEPEST} 层")
+        piece = self._next('a test such as name co "pet"', '条件（例如 name co "pet"）')
         if piece == "(":
             inner = self._either(depth + 1)
             self._close(")")
@@ -135,25 +141,28 @@ class _Reader:
         return self._test(piece, depth)
 
     def _close(self, bracket: str) -> None:
-        if self._next(f"'{bracket}'") != bracket:
-            raise self._fault(f"has '{self._pieces[self._at - 1][:40]}' where '{bracket}' is expected")
+        if self._next(f"'{bracket}'", f"“{bracket}”") != bracket:
+            raise self._fault(
+                f"has '{self._pieces[self._at - 1][:40]}' where '{bracket}' is expected",
+                f"在应为“{bracket}”之处出现“{self._pieces[self._at - 1][:40]}”",
+            )
 
     def _test(self, first: str, depth: int) -> _Test:
         self._tests += 1
         if self._tests > MOST:
-            raise self._fault(f"has more than {MOST} tests")
+            raise self._fault(f"has more than {MOST} tests", f"条件超过 {MOST} 个")
         path = self._path(first, depth)
-        operator = self._next("an operator such as eq")
+        operator = self._next("an operator such as eq", "运算符（例如 eq）")
         if operator.lower() not in _ALL:
             raise unknown("operator", operator[:40], "_filter", _ALL)
-        value = self._next("a value")
+        value = self._next("a value", "值")
         if value in ("(", ")", "[", "]"):
-            raise self._fault(f"has '{value}' where a value is expected")
+            raise self._fault(f"has '{value}' where a value is expected", f"在应为值之处出现“{value}”")
         if value.startswith('"'):
             try:
                 value = json.loads(value, strict=False)
             except ValueError:
-                raise self._fault(f"holds {value[:40]}, which is no JSON string") from None
+                raise self._fault(f"holds {value[:40]}, which is no JSON string", f"其中的 {value[:40]} 不是 JSON 字符串") from None
         return _Test(path, operator.lower(), value)
 
     def _path(self, first: str, depth: int) -> tuple[_Link, ...]:
@@ -161,21 +170,21 @@ class _Reader:
         piece = first
         while True:
             if piece in ("(", ")", "[", "]") or piece.startswith('"'):
-                raise self._fault(f"has '{piece[:40]}' where the name of a parameter is expected")
+                raise self._fault(f"has '{piece[:40]}' where the name of a parameter is expected", f"在应为参数名称之处出现“{piece[:40]}”")
             names = [piece] if piece.startswith("_has:") else piece.removeprefix(".").split(".")
             if not all(names):
-                raise self._fault(f"has the path '{piece[:40]}' with a name missing")
+                raise self._fault(f"has the path '{piece[:40]}' with a name missing", f"路径“{piece[:40]}”中缺少名称")
             links += [_Link(name) for name in names]
             if len(links) > LONGEST:
-                raise self._fault(f"has a path of more than {LONGEST} names")
+                raise self._fault(f"has a path of more than {LONGEST} names", f"路径中的名称超过 {LONGEST} 个")
             if self._peek() != "[":
                 return tuple(links)
             self._at += 1
             links[-1] = _Link(links[-1].name, self._either(depth + 1))
             self._close("]")
             if not self._peek().startswith("."):
-                raise self._fault("has a test in square brackets that no '.' and name follow")
-            piece = self._next("a name")
+                raise self._fault("has a test in square brackets that no '.' and name follow", "方括号中的条件之后应有“.”和名称")
+            piece = self._next("a name", "名称")
 
 
 class Expressions:
@@ -222,13 +231,19 @@ class Expressions:
                 return Not(found) if operator == "ne" and not prefix else found
             if self._registry.get(type, name) is None and name not in ("_id", "_lastUpdated", "_list"):
                 raise unknown("search parameter", name, type, self._registry.codes(type))
-            raise unknown("operator", operator, f"'{name}' in _filter", ("eq", "ne"))
+            raise unknown("operator", operator, f"'{name}' in _filter", ("eq", "ne"), f"_filter 中的“{name}”")
         known = OPERATORS[parameter.type]
         if operator not in known:
-            raise unknown("operator", operator, f"the {parameter.type} parameter '{name}' in _filter", known)
+            raise unknown(
+                "operator",
+                operator,
+                f"the {parameter.type} parameter '{name}' in _filter",
+                known,
+                f"_filter 中 {parameter.type} 类型的参数“{name}”",
+            )
         if operator == "pr":
             if value not in ("true", "false"):
-                raise invalid("_filter", value, f"{name} pr takes true or false")
+                raise invalid("_filter", value, f"{name} pr takes true or false", f"{name} pr 的值应为 true 或 false")
             return self._filters.filter(type, f"{name}:missing", "false" if value == "true" else "true")
         if operator in _SET_MODIFIERS and parameter.type == "token":
             return self._filters.filter(type, f"{name}:{_SET_MODIFIERS[operator]}", escaped)

@@ -64,7 +64,7 @@ class Filters:
     def filter(self, type: str, name: str, value: str, depth: int = 0) -> Criterion:
         """One parameter of one type as a criterion: AND is repetition, OR is comma."""
         if depth > MAX_CHAIN:
-            raise invalid(name, value, f"chains have {MAX_CHAIN} links at most")
+            raise invalid(name, value, f"chains have {MAX_CHAIN} links at most", f"链式参数最多 {MAX_CHAIN} 级")
         if name == "_has" or name.startswith("_has:"):
             return self._has(type, name, value, depth)
         first, dot, rest = name.partition(".")
@@ -80,7 +80,7 @@ class Filters:
         parameter = self._registry.get(type, base)
         self._count(parameter, base, modifier, value, len(choices))
         if any(not choice for choice in choices):
-            raise invalid(name, value, "a value between commas is empty")
+            raise invalid(name, value, "a value between commas is empty", "逗号之间有空值")
         if base in ("_id", "_lastUpdated"):
             return self._built_in(base, modifier, choices)
         if base == "_list":
@@ -98,13 +98,13 @@ class Filters:
             return self._missing(parameter, name, value)
         if parameter.code == NEAR:
             if modifier:
-                raise unknown("modifier", modifier, f"'{base}'", ["missing"])
+                raise unknown("modifier", modifier, f"'{base}'", ["missing"], f"参数“{base}”")
             return union([values_of.near(parameter.number, name, choice) for choice in choices])
         if parameter.type == "special":
-            raise not_yet(f"The special search parameter '{base}'")
+            raise not_yet(f"The special search parameter '{base}'", f"特殊检索参数“{base}”")
         if parameter.type == "composite":
             if modifier:
-                raise unknown("modifier", modifier, f"the composite parameter '{base}'", ["missing"])
+                raise unknown("modifier", modifier, f"the composite parameter '{base}'", ["missing"], f"组合参数“{base}”")
             return union([self._composite(parameter, name, choice) for choice in choices])
         return self._modified(parameter, name, modifier, choices)
 
@@ -119,7 +119,9 @@ class Filters:
             elif parameter and parameter.type == "string" and modifier != "exact":
                 most, weight = MAX_TEXTS, MAX_KEYS // MAX_TEXTS
             if number > most:
-                raise invalid(f"{base}:{modifier}" if modifier else base, value, f"offers more than {most} values")
+                raise invalid(
+                    f"{base}:{modifier}" if modifier else base, value, f"offers more than {most} values", f"给出的值超过 {most} 个"
+                )
             self._values += number * weight
         if self._values > MAX_VALUES:
             rule = f"the search offers more than {MAX_VALUES} values, each counted for each type that it is asked of"
@@ -139,7 +141,7 @@ class Filters:
 
     def _missing(self, parameter: Parameter, name: str, value: str) -> Criterion:
         if value not in ("true", "false"):
-            raise invalid(name, value, "must be true or false")
+            raise invalid(name, value, "must be true or false", "应为 true 或 false")
         present = self._composite_present(parameter) if parameter.type == "composite" else self._present(parameter)
         return Not(present) if value == "true" else present
 
@@ -156,12 +158,18 @@ class Filters:
         kind = parameter.type
         if kind == "reference" and modifier and modifier not in _MODIFIERS[kind]:
             if modifier not in self._registry.definitions.resource_types:
-                raise unknown("modifier", modifier, f"'{parameter.code}'", [*_MODIFIERS[kind], *parameter.targets])
+                raise unknown(
+                    "modifier", modifier, f"'{parameter.code}'", [*_MODIFIERS[kind], *parameter.targets], f"参数“{parameter.code}”"
+                )
             if "Resource" not in parameter.targets and modifier not in parameter.targets:
-                raise invalid(name, ",".join(choices), f"{parameter.code} never refers to {modifier}")
+                raise invalid(
+                    name, ",".join(choices), f"{parameter.code} never refers to {modifier}", f"{parameter.code} 不会引用 {modifier}"
+                )
             return union([values_of.reference(parameter, name, choice, self._scope, modifier) for choice in choices])
         if modifier and modifier not in _MODIFIERS[kind]:
-            raise unknown("modifier", modifier, f"the {kind} parameter '{parameter.code}'", _MODIFIERS[kind])
+            raise unknown(
+                "modifier", modifier, f"the {kind} parameter '{parameter.code}'", _MODIFIERS[kind], f"{kind} 类型的参数“{parameter.code}”"
+            )
         if modifier in SETS:
             return self._sets.filter(parameter, name, modifier, choices)
         if modifier == "text":
@@ -192,22 +200,30 @@ class Filters:
         """`:of-type=system|code|value`: an identifier by its type and value."""
         numbers = [self._registry.number(source.number).identifier for source in parameter.sources]
         if not all(numbers):
-            raise unknown("modifier", "of-type", f"'{parameter.code}', which is no identifier", [])
+            raise unknown("modifier", "of-type", f"'{parameter.code}', which is no identifier", [], f"“{parameter.code}”不是 Identifier")
         parts = [unescape(part) for part in split(choice, "|")]
         if len(parts) != 3 or not parts[1] or not parts[2]:
-            raise invalid(name, choice, "has the form <system of the type>|<code of the type>|<value>")
+            raise invalid(
+                name, choice, "has the form <system of the type>|<code of the type>|<value>", "格式应为 <类型的 system>|<类型的 code>|<值>"
+            )
         return union([KeyMatch(number, f"{parts[0]}|{parts[1]}", parts[2]) for number in numbers])
 
     def _worded(self, parameter: Parameter, name: str, choices: list[str]) -> Criterion:
         """`:text`: a text of the concept, or the display of a code, begins with the value."""
         numbers = [source.number for source in parameter.sources if named_values(self._registry.number(source.number))]
         if not numbers:
-            raise unknown("modifier", "text", f"'{parameter.code}', whose values have no text beside the code", [])
+            raise unknown(
+                "modifier",
+                "text",
+                f"'{parameter.code}', whose values have no text beside the code",
+                [],
+                f"“{parameter.code}”的值除代码外没有文本",
+            )
         found: list[Criterion] = []
         for choice in choices:
             wanted = tuple(words(unescape(choice)))
             if not wanted:
-                raise invalid(name, choice, "holds no letter and no digit")
+                raise invalid(name, choice, "holds no letter and no digit", "不含字母或数字")
             found += [Worded("wording", (Phrase(wanted, True),), number) for number in numbers]
         return union(found)
 
@@ -219,7 +235,12 @@ class Filters:
         ids = [unescape(choice).removeprefix("List/") for choice in choices]
         for id in ids:
             if ID.match(id) is None:
-                raise invalid(name, id, "is the id of a List; lists that a server works out, such as $current-problems, are not offered")
+                raise invalid(
+                    name,
+                    id,
+                    "is the id of a List; lists that a server works out, such as $current-problems, are not offered",
+                    "应为 List 的 id；不提供由服务器计算的列表，例如 $current-problems",
+                )
         return union([Has("List", source.number, Ids(tuple(ids))) for source in item.sources])
 
     # --- composites
@@ -231,7 +252,9 @@ class Filters:
         values = split(choice, "$")
         if len(values) != len(kinds) or not all(values):
             form = "$".join(f"<{one.code}>" for one in kinds)
-            raise invalid(name, choice, f"the composite '{parameter.code}' has the form {form}")
+            raise invalid(
+                name, choice, f"the composite '{parameter.code}' has the form {form}", f"组合参数“{parameter.code}”的格式为 {form}"
+            )
         found: list[Criterion] = []
         for part in parts:
             pairs = list(zip(part.components, values, strict=True))
@@ -257,7 +280,7 @@ class Filters:
         if parameter is None:
             raise unknown("search parameter", base, type, self._registry.codes(type))
         if parameter.type != "reference":
-            raise invalid(name, "", f"'{base}' is no reference, so nothing can be chained to it")
+            raise invalid(name, "", f"'{base}' is no reference, so nothing can be chained to it", f"“{base}”不是引用，不能接链式参数")
         types = self._registry.definitions.resource_types
         allowed = (
             list(types) if "Resource" in parameter.targets or not parameter.targets else [one for one in parameter.targets if one in types]
@@ -266,12 +289,14 @@ class Filters:
             if modifier not in types:
                 raise unknown("resource type", modifier, name, allowed)
             if modifier not in allowed:
-                raise invalid(name, "", f"{base} never refers to {modifier}")
+                raise invalid(name, "", f"{base} never refers to {modifier}", f"{base} 不会引用 {modifier}")
             allowed = [modifier]
         known = [one for one in allowed if inner_name in _ON_ALL or self._registry.get(one, inner_name)]
         if not known:
             codes = {code for one in allowed[:5] for code in self._registry.codes(one)}
-            raise unknown("search parameter", inner_name, f"{', '.join(allowed[:5])} in '{name}'", codes)
+            raise unknown(
+                "search parameter", inner_name, f"{', '.join(allowed[:5])} in '{name}'", codes, f"“{name}”中的 {'、'.join(allowed[:5])}"
+            )
         choices: list[Criterion] = []
         for source in parameter.sources:
             ways = [one for one in known if source.target in (None, one)]
@@ -287,13 +312,13 @@ class Filters:
                 if _canonical(parameter.expression, parameter.resource_type):
                     choices += [Naming(source.number, one, part) for one, part in targets if self._registry.get(one, "url")]
         if not choices:
-            raise invalid(name, "", f"{base} never refers to {', '.join(known)}")
+            raise invalid(name, "", f"{base} never refers to {', '.join(known)}", f"{base} 不会引用 {'、'.join(known)}")
         return union(choices)
 
     def _has(self, type: str, name: str, value: str, depth: int) -> Criterion:
         parts = name.split(":", 3)
         if len(parts) != 4 or not parts[3]:
-            raise invalid(name, value, "has the form _has:Type:reference:parameter")
+            raise invalid(name, value, "has the form _has:Type:reference:parameter", "格式应为 _has:Type:reference:parameter")
         _, other, code, rest = parts
         known = self._registry.definitions.resource_types
         if other not in known:
@@ -301,9 +326,9 @@ class Filters:
         parameter = self._registry.get(other, code)
         if parameter is None or parameter.type != "reference":
             references = [one.code for one in self._registry.of(other) if one.type == "reference"]
-            raise unknown("reference parameter", code, f"{other} in _has", references)
+            raise unknown("reference parameter", code, f"{other} in _has", references, f"_has 中的 {other}")
         if "Resource" not in parameter.targets and parameter.targets and type not in parameter.targets:
-            raise invalid(name, value, f"{other}.{code} never refers to {type}")
+            raise invalid(name, value, f"{other}.{code} never refers to {type}", f"{other}.{code} 不会引用 {type}")
         inner = self.filter(other, rest, value, depth + 1)
         sources = [source.number for source in parameter.sources if source.target in (None, type)]
         choices: list[Criterion] = [Has(other, number, inner) for number in sources]
@@ -315,7 +340,7 @@ class Filters:
         """Resources of `type` in the compartment of `name`/`id`; raises FhirError 400 for a type that is never in it."""
         members = self._registry.definitions.compartments.get(name)
         if members is None:
-            raise unknown("compartment", name, "this server", self._registry.definitions.compartments)
+            raise unknown("compartment", name, "this server", self._registry.definitions.compartments, "本服务器")
         codes = members.get(type, ())
         if not codes and type != name:
             raise FhirError.of(400, "not-supported", f"{type} is not in the {name} compartment", zh=f"{type} 不属于 {name} 区间")

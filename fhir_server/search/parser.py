@@ -132,7 +132,7 @@ class Parser:
                 if len(value) > MAX_VALUE:
                     _check_length(name, value)
                 if "\x00" in value:
-                    raise invalid(name, value, "holds the character U+0000")
+                    raise invalid(name, value, "holds the character U+0000", "含有字符 U+0000")
                 base = name.partition(":")[0]
                 controls.check(name, value, seen)
                 if base == "_count":
@@ -188,14 +188,14 @@ class Parser:
         wanted = [one for name, value in pairs if name == "_type" for one in value.split(",")]
         if len(types) == 1:
             if wanted:
-                raise invalid("_type", ",".join(wanted), "is for searches over several types")
+                raise invalid("_type", ",".join(wanted), "is for searches over several types", "只用于跨多种类型的检索")
             return tuple(types)
         known = self._registry.definitions.resource_types
         for one in wanted:
             if one not in known:
                 raise unknown("resource type", one, "_type", known)
             if one not in types:
-                raise invalid("_type", one, "is not in this compartment")
+                raise invalid("_type", one, "is not in this compartment", "不在此区间之内")
         return tuple(one for one in types if not wanted or one in wanted)
 
     def _shown(self, types: tuple[str, ...], pairs: list[tuple[str, str]]) -> Sequence[str]:
@@ -206,7 +206,7 @@ class Parser:
 
     def _count(self, value: str) -> int:
         if not value.isascii() or not value.isdigit():
-            raise invalid("_count", value, "must be a whole number from 0 on")
+            raise invalid("_count", value, "must be a whole number from 0 on", "应为非负整数")
         return min(int(value.lstrip("0")[:5] or "0"), MAX_COUNT)
 
     def _sort(self, types: tuple[str, ...], value: str) -> tuple[SortKey, ...]:
@@ -217,12 +217,22 @@ class Parser:
                 keys.append(SortKey(name, "updated" if name == "_lastUpdated" else "id", descending))
                 continue
             if len(types) != 1:
-                raise invalid("_sort", value, "a search over several types is sorted by _lastUpdated or _id")
+                raise invalid(
+                    "_sort",
+                    value,
+                    "a search over several types is sorted by _lastUpdated or _id",
+                    "跨多种类型的检索只能按 _lastUpdated 或 _id 排序",
+                )
             parameter = self._registry.get(types[0], name)
             if parameter is None:
                 raise unknown("sort key", name, types[0], self._registry.codes(types[0]))
             if parameter.type in ("composite", "special"):
-                raise invalid("_sort", value, f"'{name}' is a {parameter.type} parameter, which has no order")
+                raise invalid(
+                    "_sort",
+                    value,
+                    f"'{name}' is a {parameter.type} parameter, which has no order",
+                    f"“{name}”是 {parameter.type} 类型的参数，没有顺序",
+                )
             kind = {"string": "text", "date": "range", "number": "range", "quantity": "range"}.get(parameter.type, "key")
             first, *others = parameter.sources
             spelling = first.number + 1 if kind == "text" and name in SPELLED else 0
@@ -250,11 +260,21 @@ class Parser:
         if parts == ["*"]:
             return Include(reverse, "*" if reverse or iterate or len(types) != 1 else types[0], None, None, iterate)
         if len(parts) not in (2, 3):
-            raise invalid(name, value, "has the form Type:parameter or Type:parameter:TargetType")
+            raise invalid(
+                name,
+                value,
+                "has the form Type:parameter or Type:parameter:TargetType",
+                "格式应为 Type:parameter 或 Type:parameter:TargetType",
+            )
         if parts[0] not in known:
             raise unknown("resource type", parts[0], name, known)
         if not reverse and not iterate and parts[0] not in types:
-            raise invalid(name, value, f"{parts[0]} is not what is searched for ({', '.join(types[:3])})")
+            raise invalid(
+                name,
+                value,
+                f"{parts[0]} is not what is searched for ({', '.join(types[:3])})",
+                f"{parts[0]} 不是所检索的类型（{'、'.join(types[:3])}）",
+            )
         target = parts[2] if len(parts) == 3 else None
         if target is not None and target not in known:
             raise unknown("resource type", target, name, known)
@@ -263,9 +283,9 @@ class Parser:
         parameter = self._registry.get(parts[0], parts[1])
         references = [one.code for one in self._registry.of(parts[0]) if one.type == "reference"]
         if parameter is None or parameter.type != "reference":
-            raise unknown("reference parameter", parts[1], f"{parts[0]} in {name}", references)
+            raise unknown("reference parameter", parts[1], f"{parts[0]} in {name}", references, f"{name} 中的 {parts[0]}")
         if target is not None and "Resource" not in parameter.targets and target not in parameter.targets:
-            raise invalid(name, value, f"{parts[0]}.{parts[1]} never refers to {target}")
+            raise invalid(name, value, f"{parts[0]}.{parts[1]} never refers to {target}", f"{parts[0]}.{parts[1]} 不会引用 {target}")
         return Include(reverse, parts[0], parameter, target, iterate)
 
     # --- filters
@@ -282,7 +302,8 @@ class Parser:
             if foreign is not None:
                 common = set.intersection(*(set(self._registry.codes(one)) for one in types))
                 of = f"{foreign}; a search over several types takes only parameters that all of them have"
-                raise unknown("search parameter", base, of, [*common, *controls.NAMES])
+                of_zh = f"{foreign}；跨多种类型的检索只能使用这些类型共有的参数"
+                raise unknown("search parameter", base, of, [*common, *controls.NAMES], of_zh)
         return Or(tuple(And((OfType(one), self.filters.filter(one, name, value))) for one in types))
 
     def _remembered(self, type: str, name: str, value: str) -> Criterion:
@@ -324,12 +345,12 @@ def _each_once(sort: tuple[SortKey, ...]) -> tuple[SortKey, ...]:
 def _check_length(name: str, value: str) -> None:
     """Lists of values may be long, values may not. Raises FhirError 400."""
     if name.partition(":")[0] in _UNLISTED or len(value) > MAX_LIST or max(map(len, value.split(","))) > MAX_VALUE:
-        raise invalid(name, value, f"is longer than {MAX_VALUE} characters")
+        raise invalid(name, value, f"is longer than {MAX_VALUE} characters", f"超过 {MAX_VALUE} 个字符")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
-        raise invalid(name, value, f"must be one of {', '.join(allowed)}")
+        raise invalid(name, value, f"must be one of {', '.join(allowed)}", f"应为 {'、'.join(allowed)} 之一")
     return value
 
 

@@ -30,7 +30,7 @@ class _Expression:
         while at < end:
             found = _TOKEN.match(text, at)
             if found is None:
-                raise invalid(name, text, "a phrase has no closing quotation mark")
+                raise invalid(name, text, "a phrase has no closing quotation mark", "短语缺少结尾的引号")
             kind = str(found.lastgroup)
             value = found[kind]
             if kind == "word" and value.upper() in ("AND", "OR", "NOT"):
@@ -38,13 +38,15 @@ class _Expression:
             self._tokens.append((kind, value))
             at = found.end()
         if len(self._tokens) > MOST:
-            raise invalid(name, text, f"has more than {MOST} words and operators")
+            raise invalid(name, text, f"has more than {MOST} words and operators", f"词语和运算符超过 {MOST} 个")
         self._at = 0
 
     def whole(self) -> Criterion:
         found = self._either()
         if self._at < len(self._tokens):
-            raise invalid(self._name, self._text, f"'{self._tokens[self._at][1]}' is not expected there")
+            raise invalid(
+                self._name, self._text, f"'{self._tokens[self._at][1]}' is not expected there", f"此处不应出现“{self._tokens[self._at][1]}”"
+            )
         return found
 
     def _next(self) -> tuple[str, str]:
@@ -81,13 +83,18 @@ class _Expression:
         if (kind, value) == ("bracket", "("):
             found = self._either()
             if self._next() != ("bracket", ")"):
-                raise invalid(self._name, self._text, "a bracket is not closed")
+                raise invalid(self._name, self._text, "a bracket is not closed", "括号没有闭合")
             self._at += 1
             return found
         if kind not in ("word", "phrase"):
-            raise invalid(self._name, self._text, f"a word is missing {f'before {value}' if value else 'at the end'}")
+            raise invalid(
+                self._name,
+                self._text,
+                f"a word is missing {f'before {value}' if value else 'at the end'}",
+                f"{f'“{value}”之前' if value else '末尾'}缺少词语",
+            )
         is_open = kind == "word" and value.endswith("*")
         found_words = tuple(words(value))
         if not found_words:
-            raise invalid(self._name, self._text, f"'{value}' holds no letter and no digit")
+            raise invalid(self._name, self._text, f"'{value}' holds no letter and no digit", f"“{value}”不含字母或数字")
         return Worded(self._place, (Phrase(found_words, is_open),))

@@ -72,7 +72,7 @@ def prefix_of(name: str, text: str) -> tuple[str, str]:
     if not found:
         return "eq", text
     if found[1] not in PREFIXES:
-        raise unknown("prefix", found[1], f"the parameter '{name}'", PREFIXES)
+        raise unknown("prefix", found[1], f"the parameter '{name}'", PREFIXES, f"参数“{name}”")
     return found[1], text[2:]
 
 
@@ -85,10 +85,10 @@ def token_parts(name: str, text: str) -> tuple[str | None, str | None]:
     if len(parts) == 1:
         return None, unescape(parts[0])
     if len(parts) > 2:
-        raise invalid(name, text, "a token is code, system|code, |code or system|")
+        raise invalid(name, text, "a token is code, system|code, |code or system|", "token 的格式应为 code、system|code、|code 或 system|")
     system, code = (unescape(part) for part in parts)
     if not system and not code:
-        raise invalid(name, text, "a token needs a system or a code")
+        raise invalid(name, text, "a token needs a system or a code", "token 需要 system 或 code")
     return system, code or None
 
 
@@ -114,7 +114,7 @@ def reference(parameter: Parameter, name: str, text: str, scope: Scope, only: st
     found = parse_reference(value)
     if found.within(scope.own_bases):
         if only and found.type != only:
-            raise invalid(name, text, f"the modifier says {only}, the value {found.type}")
+            raise invalid(name, text, f"the modifier says {only}, the value {found.type}", f"修饰符指明 {only}，而值是 {found.type}")
         return _targets(parameter, name, text, [found.type], found.id, explicit=True)
     if found.form == "absolute" and only is None:
         # Canonicals look like absolute references; both are stored under what was sent.
@@ -122,10 +122,10 @@ def reference(parameter: Parameter, name: str, text: str, scope: Scope, only: st
     if found.form in ("urn", "other") and ID.match(value) is None:
         url, version, _ = split_canonical(value)
         if not url:
-            raise invalid(name, text, "a reference is an id, Type/id or URL")
+            raise invalid(name, text, "a reference is an id, Type/id or URL", "引用应为 id、Type/id 或 URL")
         return union([one for source in parameter.sources for one in _whole(source.number, value, url, version or None)])
     if ID.match(value) is None:
-        raise invalid(name, text, "a reference is an id, Type/id or URL")
+        raise invalid(name, text, "a reference is an id, Type/id or URL", "引用应为 id、Type/id 或 URL")
     types = [only] if only else [target for target in parameter.targets if target != "Resource"]
     if not types:
         return _keys(parameter, None, value)
@@ -170,7 +170,7 @@ def string(parameter: Parameter, name: str, text: str, mode: str) -> Criterion:
     """Prefix without case and accents, or :exact, or :contains. A Chinese name is found by its pinyin and initials, too."""
     value = unescape(text)
     if mode != "exact" and not fold(value):
-        raise invalid(name, text, "there is nothing to search for")
+        raise invalid(name, text, "there is nothing to search for", "没有可检索的内容")
     text = value[:MAX_LENGTH] if mode == "exact" else fold(value)
     choices: list[Criterion] = [TextMatch(source.number, text, mode) for source in parameter.sources]
     word = typed(text) if parameter.code in SPELLED and mode != "exact" else None
@@ -202,7 +202,7 @@ def date_bounds(name: str, text: str, scope: Scope) -> tuple[str, int, int]:
     try:
         low, high = interval(rest, scope.zone)
     except DateError as fault:
-        raise invalid(name, text, str(fault)) from None
+        raise invalid(name, text, str(fault), fault.zh) from None
     if prefix == "ap":
         # A tenth of the distance to now, but at least the value's own width: R4 recommends the former.
         slack = max(abs(scope.now - (low + high) // 2) // 10, high - low)
@@ -220,7 +220,7 @@ def date_overlaps(parameter: Parameter, name: str, text: str, scope: Scope) -> C
     """Dates and periods that have some time in common with the value (`po` of `_filter`)."""
     prefix, low, high = date_bounds(name, text, scope)
     if prefix != "eq":
-        raise invalid(name, text, "takes a date without prefix")
+        raise invalid(name, text, "takes a date without prefix", "日期不能带前缀")
     return union([_ranged(source.number, "ap", low, high) for source in parameter.sources])
 
 
@@ -273,7 +273,7 @@ def _numeric(number: int, name: str, text: str, unit: tuple[str | None, str | No
     prefix, rest = prefix_of(name, text)
     value = parse_number(rest)
     if value is None:
-        raise invalid(name, text, "is no number such as 5.4, -3 or 1e2")
+        raise invalid(name, text, "is no number such as 5.4, -3 or 1e2", "不是数值，例如 5.4、-3 或 1e2")
     if prefix in ("eq", "ne"):
         low, high = implicit_range(value)
         return _ranged(number, prefix, low, high, half_open=True, unit=unit)
@@ -301,9 +301,14 @@ def quantity_in(number: int, name: str, text: str) -> Criterion:
     elif len(parts) == 3:
         unit = (parts[1] or None, parts[2] or None)
         if unit[1] is None and unit[0] is not None:
-            raise invalid(name, text, "a quantity with a system needs a code, too")
+            raise invalid(name, text, "a quantity with a system needs a code, too", "带 system 的数量还需要 code")
     else:
-        raise invalid(name, text, "a quantity is number, number|system|code or number||unit")
+        raise invalid(
+            name,
+            text,
+            "a quantity is number, number|system|code or number||unit",
+            "数量的格式应为 number、number|system|code 或 number||unit",
+        )
     return _numeric(number, name, parts[0], unit)
 
 
@@ -317,19 +322,24 @@ def near(number: int, name: str, text: str) -> Criterion:
     """`latitude|longitude[|distance[|unit]]`, the unit a UCUM code of length, km by default."""
     parts = [unescape(part) for part in split(text, "|")]
     if not 2 <= len(parts) <= 4:
-        raise invalid(name, text, "has the form latitude|longitude|distance|unit")
+        raise invalid(name, text, "has the form latitude|longitude|distance|unit", "格式应为 latitude|longitude|distance|unit")
     latitude, longitude = (parse_number(part) for part in parts[:2])
     if latitude is None or not -90 <= latitude <= 90:
-        raise invalid(name, text, "needs a latitude between -90 and 90 degrees")
+        raise invalid(name, text, "needs a latitude between -90 and 90 degrees", "纬度应在 -90 至 90 度之间")
     if longitude is None or not -180 <= longitude <= 180:
-        raise invalid(name, text, "needs a longitude between -180 and 180 degrees")
+        raise invalid(name, text, "needs a longitude between -180 and 180 degrees", "经度应在 -180 至 180 度之间")
     length = parse_number((parts[2] if len(parts) > 2 else "") or DEFAULT_KILOMETRES)
     if length is None or length < 0:
-        raise invalid(name, text, "needs a distance of 0 or more")
+        raise invalid(name, text, "needs a distance of 0 or more", "距离应不小于 0")
     try:
         metres = convert(length, (parts[3] if len(parts) > 3 else "") or "km", "m")
     except UcumError as fault:
-        raise invalid(name, text, f"needs a unit of length such as km, m or [mi_i]: {fault}") from None
+        raise invalid(
+            name,
+            text,
+            f"needs a unit of length such as km, m or [mi_i]: {fault}",
+            f"需要长度单位，例如 km、m 或 [mi_i]；“{fault.code}”不能换算为 m",
+        ) from None
     return Near(number, float(latitude), float(longitude), float(metres))
 
 
@@ -352,4 +362,4 @@ def component(parameter: Parameter, number: int, name: str, text: str, scope: Sc
         return _numeric(number, name, unescape(text))
     if kind == "date":
         return _ranged(number, *date_bounds(name, text, scope))
-    raise not_yet(f"A component of type {kind} of the composite parameter '{name}'")
+    raise not_yet(f"A component of type {kind} of the composite parameter '{name}'", f"组合参数“{name}”中 {kind} 类型的组成部分")

@@ -55,7 +55,9 @@ class _Run:
             check_single_use(request)
             if id is not None:
                 text = "A mutation is sent to [base]/$graphql or [base]/[type]/$graphql, not to an instance"
-                raise FhirError.of(400, "not-supported", text)
+                raise FhirError.of(
+                    400, "not-supported", text, zh="mutation 应发送到 [base]/$graphql 或 [base]/[type]/$graphql，而不是某个实例"
+                )
         schema = _schema(context, type, id is not None)
         check(schema, document)
         variables: VariableValues = variables_of(schema, self.operation, asked.variables)

@@ -89,7 +89,7 @@ def pairs_of(registry: SearchRegistry, type: str, arguments: Mapping[str, Any], 
             continue
         texts = [plain_text(one) for one in (value if isinstance(value, list) else [value]) if one is not None]
         if not texts or "" in texts:
-            raise refuse(f"{type}List({name}:): a search parameter needs a value", "value")
+            raise refuse(f"{type}List({name}:): a search parameter needs a value", f"{type}List({name}:)：检索参数需要一个值", "value")
         if name == "_filter":
             joined = " or ".join(f"({one})" for one in texts) if len(texts) > 1 else texts[0]
         elif name == "_sort":

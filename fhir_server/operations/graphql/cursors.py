@@ -89,7 +89,9 @@ def leaf_of(context: Context, type: str, cursor: str) -> Leaf:
         if fault.status == 410:
             raise
         text = f"{type}Connection(_cursor:): this cursor was changed, or is of another connection; begin again without it"
-        raise FhirError.of(400, "invalid", text) from None
+        raise FhirError.of(
+            400, "invalid", text, zh=f"{type}Connection(_cursor:)：此游标已被改动，或属于另一个 connection；请去掉它重新开始"
+        ) from None
     pairs, size, path, start, total, before = found.values
     return Leaf(
         tuple((name, value) for name, value in pairs), size, path, found.snapshot, found.rid, _position(start), total,

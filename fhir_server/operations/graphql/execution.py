@@ -96,7 +96,7 @@ class Execution:
             elif step.name in ("resourceType", "__typename"):
                 self.put(step, out, where, type.fhir if kind == "type" else type.name, "code", where.many)
             elif self.meta is None or not await self.meta(step, out):
-                raise refuse(f"'{step.name}' can only be asked for at the root of a query")
+                raise refuse(f"'{step.name}' can only be asked for at the root of a query", f"“{step.name}”只能在查询的根级使用")
 
     def _primitives(self, step: Step, given: Any, out: Output, where: Where) -> None:
         values = given if isinstance(given, list) else [given]
@@ -139,14 +139,17 @@ class Execution:
         """Add a value to the answer. Raises FhirError 400 where a single one is there already, or one of another type."""
         name = step.key + where.suffix
         if out.types.setdefault(name, type) != type:
-            raise refuse(f"Flattening collates {out.types[name]} and {type} under the name {name}; use an alias for one of them")
+            raise refuse(
+                f"Flattening collates {out.types[name]} and {type} under the name {name}; use an alias for one of them",
+                f"展平使 {out.types[name]} 和 {type} 同用名称 {name}；请给其中一个起别名",
+            )
         if many and not step.shape.singleton:
             there = out.setdefault(name, [])
             if not isinstance(there, list):
-                raise refuse(f"The field {name} is asked for as a list and as a single value")
+                raise refuse(f"The field {name} is asked for as a list and as a single value", f"字段 {name} 既作为列表又作为单个值被查询")
             there.append(value)
         elif name in out:
-            raise refuse(f"The field {name} has more than one value, but is not a list here")
+            raise refuse(f"The field {name} has more than one value, but is not a list here", f"字段 {name} 有多个值，但在这里不是列表")
         else:
             out[name] = value
 
@@ -210,7 +213,7 @@ class Execution:
 
     async def _searched(self, step: Step, type: FhirType, content: dict[str, Any], out: Output, where: Where) -> None:
         if self.searches is None or not step.role.reverse:
-            raise refuse(f"'{step.name}' can only be asked for at the root of a query")
+            raise refuse(f"'{step.name}' can only be asked for at the root of a query", f"“{step.name}”只能在查询的根级使用")
         # What is contained has no address of its own, so nothing refers to it.
         focused = f"{type.fhir}/{content['id']}" if where.own and "id" in content else None
         await self.searches.within(step, focused, out, where)

@@ -65,7 +65,10 @@ class Introspection:
     @staticmethod
     def _check(size: int) -> None:
         if size > MOST_DESCRIBED:
-            raise too_costly(f"The description has more than {MOST_DESCRIBED} names and values; ask for less of the schema")
+            raise too_costly(
+                f"The description has more than {MOST_DESCRIBED} names and values; ask for less of the schema",
+                f"架构的描述超过 {MOST_DESCRIBED} 个名称和值；请减少所要的架构内容",
+            )
 
     def _field(self, type: GraphQLObjectType, step: Step, source: Any) -> tuple[Any, int]:
         if step.name == "__typename":

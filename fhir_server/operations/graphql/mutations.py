@@ -46,7 +46,7 @@ def _request(outer: Request, step: Step) -> tuple[Request, Route]:
     type, kind = step.role.fhir, step.role.kind
     id = "" if kind == "create" else step.arguments["id"]
     if kind != "create" and not is_id(id):
-        raise refuse(f"{step.name}(id:): '{id[:80]}' is not an id", "value")
+        raise refuse(f"{step.name}(id:): '{id[:80]}' is not an id", f"{step.name}(id:)：“{id[:80]}”不是合法的 id", "value")
     headers = {}
     if step.arguments.get("ifMatch"):
         tag = step.arguments["ifMatch"]
@@ -108,7 +108,7 @@ def check_single_use(request: Request) -> None:
     """Raise FhirError where a mutation may not be: by GET (405), or within a transaction (400)."""
     if request.method != "POST":
         text = "A mutation is sent by POST; GET only asks"
-        raise FhirError.of(405, "not-supported", text, headers=[("Allow", "POST, OPTIONS")])
+        raise FhirError.of(405, "not-supported", text, headers=[("Allow", "POST, OPTIONS")], zh="mutation 只能用 POST 发送；GET 只用于查询")
     if request.transaction:
         text = "A mutation changes data by itself and cannot be an entry of a transaction; send it alone or in a batch"
-        raise FhirError.of(400, "not-supported", text)
+        raise FhirError.of(400, "not-supported", text, zh="mutation 会自行修改数据，不能作为事务的条目；请单独发送，或放在 batch 中")

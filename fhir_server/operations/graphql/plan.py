@@ -65,13 +65,22 @@ class Step:
 def compiled(text: str, where: str) -> Expression:
     """A FHIRPath expression of a query. Raises FhirError 400."""
     if len(text) > _LONGEST_PATH:
-        raise refuse(f"{where}: a FHIRPath expression may have {_LONGEST_PATH} characters here", "too-costly")
+        raise refuse(
+            f"{where}: a FHIRPath expression may have {_LONGEST_PATH} characters here",
+            f"{where}：此处的 FHIRPath 表达式最多 {_LONGEST_PATH} 个字符",
+            "too-costly",
+        )
     if len(_EVERYWHERE.findall(text)) > 1:
-        raise too_costly(f"{where}: descendants() and repeat() may be used once; each looks at everything that the other finds")
+        raise too_costly(
+            f"{where}: descendants() and repeat() may be used once; each looks at everything that the other finds",
+            f"{where}：descendants() 和 repeat() 只能使用一次；每一个都会处理另一个找到的全部内容",
+        )
     try:
         return compile_expression(text)
     except (FhirPathError, FhirPathSyntaxError) as fault:
-        raise refuse(f"{where}: '{text[:200]}' is no FHIRPath expression: {fault}") from None
+        raise refuse(
+            f"{where}: '{text[:200]}' is no FHIRPath expression: {fault}", f"{where}：“{text[:200]}”不是 FHIRPath 表达式：{fault.zh}"
+        ) from None
 
 
 class Planner:
@@ -154,7 +163,8 @@ class Planner:
         if groups and not (node.name.value == "resource" and type.name == "Reference"):
             raise refuse(
                 f"Fields '{key[:80]}' conflict on {type}: they are different fields, or have different arguments or directives; "
-                "use an alias for one of them"
+                "use an alias for one of them",
+                f"{type} 上的字段“{key[:80]}”相互冲突：它们是不同的字段，或参数、指令不同；请给其中一个起别名",
             )
         groups.append([node])
 
@@ -181,16 +191,24 @@ class Planner:
         name = node.name.value
         definition = self.schema.get_field(type, name)
         if definition is None:
-            raise refuse(f"Cannot query field '{name[:80]}' on type '{type}'.")
+            raise refuse(f"Cannot query field '{name[:80]}' on type '{type}'.", f"类型“{type}”没有字段“{name[:80]}”，不能查询")
         for argument in node.arguments or ():
             if argument.name.value not in definition.args:
-                raise refuse(f"Unknown argument '{argument.name.value[:80]}' on field '{type}.{name}'.")
+                raise refuse(
+                    f"Unknown argument '{argument.name.value[:80]}' on field '{type}.{name}'.",
+                    f"字段“{type}.{name}”没有参数“{argument.name.value[:80]}”",
+                )
         selections: Selections = tuple(one for same in nodes if same.selection_set for one in same.selection_set.selections)
         step = Step(key, name, definition, getattr(definition, "role", _NONE), node, selections)
         if step.leaf and selections:
-            raise refuse(f"Field '{name}' of {type} is a scalar: nothing can be selected of it")
+            raise refuse(
+                f"Field '{name}' of {type} is a scalar: nothing can be selected of it", f"{type} 的字段“{name}”是标量：不能再选择其中的字段"
+            )
         if not step.leaf and not selections and step.role.kind != "delete":
-            raise refuse(f"Field '{name}' of {type} is an object: say which of its fields are wanted")
+            raise refuse(
+                f"Field '{name}' of {type} is an object: say which of its fields are wanted",
+                f"{type} 的字段“{name}”是对象：请指明需要其中的哪些字段",
+            )
         step.arguments = self._coerced(definition, node)
         step.shape = self._shape(node)
         self._understand(type, step)
@@ -214,7 +232,11 @@ class Planner:
         for name in ("_offset", "_count"):
             number = step.arguments.get(name)
             if number is not None and number < 0:
-                raise refuse(f"{place}({name}:) must be a whole number from 0 on, not {number}", "value")
+                raise refuse(
+                    f"{place}({name}:) must be a whole number from 0 on, not {number}",
+                    f"{place}({name}:) 应为非负整数，而不是 {number}",
+                    "value",
+                )
         path = step.arguments.get("fhirpath")
         if path is not None:
             step.test = compiled(path, f"{place}(fhirpath:)")
@@ -226,13 +248,21 @@ class Planner:
         elif kind == "resource":
             for wanted in step.arguments.get("type") or ():
                 if wanted not in self.schema.types.definitions.resource_types:
-                    raise refuse(f"{place}(type:): '{str(wanted)[:80]}' is no resource type", "value")
+                    raise refuse(
+                        f"{place}(type:): '{str(wanted)[:80]}' is no resource type",
+                        f"{place}(type:)：“{str(wanted)[:80]}”不是资源类型",
+                        "value",
+                    )
         elif step.role.reverse:
             code = step.arguments["_reference"]
             found = next((one for one in step.role.reverse if code in (one, one.replace("-", "_"))), None)
             if found is None:
                 known = ", ".join(step.role.reverse)
-                raise refuse(f"{place}(_reference:): '{str(code)[:80]}' leads from {step.role.fhir} to no {type}; {known} can", "value")
+                raise refuse(
+                    f"{place}(_reference:): '{str(code)[:80]}' leads from {step.role.fhir} to no {type}; {known} can",
+                    f"{place}(_reference:)：从 {step.role.fhir} 经“{str(code)[:80]}”不能到达 {type}；可用：{known}",
+                    "value",
+                )
             step.arguments["_reference"] = found
 
 

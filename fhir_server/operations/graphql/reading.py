@@ -95,4 +95,9 @@ def contained_in(container: dict[str, Any], reference: str) -> dict[str, Any] | 
 def unresolved(reference: Any) -> FhirError:
     """404 for a reference that leads to nothing here."""
     text = str(reference.get("reference") or reference.get("display") or "")[:200]
-    return FhirError.of(404, "not-found", f"The reference '{text}' leads to no resource here; resource(optional: true) leaves it out")
+    return FhirError.of(
+        404,
+        "not-found",
+        f"The reference '{text}' leads to no resource here; resource(optional: true) leaves it out",
+        zh=f"引用“{text}”在本服务器上找不到资源；用 resource(optional: true) 可略过它",
+    )

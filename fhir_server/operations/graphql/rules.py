@@ -108,7 +108,10 @@ def invalid(faults: list[GraphQLError]) -> FhirError:
     issues = []
     for fault in faults:
         place = f" (line {fault.locations[0].line}, column {fault.locations[0].column})" if fault.locations else ""
-        issues.append(Issue("invalid", (fault.message if len(fault.message) < 600 else fault.message[:600] + "…") + place))
+        place_zh = f"（第 {fault.locations[0].line} 行，第 {fault.locations[0].column} 列）" if fault.locations else ""
+        message = fault.message if len(fault.message) < 600 else fault.message[:600] + "…"
+        # The sentence is that of the GraphQL library, which speaks English.
+        issues.append(Issue("invalid", message + place, zh=f"GraphQL 查询无效{place_zh}：{message}"))
     return FhirError(400, issues)
 
 

@@ -61,7 +61,7 @@ class Searches:
     async def _single(self, step: Step, out: Output) -> None:
         type, id = step.role.fhir, step.arguments["id"]
         if not ID.match(id):
-            raise refuse(f"{type}(id:): '{id[:80]}' is not an id", "value")
+            raise refuse(f"{type}(id:): '{id[:80]}' is not an id", f"{type}(id:)：“{id[:80]}”不是合法的 id", "value")
         content = await self._reader.get(Place(type, id))
         if content is None:
             raise FhirError.of(404, "not-found", f"{type}/{id} is not known", zh=f"没有 {type}/{id}")
@@ -101,7 +101,8 @@ class Searches:
                 break
             if count is None and self._budget.resources_left <= 0:
                 raise too_costly(
-                    f"More than {MOST_RESOURCES} resources match {step.name}; narrow it, or ask for {step.role.fhir}Connection"
+                    f"More than {MOST_RESOURCES} resources match {step.name}; narrow it, or ask for {step.role.fhir}Connection",
+                    f"符合 {step.name} 的资源超过 {MOST_RESOURCES} 个；请缩小范围，或使用 {step.role.fhir}Connection",
                 )
         contents = self._passing(step.test, [json_codec.loads(one.body) for one in found])
         self._empty(step, out, where)
@@ -145,7 +146,10 @@ class Searches:
             size = DEFAULT_COUNT if count is None else min(count, MAX_COUNT)
             return Leaf(tuple(self._asked(step, focus)), size, step.arguments.get("fhirpath"))
         if len(cursors) > 1 or any(value is not None for name, value in step.arguments.items() if name not in CURSORS):
-            raise refuse(f"{step.name}(_cursor:) stands alone: the cursor holds the parameters of its search")
+            raise refuse(
+                f"{step.name}(_cursor:) stands alone: the cursor holds the parameters of its search",
+                f"{step.name}(_cursor:) 只能单独使用：游标中已有其检索的参数",
+            )
         return leaf_of(self._context, step.role.fhir, cursors[0])
 
     async def _connection(self, step: Step, out: Output, where: Where, focus: str | None) -> None:
