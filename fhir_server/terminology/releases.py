@@ -34,7 +34,7 @@ _HANZI = re.compile("[\u4e00-\u9fff]")
 class ReleaseError(Exception):
     """The files are not what was said; the message names the file and what is missing, `zh` the same in Chinese."""
 
-    def __init__(self, what: str, zh: str = "") -> None:
+    def __init__(self, what: str, zh: str) -> None:
         super().__init__(what)
         self.zh = zh
 

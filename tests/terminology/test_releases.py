@@ -175,7 +175,7 @@ def test_numbers_of_properties_keep_their_digits(tmp_path) -> None:
 def test_a_release_that_breaks_off_leaves_the_old_one(tmp_path) -> None:
     def broken():
         yield Row("b", "B")
-        raise ReleaseError("cut off")
+        raise ReleaseError("cut off", "内容不完整")
 
     write(tmp_path, "urn:s", "1", "S", "en", {}, [Row("a", "A")])
     with pytest.raises(ReleaseError):
