@@ -36,8 +36,13 @@ def test_graphql_is_always_json(client):
 @pytest.mark.parametrize(
     ("method", "place", "status", "said"),
     [
-        ("GET", "Patient/$everything?colour=red", 400, "$everything 不支持参数“colour”"),
-        ("GET", "Patient/$everything?start=soon", 400, "参数 start 的值无效：soon"),
+        ("GET", "Patient/$everything?colour=red", 400, "$everything 不支持参数“colour”；可用：start、end、_since、_type、_count、_cursor"),
+        (
+            "GET",
+            "Patient/$everything?start=soon",
+            400,
+            "参数 start 的值无效：soon（“soon”不符合格式 YYYY、YYYY-MM、YYYY-MM-DD 或 YYYY-MM-DDThh:mm:ss(.sss)时区）",
+        ),
         ("GET", "$everything", 400, "$everything 不能在 system 级别调用，只能在：instance, type"),
         ("GET", "Observation/1/$document", 400, "$document 不适用于 Observation，只适用于：Composition"),
         ("GET", "Patient/$nothing", 404, "本服务器不提供操作 $nothing；可用的操作见 CapabilityStatement"),

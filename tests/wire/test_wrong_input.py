@@ -207,6 +207,7 @@ def test_slow_clients_are_let_go(start):
     server = start(env={"FHIR_SERVER_BODY_SECONDS": "1"})
     started = time.monotonic()
     assert raw(server, b"GET /fhir/Patient HTTP/1.1\r\nHost: x\r\n").startswith(b"HTTP/1.1 408")
+    assert "请求头传送得太慢".encode() in raw(server, b"GET /fhir/Patient HTTP/1.1\r\nAccept-Language: zh\r\nHost: x\r\n")
     answer = raw(server, b"POST /fhir/Patient HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 408")
     assert b'"OperationOutcome"' in answer
