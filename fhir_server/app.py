@@ -126,6 +126,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     origins = Origins(settings, port)
     indexer = Indexer(search, zone, origins.own)
     customs = Customs(search, indexer)
+    metrics = RequestMetrics()
     store = SqliteStore(
         settings.data_dir,
         index=indexer.index,
@@ -140,6 +141,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
         fingerprint=indexer.fingerprint,
         customs=customs,
         words=Wording(search),
+        observed=metrics.committed,
     )
     conformance = StoredConformance(store)
     shipped.ship(plugins, conformance)
@@ -155,7 +157,6 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     context.parts["store"] = store
     context.parts["indexer"] = indexer
     context.parts["validating"] = Validating(context, conformance, large)
-    metrics = RequestMetrics()
     plugins.hooks.event = metrics.event
     plugins.hooks.check = lambda resource: checked(context, resource)
     context.parts["metrics"] = metrics

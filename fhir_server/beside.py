@@ -6,6 +6,7 @@ import os
 import shutil
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, Response
@@ -13,7 +14,7 @@ from fastapi.responses import HTMLResponse, Response
 from fhir_server import __version__
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.registration import INTERACTIONS
-from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots, exposition
+from fhir_server.observability.metrics import Gauge, RequestMetrics, SharedSnapshots, exposition
 from fhir_server.storage.port import Reindexing
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -50,13 +51,28 @@ def documentation(context: Context) -> str:
     )
 
 
-def _indexing(works: list[Reindexing]) -> list[tuple[str, str, float]]:
-    """(name, help, value): how far work over the search index is."""
+def _indexing(works: list[Reindexing]) -> list[Gauge]:
+    """How far work over the search index is."""
     running = [work for work in works if work.ended is None]
     return [
-        ("fhir_server_reindex_total", "Resources that are to be indexed by work under way", float(sum(work.total for work in running))),
-        ("fhir_server_reindex_done", "How many of them are indexed", float(sum(work.done for work in running))),
+        Gauge("fhir_server_reindex_total", "Resources that are to be indexed by work under way", sum(work.total for work in running)),
+        Gauge("fhir_server_reindex_done", "How many of them are indexed", sum(work.done for work in running)),
     ]
+
+
+async def _store(store: Any, data_dir: Path) -> list[Gauge]:
+    """Sizes, asked for without a write: the page is there also when the disk is full."""
+    disk = shutil.disk_usage(data_dir)
+    rows = [
+        Gauge("fhir_server_disk_free_bytes", "Room left for the store", disk.free),
+        Gauge("fhir_server_disk_bytes", "Size of the disk that holds the store", disk.total),
+        Gauge("fhir_store_last_change", "Sequence number of the last change", await store.last_rid()),
+    ]
+    if (sizes := getattr(store, "sizes", None)) is not None:  # a store of the network has no files here
+        found = sizes()
+        rows.append(Gauge("fhir_store_bytes", "Size of the store's database file", found["bytes"]))
+        rows.append(Gauge("fhir_store_log_bytes", "Size of its write-ahead log", found["log_bytes"]))
+    return rows
 
 
 def build(context: Context, metrics: RequestMetrics, snapshots: SharedSnapshots | None, data_dir: Path) -> FastAPI:
@@ -66,8 +82,8 @@ def build(context: Context, metrics: RequestMetrics, snapshots: SharedSnapshots 
     @app.get("/metrics")
     async def prometheus() -> Response:
         total = snapshots.total(metrics) if snapshots is not None else metrics
-        gauges = [("fhir_server_disk_free_bytes", "Room left for the store", float(shutil.disk_usage(data_dir).free))]
-        gauges.append(("fhir_server_worker_pid", "Process that answered", float(os.getpid())))
+        gauges = await _store(context.parts["store"], data_dir)
+        gauges.append(Gauge("fhir_server_worker_pid", "Process that answered", os.getpid()))
         gauges += _indexing(await context.parts["store"].reindexing())
         if (room := context.parts.get("jobs")) is not None:
             gauges += await room.gauges()

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from fhir_server.auth.gate import ALL_SEEING, Principal
 from fhir_server.errors import FhirError, Issue
 from fhir_server.interactions.context import Context
+from fhir_server.observability.metrics import Gauge
 from fhir_server.search.indexer import Indexer
 from fhir_server.search.parameters import EveryParameter
 from fhir_server.search.parser import Include, Parser
@@ -40,6 +41,7 @@ from subscriptions.handlers import Subscriptions
 from subscriptions.jobs.feed import FeedReader
 from subscriptions.jobs.kinds import Kind, Kinds, Services
 from subscriptions.jobs.runner import Jobs
+from subscriptions.observed import Observed
 from subscriptions.retention import Retention
 from subscriptions.sockets.endpoint import Endpoint
 from subscriptions.sockets.hub import Hub
@@ -74,6 +76,7 @@ class Running:
     hub: Hub
     _retention: Retention
     readers: tuple[FeedReader, ...]
+    _observed: Observed
 
     async def start(self) -> Running:
         """Put the shipped pathways into the store and begin to work; gives itself, to be stopped."""
@@ -88,20 +91,9 @@ class Running:
         await self.jobs.start()
         return self
 
-    async def gauges(self) -> list[tuple[str, str, float]]:
-        """(name, help, value) for the metrics page: how far readers lag, what this process did, dead letters (1,000 at most)."""
-        jobs = self.jobs
-        rows = [
-            (f"fhir_server_feed_lag_{name}", f"Versions that the reader {name} has not read yet", float(lag))
-            for name, lag in (await jobs.lag()).items()
-        ]
-        for result in ("done", "retried", "dead"):
-            number = sum(count for (_, kind), count in jobs.counts.items() if kind == result)
-            rows.append((f"fhir_server_jobs_{result}", f"Attempts at jobs that ended so in this process: {result}", float(number)))
-        dead = await jobs.services.store.list_jobs("dead", limit=1000)
-        rows.append(("fhir_server_jobs_dead_letters", "Jobs that were given up and wait for a person", float(len(dead))))
-        rows.append(("fhir_server_jobs_leading", "Whether this process runs the jobs", float(jobs.leading)))
-        return rows
+    async def gauges(self) -> list[Gauge]:
+        """For the metrics page: how far readers lag, what waits and runs by lane, dead letters."""
+        return await self._observed.gauges()
 
     async def stop(self, grace: float = 8.0) -> None:
         """Finish what runs within `grace` seconds."""
@@ -171,7 +163,8 @@ def build(
     table = Table(read_watch, lambda: (every.newest(), read_topics.generation))
     mail = next((channel for channel in channels if channel.code == "email"), None)
     viewer = context.parts["viewer"] = Viewer(context, topics.find)
-    deliveries = Deliveries(Notifier(caller, base, context.clock, mail), viewer, Circuits(), DeliveryLog(), services)
+    circuits, lines = Circuits(), DeliveryLog()
+    deliveries = Deliveries(Notifier(caller, base, context.clock, mail), viewer, circuits, lines, services)
     subscriptions = Subscriptions(table, read_topics, indexer, complaint, deliveries, services, lambda: context.own_bases)
     retention = Retention(settings.done_job_days, settings.delivery_log_days, settings.event_days)
     inbox = next((channel for channel in channels if not channel.external), None)
@@ -180,6 +173,9 @@ def build(
     all_kinds = Kinds([*own, *kinds])
     all_readers = (replace(subscriptions.reader(), triggers=OWN), engine.reader(), *readers)
     jobs = Jobs(services, all_kinds, all_readers)
+    observed = Observed(jobs, lines, circuits)
+    if (metrics := context.parts.get("metrics")) is not None:
+        metrics.watch(observed.counted)
     room = Running(
         jobs,
         lambda resource: check_subscription(resource, watch, policy, mail=mail is not None),
@@ -191,6 +187,7 @@ def build(
         Hub(services, viewer, base),
         retention,
         all_readers,
+        observed,
     )
     context.parts["topics"] = topics
     context.parts["desk"] = Desk(deliveries, services)

@@ -6,8 +6,7 @@ A refusal says `detail` (English) and `zh` (Chinese).
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from fastapi.templating import Jinja2Templates
 from fhir_server.auth.gate import Gate, Principal
 from fhir_server.errors import FhirError
 from fhir_server.interactions.context import Context
+from fhir_server.observability.remembered import Remembered
 from fhir_server.storage.port import Store
 
 _HERE = Path(__file__).parent
@@ -32,10 +32,6 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_FRESH = 2.0
-"""Seconds for which what is costly to count is shown again as it was."""
-_SHARE = 20
-"""What took a second to count is counted again after so many seconds at the earliest: a page left open costs little."""
 _BODY = 10_000
 """Bytes that the body of an action may have."""
 
@@ -135,24 +131,4 @@ async def body_of(request: Request) -> dict[str, Any]:
     return found
 
 
-class Remembered:
-    """What is costly to find out, shared by all who look: found out at most every `_FRESH` seconds, less often where it takes long."""
-
-    def __init__(self, find: Callable[[], Awaitable[Any]]) -> None:
-        self._find = find
-        self._found: Any = None
-        self._until = 0.0
-
-    async def __call__(self) -> Any:
-        began = time.monotonic()
-        if began >= self._until:
-            # Those who ask meanwhile see what was known, or find out for themselves where nothing was.
-            self._until = began + _FRESH if self._found is not None else 0.0
-            self._found = await self._find()
-            ended = time.monotonic()
-            self._until = ended + max(_FRESH, _SHARE * (ended - began))
-        return self._found
-
-    def forget(self) -> None:
-        """Look anew the next time: something was done."""
-        self._until = 0.0
+__all__ = ["STATIC", "Console", "ConsoleRoute", "Remembered", "answer", "body_of", "refusal", "wrong"]

@@ -62,6 +62,10 @@ class Circuits:
             return "closed"
         return "open" if now < circuit.until else "half-open"
 
+    def broken(self) -> int:
+        """How many circuits are not closed."""
+        return sum(1 for circuit in self._circuits.values() if circuit.until)
+
     @contextmanager
     def place(self, endpoint: str, now: int, *, asked: bool = False) -> Iterator[Circuit]:
         """A place for one call; tell by `settled` how it went. `asked`: a person wants it now, open or not. Raises TurnedAway."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -50,9 +51,12 @@ class DeliveryLog:
         self._own = os.urandom(4).hex()
         self._numbers = itertools.count()
         self._minute = Minute(0, 0, 0)
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """(kind of attempt, taken, failed or dropped) -> how many of this process."""
 
     def lines(self, id: str, attempt: Attempt) -> list[Record]:
         """The records that keep an attempt of a Subscription, to be written in the unit of what follows from it."""
+        self.counts[attempt.kind, "dropped" if attempt.kind == "dropped" else "taken" if attempt.taken else "failed"] += 1
         line = Record(LOG, f"{id}/{self._own}/{next(self._numbers)}", attempt._asdict(), {"subscription": id})
         return [line, self._count(attempt)] if attempt.kind != "dropped" else [line]
 

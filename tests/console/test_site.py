@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fhir_server.console import site
+from fhir_server.observability import remembered as seldom
 
 
 class Counting:
@@ -21,22 +21,22 @@ class Counting:
 
 async def test_those_who_look_at_once_share_what_one_found() -> None:
     find = Counting()
-    remembered = site.Remembered(find)
+    remembered = seldom.Remembered(find)
     assert [await remembered() for _ in range(5)] == [1] * 5
 
 
 async def test_after_something_was_done_it_is_found_out_anew() -> None:
-    remembered = site.Remembered(Counting())
+    remembered = seldom.Remembered(Counting())
     await remembered()
     remembered.forget()
     assert await remembered() == 2
 
 
 async def test_what_takes_long_is_asked_for_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site, "_FRESH", 0.0)
+    monkeypatch.setattr(seldom, "_FRESH", 0.0)
     quick, slow = Counting(), Counting(slow=0.2)
     for find in (quick, slow):
-        remembered = site.Remembered(find)
+        remembered = seldom.Remembered(find)
         await remembered()
         await asyncio.sleep(0.05)
         await remembered()
@@ -50,7 +50,7 @@ async def test_a_failure_is_told_and_the_next_look_tries_again() -> None:
                 raise OSError("disk")
             return self.times
 
-    remembered = site.Remembered(Once())
+    remembered = seldom.Remembered(Once())
     with pytest.raises(OSError, match="disk"):
         await remembered()
     assert await remembered() == 2

@@ -89,7 +89,16 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
 class Committer:
     """Collects work into groups and commits them, one after the other."""
 
-    def __init__(self, writer: Writer, file: str, wake: Callable[[], None], group_seconds: float) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        file: str,
+        wake: Callable[[], None],
+        group_seconds: float,
+        observed: Callable[[int, float], None] | None = None,
+    ) -> None:
+        """`observed` is told of each transaction: how many pieces of work it held, and after how many seconds it was durable."""
+        self._observed = observed
         self._writer = writer
         self._file = file
         self._wake = wake
@@ -145,8 +154,11 @@ class Committer:
                 # The clients of the last group are about to come back: one commit for all is cheaper than two.
                 await self._gather(loop)
             group = self._next_group()
+            began = monotonic()
             try:
                 await self._commit(group)
+                if self._observed is not None:
+                    self._observed(len(group), monotonic() - began)
             except Exception as error:
                 fault = translated(error, self._file) if isinstance(error, sqlite3.Error) else error
                 for work in group:

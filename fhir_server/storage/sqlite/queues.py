@@ -12,6 +12,7 @@ from fhir_server.storage.port import ClaimedJob, JobCount, StoredRecord
 from fhir_server.storage.sqlite import jobs, records
 from fhir_server.storage.sqlite.committer import Action, Committer
 from fhir_server.storage.sqlite.faults import translated
+from fhir_server.storage.sqlite.readers import Readers
 
 
 def system_clock() -> int:
@@ -25,6 +26,7 @@ class Queues:
     _db: sqlite3.Connection
     _file: str
     _committer: Committer
+    _readers: Readers
     _clock: Callable[[], int]
 
     def _asked(self, question: Callable[..., Any], *args: Any) -> Any:
@@ -92,7 +94,11 @@ class Queues:
         return found
 
     async def count_jobs(self) -> list[JobCount]:
-        counted: list[JobCount] = self._asked(jobs.counted, system_clock())
+        # In a thread: going through a long queue takes as long as a hundred requests.
+        try:
+            counted: list[JobCount] = await self._readers.in_thread(lambda db, codec: jobs.counted(db, system_clock()))
+        except sqlite3.Error as error:
+            raise translated(error, self._file) from error
         return counted
 
     async def next_due(self, kinds: Sequence[str]) -> int | None:

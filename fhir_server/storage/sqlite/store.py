@@ -77,6 +77,7 @@ class SqliteStore(Queues):
         fingerprint: str = "",
         customs: Customs | None = None,
         words: Source | None = None,
+        observed: Callable[[int, float], None] | None = None,
     ) -> None:
         """`part`: which parameters depend on some members of a type, and their index values (`Indexer.part`); spares work on updates.
 
@@ -86,7 +87,8 @@ class SqliteStore(Queues):
         `durability`: FULL (each acknowledged write survives power loss) or NORMAL (the last ones may not; never inconsistent).
         `hash64` replaces the store's own hash (tests of collisions). `fingerprint` names the rules of `index`: a store whose index was made
         by others is indexed anew from its opening on; '' = not looked at. `customs`: what the site may define itself; None = nothing.
-        `words`: takes the words out of resources; None = no searches by words.
+        `words`: takes the words out of resources; None = no searches by words. `observed` is told of each transaction: how many pieces of
+        work it held, and after how many seconds it was durable.
         """
         if durability not in ("FULL", "NORMAL"):
             raise ValueError(f"durability must be FULL or NORMAL, not {durability!r}")
@@ -99,6 +101,7 @@ class SqliteStore(Queues):
 
             fold = fold_text
         self._folder = Path(folder)
+        self._observed = observed
         self._part, self._fingerprint, self._customs, self._words = part, fingerprint, customs, words
         self._index, self._dumps, self._loads, self._fold = index, dumps, loads, fold
         self._type_names = tuple(type_names)
@@ -149,7 +152,7 @@ class SqliteStore(Queues):
         if self._customs is not None:
             self._customs.connect(lambda type, code: self._asked(custom_table.progress, type, code), self.renew)
         self._waker = Waker(self._db)
-        self._committer = Committer(writer, self._file, self._committed, self._group_seconds)
+        self._committer = Committer(writer, self._file, self._committed, self._group_seconds, self._observed)
         self._sweeper = Sweeper(self._committer, self._db, self._names, self._clock, self._cursor_seconds)
         self._sweeper.start()
         filler = filling.Filler(self._names, self._values, self._known, self._clock)
@@ -474,18 +477,21 @@ class SqliteStore(Queues):
         return made
 
     # --- health
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the database and of its log, asked of the file system alone."""
+        log = Path(f"{self._path}-wal")
+        return {"bytes": self._path.stat().st_size, "log_bytes": log.stat().st_size if log.exists() else 0}
+
     async def check(self) -> dict[str, Any]:
         try:
             await self._act(lambda db: db.execute("UPDATE state SET probe = probe + 1"))
         except FhirError as error:
             raise FhirError(503, error.issues, error.headers) from error
         space = os.statvfs(self._folder)
-        log = Path(f"{self._path}-wal")
         return {
             "store": "sqlite",
             "file": FILE_NAME,
-            "bytes": self._path.stat().st_size,
-            "log_bytes": log.stat().st_size if log.exists() else 0,
+            **self.sizes(),
             "free_bytes": space.f_bavail * space.f_frsize,
             "last_rid": await self.last_rid(),
             "durability": self._durability,
