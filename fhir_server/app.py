@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import subscriptions
@@ -18,10 +18,13 @@ from fhir_server.interactions.asgi import PREFIX, FhirApplication
 from fhir_server.interactions.content import checked
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.origin import Origins
+from fhir_server.interactions.traced import TracedApplication
 from fhir_server.interactions.validating import Validating
 from fhir_server.model.definitions import definitions
+from fhir_server.observability import tracing
 from fhir_server.observability.logs import AccessLog, log
 from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots
+from fhir_server.observability.traced_store import TracedStore
 from fhir_server.plugins import Plugins, installed, shipped
 from fhir_server.search.custom import Customs
 from fhir_server.search.indexer import Indexer
@@ -127,7 +130,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     indexer = Indexer(search, zone, origins.own)
     customs = Customs(search, indexer)
     metrics = RequestMetrics()
-    store = SqliteStore(
+    store: Store = SqliteStore(
         settings.data_dir,
         index=indexer.index,
         part=indexer.part,
@@ -143,6 +146,8 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
         words=Wording(search),
         observed=metrics.committed,
     )
+    if tracing.on():
+        store = cast(Store, TracedStore(store))
     conformance = StoredConformance(store)
     shipped.ship(plugins, conformance)
     for one in found:
@@ -163,7 +168,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     access = AccessLog(settings.access_log)
     folder = os.environ.get("FHIR_SERVER_METRICS_FOLDER", "") if settings.workers > 1 else ""
     snapshots = SharedSnapshots(Path(folder), worker) if folder else None
-    fhir = FhirApplication(context, origins, metrics, access)
+    fhir = (TracedApplication if tracing.on() else FhirApplication)(context, origins, metrics, access)
 
     def others() -> Asgi:
         from fhir_server import beside

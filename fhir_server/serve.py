@@ -91,8 +91,10 @@ async def _run_worker(
     import uvicorn
 
     from fhir_server.app import compose
+    from fhir_server.observability import tracing
     from fhir_server.protocol import Protocol, watch
 
+    provider = tracing.begin() if settings.tracing == "on" else None
     app = await compose(settings, listener.getsockname()[1], worker)
     if prepare is not None:
         prepare(app)
@@ -143,6 +145,8 @@ async def _run_worker(
         for watcher in watchers:
             watcher.cancel()
         await app.stop()
+        if provider is not None:
+            await provider.stop()
 
 
 async def _warm(app: Any) -> None:
@@ -172,6 +176,7 @@ def _worker(
     """Exit status of a worker."""
     from fhir_server.errors import FhirError
     from fhir_server.observability import logs
+    from fhir_server.observability.tracing import TracingError
     from fhir_server.plugins.finding import PluginError
     from fhir_server.storage.port import UnusableStore
 
@@ -179,7 +184,7 @@ def _worker(
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_run_worker(settings, listener, worker, prepare, ready, parent))
-    except (Refused, FhirError, PluginError, UnusableStore, OSError) as fault:
+    except (Refused, FhirError, PluginError, TracingError, UnusableStore, OSError) as fault:
         print(f"fhir-server: {fault}", file=sys.stderr)
         return 1
     return 0

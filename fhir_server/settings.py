@@ -101,6 +101,17 @@ class Settings(BaseSettings):
         description="Log lines of requests: `all`, `errors` (status 400 and above, or slower than a second), `off`. "
         "Never with ids or values.",
     )
+    tracing: Literal["off", "on"] = Field(
+        "off",
+        description="OpenTelemetry traces (needs the extra `otel`): `on` sends them as the standard variables `OTEL_*` say "
+        "(see [observability](observability.md)).",
+    )
+    slow_query_ms: int = Field(
+        500,
+        ge=0,
+        description="A search that takes longer, in milliseconds, is logged with its parameter names and plan, never with values; "
+        "0 logs every one.",
+    )
     body_seconds: float = Field(
         30.0, gt=0, description="Time for a request's headers, and for its body beyond one second per 64 kB; a slower client gets 408."
     )

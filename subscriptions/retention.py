@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fhir_server.observability.traced_store import COLLECTION as TRACES
 from fhir_server.storage.port import ClaimedJob, Effects, Job, Unit
 from subscriptions.delivery.log import LOG, MINUTES
 from subscriptions.events import EVENTS
@@ -45,5 +46,6 @@ class Retention:
         await store.prune_records(LOG, now - self.delivery_log * DAY)
         await store.prune_records(MINUTES, now - _MINUTES_KEPT * DAY)
         await store.prune_records(EVENTS, now - self.events * DAY)
+        await store.prune_records(TRACES, now - DAY)
         day = max(int(job.payload["day"]) + 1, services.clock() // DAY)
         return Effects(jobs=[self.job(max(day * DAY, services.clock() + 1), day)])

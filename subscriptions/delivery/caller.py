@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import h11
 
+from fhir_server.observability import tracing
 from subscriptions.delivery.endpoint import EndpointPolicy, EndpointRefused
 
 _ANSWER_BYTES = 64 * 1024
@@ -70,8 +71,12 @@ class Caller:
         """
         seconds = min(timeout, self._timeout) if timeout else self._timeout
         try:
-            async with asyncio.timeout(seconds):
-                return await self._call(method, urlsplit(url), headers, body)
+            # Neither path nor query: they may hold a secret, or the id of a resource.
+            with tracing.span(method, {"http.request.method": method, "server.address": _host(url)}, kind="CLIENT") as span:
+                async with asyncio.timeout(seconds):
+                    answer = await self._call(method, urlsplit(url), tracing.sent_on(headers), body)
+                span.answered(answer.status)
+                return answer
         except EndpointRefused:
             raise
         except TimeoutError:
@@ -168,6 +173,14 @@ class Caller:
                 connection.close()
         self._kept.clear()
         self._number = 0
+
+
+def _host(url: str) -> str:
+    """The host of a URL; '' where it names none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _request(talk: h11.Connection, method: str, url: SplitResult, headers: list[tuple[str, str]], body: bytes) -> bytes:

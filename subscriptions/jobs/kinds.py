@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fhir_server.auth.gate import ALL_SEEING, Gate, Principal
+from fhir_server.observability import tracing
 from fhir_server.storage.port import ClaimedJob, Effects, Facts, Record, Store, Unit
 from subscriptions.jobs.backoff import Backoff
 from subscriptions.jobs.clock import Clock
@@ -85,10 +86,14 @@ class Kind:
 
     async def attempt(self, jobs: Sequence[ClaimedJob], services: Services) -> tuple[int, Unit | Effects | None]:
         """Do the first of some jobs of one key, or several at once: how many, and what is to be committed."""
-        if self.train is not None:
-            return await self.train(jobs, services)
-        assert self.handler is not None
-        return 1, await self.handler(jobs[0], services)
+        causes = [str(job.payload.get(tracing.HEADER, "")) for job in jobs]
+        with tracing.attempt(self.name, jobs[0].attempts, causes[0], linked=self.timer) as span:
+            if self.train is not None:
+                number, result = await self.train(jobs, services)
+                span.caused_by([cause for cause in causes[1:number] if cause != causes[0]])
+                return number, result
+            assert self.handler is not None
+            return 1, await self.handler(jobs[0], services)
 
 
 class Kinds:
