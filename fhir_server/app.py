@@ -24,6 +24,7 @@ from fhir_server.model.definitions import definitions
 from fhir_server.observability import tracing
 from fhir_server.observability.logs import AccessLog, log
 from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots
+from fhir_server.observability.slow import SlowSearches
 from fhir_server.observability.traced_store import TracedStore
 from fhir_server.plugins import Plugins, installed, shipped
 from fhir_server.search.custom import Customs
@@ -165,6 +166,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     plugins.hooks.event = metrics.event
     plugins.hooks.check = lambda resource: checked(context, resource)
     context.parts["metrics"] = metrics
+    slow = context.parts["slow searches"] = SlowSearches(settings.slow_query_ms, metrics)
     access = AccessLog(settings.access_log)
     folder = os.environ.get("FHIR_SERVER_METRICS_FOLDER", "") if settings.workers > 1 else ""
     snapshots = SharedSnapshots(Path(folder), worker) if folder else None
@@ -180,6 +182,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
         return built
 
     app = Application(context, store, fhir, Deferred(others))
+    app.background.append(("slow searches", slow.start))
     app.every(_PUBLISH_SECONDS, access.flush)
     if snapshots is not None:
         app.every(_PUBLISH_SECONDS, lambda: snapshots.publish(metrics))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from time import perf_counter
 from typing import NamedTuple
 
 import orjson
@@ -193,7 +195,21 @@ async def _found(context: Context, request: Request, asked: Understood) -> Page:
 
 async def search(context: Context, request: Request, to: Route) -> Response:
     """A searchset Bundle. Raises FhirError 400, 410 (expired paging link), 415, 501, 503 (took too long)."""
+    began = perf_counter()
     asked = understood(context, request, to)
+    rows: int | None = None
+    try:
+        response, rows = await _answered(context, request, to, asked)
+        return response
+    finally:
+        if (slow := context.parts.get("slow searches")) is not None:
+            # One that was ended for its length is not run once more to see why.
+            explain = None if rows is None else partial(context.gate.explain, request.principal, asked.parsed.query)
+            slow.note(to.target or to.type, (name for name, _ in asked.parsed.pairs), perf_counter() - began, rows, explain)
+
+
+async def _answered(context: Context, request: Request, to: Route, asked: Understood) -> tuple[Response, int]:
+    """The Bundle, and how many matches it holds."""
     sent, types, parsed, how, place, _ = asked
     links = _links(request, place, sent, parsed)
     remarks: list[Issue] = []
@@ -206,10 +222,10 @@ async def search(context: Context, request: Request, to: Route) -> Response:
         entries = [*found.entries, *_remarks(context, request, parsed, remarks)]
         if found.cursor:
             links.append(Link("next", f"{request.base}/{place}?{encoded([*parsed.pairs, ('_cursor', found.cursor)])}"))
-        return Response(200, bundle("searchset", entries, links, found.total, context.clock()))
+        return Response(200, bundle("searchset", entries, links, found.total, context.clock())), len(found.entries)
     if parsed.query.limit == 0 or how.summary == "count":
         total = await context.gate.count(request.principal, parsed.query)
-        return Response(200, bundle("searchset", _remarks(context, request, parsed, remarks), links, total, context.clock()))
+        return Response(200, bundle("searchset", _remarks(context, request, parsed, remarks), links, total, context.clock())), 0
     page = await _found(context, request, asked)
     entries = _rendered(context, request, how, page.items, "match")
     if parsed.includes and page.items:
@@ -228,4 +244,4 @@ async def search(context: Context, request: Request, to: Route) -> Response:
     if page.next is not None:
         cursor = ("_cursor", token_for(context, _list_of(place, parsed), page.next))
         links.append(Link("next", f"{request.base}/{place}?{encoded([*parsed.pairs, cursor])}"))
-    return Response(200, bundle("searchset", entries, links, page.total, context.clock()))
+    return Response(200, bundle("searchset", entries, links, page.total, context.clock())), len(page.items)

@@ -25,7 +25,7 @@ class Wordings(Node):
 
     def __init__(self, planner: Selects, wanted: Worded) -> None:
         self._planner = planner
-        self._expression = expression(wanted)
+        self._expression, self._phrases = expression(wanted), len(wanted.phrases)
 
     @cached_property
     def n(self) -> int:  # type: ignore[override]
@@ -53,4 +53,5 @@ class Wordings(Node):
         return self.n
 
     def describe(self) -> str:
-        return f"words {self._expression}, about {self.n}"
+        # Not the words themselves: plans of slow searches are logged.
+        return f"{self._phrases} word(s) or phrase(s), about {self.n}"
