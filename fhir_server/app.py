@@ -7,12 +7,14 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import subscriptions
+from fhir_server.auth.audit import Trail
 from fhir_server.auth.gate import ALL_SEEING, Gate
 from fhir_server.deferred import Asgi, Deferred
+from fhir_server.errors import FhirError
 from fhir_server.health import LIVE, READY, Health
 from fhir_server.interactions.asgi import PREFIX, FhirApplication
 from fhir_server.interactions.content import checked
@@ -25,7 +27,7 @@ from fhir_server.observability import tracing
 from fhir_server.observability.logs import AccessLog, log
 from fhir_server.observability.metrics import RequestMetrics, SharedSnapshots
 from fhir_server.observability.slow import SlowSearches
-from fhir_server.observability.traced_store import TracedStore
+from fhir_server.observability.traced_store import traced
 from fhir_server.plugins import Plugins, installed, shipped
 from fhir_server.search.custom import Customs
 from fhir_server.search.indexer import Indexer
@@ -131,7 +133,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     indexer = Indexer(search, zone, origins.own)
     customs = Customs(search, indexer)
     metrics = RequestMetrics()
-    store: Store = SqliteStore(
+    embedded = SqliteStore(
         settings.data_dir,
         index=indexer.index,
         part=indexer.part,
@@ -147,8 +149,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
         words=Wording(search),
         observed=metrics.committed,
     )
-    if tracing.on():
-        store = cast(Store, TracedStore(store))
+    store = traced(embedded)
     conformance = StoredConformance(store)
     shipped.ship(plugins, conformance)
     for one in found:
@@ -161,6 +162,8 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     context.own_bases = origins.own
     context.parts["origins"] = origins
     context.parts["store"] = store
+    trail = context.parts["audit"] = Trail(store, context.clock)
+    plugins.hooks.noted = trail.noted
     context.parts["indexer"] = indexer
     context.parts["validating"] = Validating(context, conformance, large)
     plugins.hooks.event = metrics.event
@@ -186,9 +189,21 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     app.every(_PUBLISH_SECONDS, access.flush)
     if snapshots is not None:
         app.every(_PUBLISH_SECONDS, lambda: snapshots.publish(metrics))
+    if worker == 0 and plugins.loaded:
+        app.background.append(("trail", lambda: _note_plugins(plugins, trail)))
     _add_background(app, plugins, indexer, worker)
     shipped.ship_admissions(plugins, app.context.parts["jobs"], customs)
     return app
+
+
+async def _note_plugins(plugins: Plugins, trail: Trail) -> Plugins:
+    """Record which plug-ins of others this start has loaded."""
+    try:
+        for one in plugins.loaded:
+            await trail.note("system", "plugin-load", f"{one.name} {one.version}".strip(), ", ".join(one.hooks))
+    except FhirError as fault:  # a full disk: reads are served all the same
+        log().error("the loading of plug-ins could not be recorded", status=fault.status)
+    return plugins
 
 
 def _add_background(app: Application, plugins: Plugins, indexer: Indexer, worker: int) -> None:

@@ -6,12 +6,12 @@ Specification: docs/subscriptions.md (the monitor)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fhir_server.errors import FhirError
 from fhir_server.model import json_codec
-from fhir_server.storage.port import Job, Unit
+from fhir_server.storage.port import Job, Record, Unit
 from subscriptions.delivering import DELIVER, Deliveries
 from subscriptions.delivery.circuits import TurnedAway
 from subscriptions.delivery.log import Attempt, Minute, attempts_of, last_minutes
@@ -22,6 +22,7 @@ from subscriptions.table import IN_FORCE
 from subscriptions.watch import names_topic
 
 Resource = dict[str, Any]
+Noted = Callable[[], Sequence[Record]]
 
 MOST_REPLAYED = 1000
 """Events that are sent once more at once."""
@@ -35,14 +36,17 @@ class Desk:
     def __init__(self, deliveries: Deliveries, services: Services) -> None:
         self._deliveries, self._services = deliveries, services
 
-    async def hold(self, id: str, by: str) -> None:
-        """Pause: events are numbered and kept in order, nothing is sent. 422 for a websocket, which has no queue."""
+    async def hold(self, id: str, by: str, noted: Noted = tuple) -> None:
+        """Pause: events are numbered and kept in order, nothing is sent. 422 for a websocket, which has no queue.
+
+        `noted`: records of the action, to be kept in the same unit.
+        """
         subscription = await self._read(id)
         if subscription["channel"].get("type") == "websocket":
             what = f"Subscription/{id}: a websocket has no queue that could be paused; its client asks for what it missed with $events"
             raise FhirError.of(422, "not-supported", what, zh=f"Subscription/{id}：websocket 没有可暂停的队列，客户端可用 $events 补取")
         if await held(self._services, id) is None:
-            await self._services.gate.transact(self._services.principal, kept(await held_record(self._services, id, by)))
+            await self._services.gate.transact(self._services.principal, kept(await held_record(self._services, id, by), *noted()))
 
     async def release(self, id: str) -> int:
         """Resume: what waits is sent now; how many notifications that are."""
@@ -80,8 +84,11 @@ class Desk:
         before = f"; {found['error']}" if found["error"] else ""
         return await self._services.store.set_aside_job(job, f"set aside by {by} / 由 {by} 移出队列{before}")
 
-    async def replay(self, id: str, first: int, last: int) -> int:
-        """Send the events with these numbers of a topic-based Subscription once more, with their numbers; how many there are."""
+    async def replay(self, id: str, first: int, last: int, noted: Noted = tuple) -> int:
+        """Send the events with these numbers of a topic-based Subscription once more, with their numbers; how many there are.
+
+        `noted`: records of the action, to be kept in the same unit.
+        """
         subscription = await self._read(id)
         if not names_topic(str(subscription.get("criteria", ""))):
             what = f"Subscription/{id}: the events of a search are not kept; only those of a topic can be sent again"
@@ -98,7 +105,7 @@ class Desk:
         events = await events_of(self._services, id, first, last)
         now, born = self._services.clock(), (await state_of(self._services, id)).born
         jobs = [Job(DELIVER, id, {**event._asdict(), "rid": born, "replay": True}, now) for event in events]
-        await self._services.gate.transact(self._services.principal, Unit.of(jobs=jobs))
+        await self._services.gate.transact(self._services.principal, Unit.of(jobs=jobs, records=noted()))
         return len(events)
 
     async def test(self, id: str) -> Attempt:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fhir_server.errors import FhirError
 from fhir_server.model import json_codec
 from fhir_server.observability.logs import log
-from fhir_server.storage.port import Commit, Effects, Facts, Store, Stored, Unit, Write
+from fhir_server.storage.port import Commit, Effects, Facts, Record, Store, Stored, Unit, Write
 
 if TYPE_CHECKING:
     from fhir_server.auth.gate import Gate, Principal
@@ -174,6 +174,8 @@ class Hooks:
     before_answer: ByType = field(default_factory=ByType)
     check: Callable[[Resource], Any] = lambda resource: None
     event: Callable[[str], Any] = lambda name: None
+    noted: Callable[[str, Sequence[Write]], Sequence[Record]] = lambda who, writes: ()
+    """What a unit leaves in the trail of administrative actions, from the name of the principal and what it writes."""
     _telling: set[asyncio.Task[None]] = field(default_factory=set)
 
     # --- before a write
@@ -256,7 +258,8 @@ class Hooks:
                 faults.append((write.type, write.id, fault))
         if faults:
             raise WritesRefused(faults)
-        return replace(effects, writes=writes)
+        noted = self.noted(view.principal.name, writes)
+        return replace(effects, writes=writes, records=[*effects.records, *noted])
 
     def _settled(self, view: View, write: Write, before: Stored | None) -> Write:
         resource = write.resource

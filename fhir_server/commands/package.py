@@ -56,6 +56,7 @@ def install_command(
 async def _install(
     packages: list[Package], data_dir: Path | None, search_parameters: bool, console: Console
 ) -> list[tuple[Installed, float]]:
+    from fhir_server.auth.audit import operator, trail_of
     from fhir_server.loading.opening import opened
 
     found: list[tuple[Installed, float]] = []
@@ -63,7 +64,9 @@ async def _install(
         for package in packages:
             started = time.monotonic()
             with console.status(f"installing 安装 {package.id}: {len(package.resources)} resources"):
-                report = await install(context, package, search_parameters=search_parameters)
+                async with trail_of(context.parts, context.clock).taking(operator(), "package-install", package.id) as entry:
+                    entry.detail = f"{len(package.resources)} resources"
+                    report = await install(context, package, search_parameters=search_parameters, noted=entry.done)
             found.append((report, time.monotonic() - started))
     return found
 

@@ -83,6 +83,8 @@ def _progress(console: Console, quiet: bool) -> Progress:
 
 
 async def _direct(data_dir: Path | None, asked: list[tuple[str, str]], progress: Progress) -> State:
+    from fhir_server.auth.audit import operator
+    from fhir_server.auth.gate import Principal
     from fhir_server.interactions.http import Request
     from fhir_server.loading.opening import opened
     from fhir_server.operations.reindex import reindex as operation
@@ -93,7 +95,7 @@ async def _direct(data_dir: Path | None, asked: list[tuple[str, str]], progress:
     if not (folder / FILE_NAME).exists():
         raise LoadError(f"{folder.absolute()} holds no store ({FILE_NAME})")
     async with opened(folder) as (context, store):
-        request = Request("POST", "$reindex", resource=_parameters(asked), base="/fhir")
+        request = Request("POST", "$reindex", resource=_parameters(asked), base="/fhir", principal=Principal(operator()))
         answer = await operation(context, request, None, None)
         number = int(dict(answer.headers)["Content-Location"].rpartition("=")[2])
         with progress:

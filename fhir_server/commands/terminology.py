@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from enum import StrEnum
@@ -68,7 +69,22 @@ def load(
         text = f"{problem}\n{problem.zh}" if isinstance(problem, ReleaseError) and problem.zh else str(problem)
         console.print(f"[red]It stopped 已中止:[/red] {escape(text)}", highlight=False, soft_wrap=True)
         raise typer.Exit(STOPPED) from None
+    asyncio.run(_noted(folder, f"{release.url}|{release.version}", count, console))
     print(f"{release.url}|{release.version}: {count} concepts, {time.monotonic() - started:.1f} s")
+
+
+async def _noted(folder: Path, what: str, count: int, console: Console) -> None:
+    """Leave a line in the trail of administrative actions. The release is there already: what cannot be written is only said."""
+    from fhir_server.auth.audit import operator, trail_of
+    from fhir_server.errors import FhirError
+    from fhir_server.loading.opening import opened
+    from fhir_server.loading.sources import LoadError
+
+    try:
+        async with opened(folder) as (context, _):
+            await trail_of(context.parts, context.clock).note(operator(), "terminology-load", what, f"{count} concepts")
+    except (LoadError, FhirError, OSError) as problem:
+        console.print(f"It is not in the trail of administrative actions 未能记入管理操作记录: {escape(str(problem))}", highlight=False)
 
 
 @app.command("list")

@@ -7,6 +7,7 @@ A refusal says `detail` (English) and `zh` (Chinese).
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from fastapi.templating import Jinja2Templates
 
+from fhir_server.auth.audit import Entry, Trail, trail_of
 from fhir_server.auth.gate import Gate, Principal
 from fhir_server.errors import FhirError
 from fhir_server.interactions.context import Context
@@ -52,6 +54,14 @@ class Console:
     def store(self) -> Store:
         store: Store = self.context.parts["store"]
         return store
+
+    def taking(self, action: str, what: str) -> AbstractAsyncContextManager[Entry]:
+        """Around an action, which leaves its line in the trail of administrative actions."""
+        return self.trail.taking(self.principal.name, action, what)
+
+    @property
+    def trail(self) -> Trail:
+        return trail_of(self.context.parts, self.context.clock)
 
     def require(self) -> None:
         """Raise FhirError 403 unless the principal may use the console."""

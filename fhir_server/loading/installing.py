@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from fhir_server.model import json_codec
 from fhir_server.model.definitions import definitions
 from fhir_server.model.packages import Package
 from fhir_server.search.query import KeyMatch, Query
-from fhir_server.storage.port import Unit, Write
+from fhir_server.storage.port import Record, Unit, Write
 from fhir_server.validation import structure
 
 PACKAGE = "urn:fhir-server:package"
@@ -116,8 +117,13 @@ def _linked(value: Any, ids: dict[str, str]) -> Any:
     return [_linked(one, ids) for one in value] if isinstance(value, list) else value
 
 
-async def install(context: Context, package: Package, *, search_parameters: bool = False) -> Installed:
-    """Store the package in one unit. Raises FhirError where the store refuses it as a whole."""
+async def install(
+    context: Context, package: Package, *, search_parameters: bool = False, noted: Callable[[], Sequence[Record]] = tuple
+) -> Installed:
+    """Store the package in one unit, with the records of the action that `noted` gives.
+
+    Raises FhirError where the store refuses it as a whole.
+    """
     ready, report = prepared(package, search_parameters=search_parameters)
     for one in [one for one in ready if context.gate.asks(one["resourceType"])]:
         fault = await context.gate.refusal(ALL_SEEING, Write("PUT", one["resourceType"], one["id"], one))
@@ -125,7 +131,8 @@ async def install(context: Context, package: Package, *, search_parameters: bool
             report.refused.append((f"{one['resourceType']} {one['id']}", fault.issues))
             report.types[one["resourceType"]] -= 1
             ready.remove(one)
-    commit = await context.gate.transact(ALL_SEEING, Unit.of(*(Write("PUT", one["resourceType"], one["id"], one) for one in ready)))
+    writes = [Write("PUT", one["resourceType"], one["id"], one) for one in ready]
+    commit = await context.gate.transact(ALL_SEEING, Unit.of(*writes, records=noted()))
     report.changed = sum(outcome.result in ("created", "updated") for outcome in commit.outcomes)
     there = {name.partition("#")[0] for name in await installed(context)}
     report.missing = [f"{name}#{version}" for name, version in package.dependencies.items() if name not in there and name not in _CORE]

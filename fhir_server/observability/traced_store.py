@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from fhir_server.observability import tracing
 from fhir_server.search.query import Query
@@ -65,6 +65,11 @@ class TracedStore:
                 if record is not None:
                     job.payload[tracing.HEADER] = record.data[tracing.HEADER]
         return claimed
+
+
+def traced(store: Store) -> Store:
+    """The store with spans where they are made, else the store itself."""
+    return cast(Store, TracedStore(store)) if tracing.on() else store
 
 
 def _types(types: Sequence[str]) -> dict[str, Any]:

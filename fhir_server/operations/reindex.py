@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from fhir_server.auth.audit import trail_of
 from fhir_server.errors import FhirError, Issue, operation_outcome
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.errors import wants_chinese
@@ -120,7 +121,9 @@ async def reindex(context: Context, request: Request, type: str | None, id: str 
         return await _status(store, given, chinese)
     known("reindex", given, ("type", "url", "code"), ("type",))
     types = _types(context, type, given)
-    number = await store.reindex(types)
+    async with trail_of(context.parts, context.clock).taking(request.principal.name, "reindex", ", ".join(types) or "*") as entry:
+        number = await store.reindex(types)
+        entry.detail = f"job {number}"
     named, place = ", ".join(types[:10]), f"GET [base]/$reindex?job={number}"
     what = f"Job {number} indexes {f'resources of {named}' if types else 'all resources'}; its state: {place}"
     zh = f"任务 {number} 正在为{f' {named} 的资源' if types else '全部资源'}重建索引；进度：{place}"

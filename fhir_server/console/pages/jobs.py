@@ -62,6 +62,10 @@ class Board:
         timers = self._console.timers()
         return {"rows": [job_line(job, timers) for job in found[:PAGE]], "next": more, "now": self._console.context.clock()}
 
+    async def actions(self) -> dict[str, Any]:
+        """The last administrative actions, newest first."""
+        return {"rows": [action._asdict() for action in await self._console.trail.latest(PAGE)], "now": self._console.context.clock()}
+
     async def payload(self, id: int) -> Any:
         """What a job carries. Raises FhirError 404."""
         return (await self._job(id))["payload"]
@@ -75,12 +79,18 @@ class Board:
     async def retry(self, id: int) -> dict[str, Any]:
         """A job back to work at once. `done` False where it is neither dead nor failed and waiting; raises FhirError 404."""
         job = await self._job(id)
-        return self._acted(done=retried_at_once(job, self._console.timers()) and await self._desk.retry(id))
+        async with self._console.taking("job-retry", _named(job)) as entry:
+            done = retried_at_once(job, self._console.timers()) and await self._desk.retry(id)
+            entry.outcome = "done" if done else "nothing"
+        return self._acted(done=done)
 
     async def set_aside(self, id: int) -> dict[str, Any]:
         """A waiting job to the dead letters. `done` False where it runs now or waits no more; raises FhirError 404."""
         job = await self._job(id)
-        return self._acted(done=set_aside_now(job, self._console.timers()) and await self._desk.set_aside(id, self._console.principal.name))
+        async with self._console.taking("job-set-aside", _named(job)) as entry:
+            done = set_aside_now(job, self._console.timers()) and await self._desk.set_aside(id, self._console.principal.name)
+            entry.outcome = "done" if done else "nothing"
+        return self._acted(done=done)
 
     def _acted(self, *, done: bool) -> dict[str, Any]:
         self._counts.forget()
@@ -90,6 +100,14 @@ class Board:
         """All dead letters of a kind back to work, at most _MOST of them; `more` tells that some are left."""
         if not kind:
             raise wrong("kind", "is missing: dead letters are retried kind by kind", "缺失：死信须按类型重试")
+        known = kind in self._console.part("jobs").jobs.kinds
+        async with self._console.taking("job-retry-all", kind if known else "a kind that is unknown here") as entry:
+            answer = await self._retry_all(kind)
+            entry.outcome = "done" if answer["retried"] else "nothing"
+            entry.detail = str(answer["retried"])
+        return answer
+
+    async def _retry_all(self, kind: str) -> dict[str, Any]:
         retried, after = 0, 0
         for _ in range(_MOST // _TOGETHER):
             found = await self._console.store.list_jobs("dead", kind, after, _TOGETHER)
@@ -102,6 +120,11 @@ class Board:
             left = bool(await self._console.store.list_jobs("dead", kind, after, 1))
         self._counts.forget()
         return {"retried": retried, "more": left}
+
+
+def _named(job: dict[str, Any]) -> str:
+    """A job without its key, which may be that of a patient."""
+    return f"job {job['id']} ({job['kind']})"
 
 
 def _whole(name: str, text: str) -> int:
@@ -128,6 +151,11 @@ def routes(console: Console, readers: Readers, counts: Remembered) -> APIRouter:
     async def rows(state: str = "dead", kind: str = "", after: str = "0") -> Response:
         console.require()
         return answer(await board.rows(state, kind, _whole("after", after)))
+
+    @routes.get("/console/jobs/actions")
+    async def actions() -> Response:
+        console.require()
+        return answer(await board.actions())
 
     @routes.get("/console/jobs/{id}/payload")
     async def payload(id: str) -> Response:

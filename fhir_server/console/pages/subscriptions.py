@@ -167,19 +167,24 @@ class Monitor:
 
     async def hold(self, id: str) -> dict[str, Any]:
         """Pause."""
-        await self._desk.hold(id, self._console.principal.name)
+        async with self._console.taking("subscription-pause", _named(id)) as entry:
+            await self._desk.hold(id, self._console.principal.name, entry.done)
         self._forget()
         return {}
 
     async def release(self, id: str) -> dict[str, Any]:
         """Resume."""
-        sent = await self._desk.release(id)
+        async with self._console.taking("subscription-resume", _named(id)) as entry:
+            sent = await self._desk.release(id)
+            entry.detail = f"{sent} to send"
         self._forget()
         return {"sent": sent}
 
     async def test(self, id: str) -> dict[str, Any]:
         """Try the endpoint."""
-        attempt = attempt_line(await self._desk.test(id))
+        async with self._console.taking("subscription-test", _named(id)) as entry:
+            attempt = attempt_line(await self._desk.test(id))
+            entry.detail = "taken" if attempt["taken"] else "not taken"
         self._forget()
         return {"attempt": attempt}
 
@@ -188,9 +193,15 @@ class Monitor:
         first, last = (_event_number(asked, name) for name in ("first", "last"))
         if first > last:
             raise wrong("last", f"({last}) must not be below first ({first})", f"（{last}）不能小于 first（{first}）")
-        events = await self._desk.replay(id, first, last)
+        async with self._console.taking("subscription-replay", _named(id)) as entry:
+            entry.detail = f"{first}-{last}"
+            events = await self._desk.replay(id, first, last, entry.done)
         self._forget()
         return {"events": events}
+
+
+def _named(id: str) -> str:
+    return f"Subscription/{id}" if _ID.fullmatch(id) else "Subscription"
 
 
 def _event_number(asked: dict[str, Any], name: str) -> int:

@@ -5,7 +5,7 @@ import { jobActions } from "./job_actions.js";
 
 const PAUSE = 3000;
 const place = (id) => document.getElementById(id);
-let overview = null, page = null;
+let overview = null, page = null, actions = null;
 
 const named = (kind) => (`job-${kind}` in TEXTS.en ? say(`job-${kind}`) : "");
 const choice = () => document.querySelector('input[name="state"]:checked').value;
@@ -68,6 +68,16 @@ function drawRows() {
   place("none").hidden = page.rows.length > 0;
 }
 
+function drawActions() {
+  if (!actions) return;
+  const looks = { done: "works", nothing: "off", begun: "running", refused: "error", failed: "error" };
+  sync(place("actions"), actions.rows, (one) => `${one.time} ${one.what} ${one.action}`,
+    (one) => element("tr", {},
+      cell("time", aged(one.time)), cell("who", one.who), cell("what-done", say(`action-${one.action}`)), cell("what", element("code", { textContent: one.what })),
+      cell("outcome", badge(looks[one.outcome], say(`outcome-${one.outcome}`)), " ", element("small", { textContent: one.detail }))));
+  place("no-actions").hidden = actions.rows.length > 0;
+}
+
 async function show(job) {
   try {
     const payload = await ask(`/console/jobs/${job.id}/payload`);
@@ -99,12 +109,13 @@ place("filters").addEventListener("submit", (event) => event.preventDefault());
 place("filters").addEventListener("change", () => { pages.first(); drawRetryAll(); refresh(); });
 place("retry-all").addEventListener("click", (event) => retryAll(event, place("kind").value));
 
-speak(() => { drawOverview(); drawRows(); });
+speak(() => { drawOverview(); drawRows(); drawActions(); });
 const refresh = every(PAUSE, async () => {
   const query = new URLSearchParams({ state: choice(), kind: place("kind").value, after: pages.at() || "0" });
-  [overview, page] = await Promise.all([ask("/console/jobs/overview"), ask(`/console/jobs/list?${query}`)]);
+  [overview, page, actions] = await Promise.all([ask("/console/jobs/overview"), ask(`/console/jobs/list?${query}`), ask("/console/jobs/actions")]);
   pages.known(page.next);
   drawOverview();
   drawRows();
+  drawActions();
   tick(page.now);
 });

@@ -45,6 +45,11 @@ export const TEXTS = {
     "job-retention": "Removal of what is kept for a while", "job-subscription.activate": "Activation of Subscriptions", "job-subscription.deliver": "Deliveries of Subscriptions",
     "job-subscription.expire": "Ends of Subscriptions", "job-subscription.heartbeat": "Heartbeats", "job-subscriptions.change": "Versions that stopped Subscriptions",
     "job-followup.discharge": "Discharges", "job-followup.critical": "Critical results", "job-followup.materialise": "Later steps of care plans",
+    "admin-actions": "Administrative actions", who: "Who", "what-done": "Action", what: "What", outcome: "Outcome",
+    "action-subscription-pause": "Subscription paused", "action-subscription-resume": "Subscription resumed", "action-subscription-test": "Endpoint tested", "action-subscription-replay": "Events sent again",
+    "action-job-retry": "Job retried", "action-job-retry-all": "Dead letters retried", "action-job-set-aside": "Job set aside", "action-reindex": "Indexed anew", "action-package-install": "Package installed",
+    "action-terminology-load": "Terminology taken in", "action-plugin-load": "Plug-in loaded", "action-search-parameter": "Search parameters changed",
+    "outcome-begun": "begun", "outcome-done": "done", "outcome-nothing": "nothing to do", "outcome-refused": "refused", "outcome-failed": "failed",
     "job-followup.change": "Versions that stopped follow-up", "job-message.send": "Messages", "job-async.request": "Asynchronous requests", "job-async.forget": "Expiry of their results",
   },
   zh: {
@@ -88,6 +93,11 @@ export const TEXTS = {
     "job-retention": "清理到期数据", "job-subscription.activate": "启用订阅", "job-subscription.deliver": "订阅投递", "job-subscription.expire": "订阅到期",
     "job-subscription.heartbeat": "心跳", "job-subscriptions.change": "订阅无法处理的版本",
     "job-followup.discharge": "出院", "job-followup.critical": "危急值", "job-followup.materialise": "随访计划的后续步骤",
+    "admin-actions": "管理操作记录", who: "操作者", "what-done": "操作", what: "对象", outcome: "结果",
+    "action-subscription-pause": "暂停订阅", "action-subscription-resume": "恢复订阅", "action-subscription-test": "测试接收端", "action-subscription-replay": "重发事件",
+    "action-job-retry": "重试作业", "action-job-retry-all": "重试死信", "action-job-set-aside": "搁置作业", "action-reindex": "重建索引", "action-package-install": "安装实施指南",
+    "action-terminology-load": "导入术语", "action-plugin-load": "加载插件", "action-search-parameter": "修改检索参数",
+    "outcome-begun": "已开始", "outcome-done": "完成", "outcome-nothing": "无可执行", "outcome-refused": "被拒绝", "outcome-failed": "失败",
     "job-followup.change": "随访无法处理的版本", "job-message.send": "消息发送", "job-async.request": "异步请求", "job-async.forget": "异步结果到期",
   },
 };
