@@ -125,6 +125,24 @@ def test_events_of_a_topic_are_replayed_from_the_page(client: httpx.Client, page
     expect(detail.locator("#first")).to_have_value("1")
 
 
+def test_administrative_actions_are_listed_in_both_languages(client: httpx.Client, page: Open, receiver: Receiver) -> None:
+    put(client, subscription(receiver, "listed", "Observation?subject=Patient/listed", status="off"))
+    client.post("Basic/$reindex").raise_for_status()
+    act = {"X-Requested-With": "console"}
+    root = str(client.base_url).removesuffix("/fhir/")
+    httpx.post(f"{root}/console/monitor/subscriptions/listed/hold", headers=act).raise_for_status()
+    for language, paused, outcome, reindexed in (
+        ("en", "Subscription paused", "done", "Indexed anew"),
+        ("zh", "暂停订阅", "完成", "重建索引"),
+    ):
+        jobs = page("/console/jobs", language)
+        row = jobs.locator("#actions tr", has_text="Subscription/listed").first
+        expect(row).to_contain_text(paused, timeout=SOON)
+        expect(row).to_contain_text(outcome)
+        expect(row).to_contain_text("system")
+        expect(jobs.locator("#actions tr", has_text=reindexed).first).to_be_visible()
+
+
 def test_what_stored_data_says_is_text_and_never_part_of_the_page(client: httpx.Client, page: Open, receiver: Receiver) -> None:
     evil = "<img src=x onerror=\"document.title='broken'; alert(1)\">"
     put(client, subscription(receiver, "evil", f"Patient?name={evil}", reason=evil, status="off", error=f"<script>alert(2)</script>{evil}"))

@@ -14,7 +14,7 @@ from fhir_server.errors import FhirError
 from fhir_server.model.packages import packed
 from fhir_server.storage.port import Unit, Write
 from tests.cli.test_package import package as guide
-from tests.console.receiver import Receiver, observation, subscription, until
+from tests.console.receiver import Receiver, observation, subscription, topical, until
 from tests.jobs.world import services
 
 SPECIAL = {
@@ -128,6 +128,18 @@ def test_pause_resume_test_and_replay_of_a_subscription(client, console, receive
         ("subscription-pause", "Subscription/audited", "done"),
     ]
     assert all(one["who"] == "system" and before <= one["time"] <= time.time() * 1000 for one in actions(console)[:5])
+
+
+def test_a_replay_is_recorded_in_its_own_unit(client, console, receiver) -> None:
+    receiver.open()
+    client.put("Subscription/replayed", json=topical(receiver, "replayed")).raise_for_status()
+    until(lambda: client.get("Subscription/replayed").json()["status"] == "active")
+    client.put("Observation/replayed", json=observation("replayed")).raise_for_status()
+    until(lambda: console.get("/console/monitor/subscriptions/replayed").json()["events"] == 1)
+    asked = {"first": 1, "last": 1}
+    assert console.post("/console/monitor/subscriptions/replayed/replay", json=asked).json() == {"events": 1}
+    line = newest(console, "subscription-replay")
+    assert (line["what"], line["outcome"], line["detail"]) == ("Subscription/replayed", "done", "1-1")
 
 
 def test_retry_and_set_aside_of_a_job_name_it_without_its_key(client, console, receiver) -> None:

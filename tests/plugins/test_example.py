@@ -69,6 +69,12 @@ def eventually(look: Callable[[], Any], seconds: float = 20.0) -> Any:
     return found
 
 
+def test_its_loading_is_in_the_trail_of_administrative_actions(server: Server) -> None:
+    rows = httpx.get(server.root + "/console/jobs/actions").json()["rows"]
+    (line,) = [one for one in rows if one["action"] == "plugin-load"]
+    assert line["what"].startswith("example") and line["outcome"] == "done" and "before_write" in line["detail"]
+
+
 # --- before a write
 
 
