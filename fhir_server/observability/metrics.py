@@ -40,7 +40,9 @@ SUMMED = {"fhir_subscription_circuits_open": Family("Endpoints whose circuit is 
 HISTOGRAMS = {
     "fhir_search_duration_seconds": Family("Time of searches by resource type or compartment, '' for the whole system", ("type",), BOUNDS),
     "fhir_store_commit_duration_seconds": Family("Time from the begin of a transaction until it is durable", (), BOUNDS),
-    "fhir_store_commit_size": Family("Pieces of work that one transaction made durable together", (), (1, 2, 4, 8, 16, 32, 64)),
+    "fhir_store_commit_size": Family(
+        "Pieces of work that one transaction made durable together", (), (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+    ),
 }
 
 
