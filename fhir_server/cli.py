@@ -18,6 +18,8 @@ COMMANDS = {
     "serve": ("fhir_server.commands.serve", "Start the server."),
     "demo": ("fhir_server.demo.commands", "Demonstration clinic: serve it, or send its HL7 v2 feed."),
     "load": ("fhir_server.commands.load", "Load NDJSON, JSON and Bundles; resumable."),
+    "backup": ("fhir_server.commands.backup", "Copy the whole data folder while the server works."),
+    "restore": ("fhir_server.commands.restore", "Make a data folder of a backup, also as of an earlier moment."),
     "reindex": ("fhir_server.commands.reindex", "Index what is stored once more, with progress."),
     "export": ("fhir_server.commands.export", "Write all resources as NDJSON."),
     "validate": ("fhir_server.commands.validate", "Check resources in files."),

@@ -146,7 +146,7 @@ def _check_structure(path: Path, wal: Path) -> None:
 
 def _quick_check(path: Path, how: str) -> str | None:
     try:
-        db = sqlite3.connect(f"file:{_quoted(path)}?{how}", uri=True, isolation_level=None, timeout=5)
+        db = sqlite3.connect(f"file:{quoted(path)}?{how}", uri=True, isolation_level=None, timeout=5)
     except sqlite3.Error as error:
         return str(error)
     try:
@@ -171,7 +171,8 @@ def _quick_check(path: Path, how: str) -> str | None:
         db.close()
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
+    """A path as it stands in the address of a database."""
     return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
@@ -199,7 +200,7 @@ def migrate(db: sqlite3.Connection) -> bool:
 def connect(path: Path, durability: str, *, cache_kib: int, mmap_bytes: int = 0) -> sqlite3.Connection:
     """A connection for use from any one thread at a time; statements commit by themselves unless a transaction is begun."""
     db = sqlite3.connect(
-        f"file:{_quoted(path)}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=0, cached_statements=400
+        f"file:{quoted(path)}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=0, cached_statements=400
     )
     db.execute(f"PRAGMA synchronous = {durability}")
     db.execute(f"PRAGMA cache_size = -{cache_kib}")

@@ -1,0 +1,71 @@
+"""A backup becomes a data folder again: verified first, made whole beside its place, and there at once.
+
+Decision: docs/decisions/0098-backup-restore-purge.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from fhir_server.storage.port import UnusableStore
+from fhir_server.storage.sqlite import files
+from fhir_server.storage.sqlite.backing_up import BackupError, Manifest, Progress, draft_of, facts_of, make_durable, sync, verify
+from fhir_server.storage.sqlite.schema import FILE_NAME
+
+PASSING = ("DELETE FROM lease", "UPDATE job SET lease = NULL, lease_until = 0", "DELETE FROM secret WHERE name = 'cursor'")
+"""What only meant something to the processes that worked on the store; paging links of theirs are not to be followed here."""
+
+
+@contextlib.contextmanager
+def restored(place: Path, folder: Path, progress: Progress) -> Iterator[tuple[Path, Manifest]]:
+    """A folder with what the backup holds, to be changed within the block; at its end it is at its place.
+
+    Raises BackupError (damaged, or the place is taken), UnusableStore, OSError: then nothing is left behind.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BackupError(f"{folder} is no folder", f"{folder} 不是目录")
+    if folder.exists() and any(folder.iterdir()):
+        what = f"{folder} is not empty; name a new folder, or move what is in this one elsewhere (with the server stopped)"
+        raise BackupError(what, f"{folder} 不为空，请指定新的目录，或先停止服务并移走其中的文件")
+    if folder.absolute().resolve().is_relative_to(place.resolve()):
+        raise BackupError(f"{folder} lies within the backup {place}", f"{folder} 位于备份 {place} 之内")
+    manifest = verify(place, progress)
+    # Nothing can take the place of a mount point: its own folder is filled then, the database last.
+    mounted = folder.exists() and os.path.ismount(folder)
+    target = folder / "restored" if mounted else folder
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with draft_of(target) as draft:
+        for item in manifest.files:
+            path = draft / item.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(place / item.name, path)
+        _fresh(draft / FILE_NAME)
+        yield draft, manifest
+        for suffix in ("-wal", "-shm"):
+            (draft / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
+        facts_of(draft / FILE_NAME)
+        make_durable(draft)
+        if mounted:
+            for path in sorted(draft.iterdir(), key=lambda path: path.name == FILE_NAME):
+                os.rename(path, folder / path.name)
+        else:
+            os.rename(draft, folder)
+    sync(folder)
+    sync(folder.parent)
+
+
+def _fresh(path: Path) -> None:
+    db = files.connect(path, "FULL", cache_kib=2_000)
+    try:
+        for statement in PASSING:
+            db.execute(statement)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as fault:
+        raise UnusableStore(f"{path}: cannot be written ({fault})") from fault
+    finally:
+        db.close()
