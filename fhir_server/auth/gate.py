@@ -7,7 +7,7 @@ Until the authorization server exists there is one principal, which may do all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from fhir_server.auth.hooks import ByType, Foreseen, Hooks, View
 from fhir_server.errors import FhirError
 from fhir_server.search.query import And, Criterion, Everything, Query
 from fhir_server.storage.opening import Openings
-from fhir_server.storage.port import Commit, Page, Position, Store, Stored, Unit, Write
+from fhir_server.storage.port import Commit, Page, Position, Purge, Purged, Store, Stored, Unit, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +195,34 @@ class Gate:
         if hooks.after_commit and commit.outcomes:
             hooks.told(view, commit)
         return commit
+
+    async def purge(self, principal: Principal, purge: Purge) -> Purged:
+        """Erase for good what the principal may see of it. Those who are asked before deletes are asked, told those who are told.
+
+        Raises FhirError, of whoever refuses, with nothing erased.
+        """
+        if purge.members is not None:
+            purge = replace(purge, members=self._fenced(principal, await self.closed(purge.members)))
+        view = View(self.own(), principal)
+        for type, id in [place async for place in self._purged(principal, purge)] if self._asked.any else ():
+            if fault := await self._hooks.refusal(view, Write("DELETE", type, id)):
+                raise fault
+        purged = await self._store.purge(purge)
+        if self._hooks.after_commit:
+            self._hooks.told(view, purged.commit)
+        return purged
+
+    async def _purged(self, principal: Principal, purge: Purge) -> AsyncIterator[tuple[str, str]]:
+        for place in purge.places:
+            yield place
+        after: Position | None = None
+        while purge.members is not None:
+            page = await self.own().search(principal, purge.members, after)
+            for stored in page.items:
+                yield stored.type, stored.id
+            after = page.next
+            if after is None:
+                return
 
 
 def refuse(principal: Principal, what: str, zh: str) -> FhirError:

@@ -216,6 +216,38 @@ class Reindexing(NamedTuple):
     ended: int | None
 
 
+@dataclass(slots=True)
+class Purge:
+    """What is to vanish for good as one unit: all versions of resources but a last one, a deletion without content.
+
+    `places`: (type, id) of those that are named; `members`: what else goes, as of the instant of the unit. `belongs` says of the last
+    content of a deleted resource whether it was such a member; `spared` of a member's content that it stays. `beside` names what goes
+    with a body (its attachments). `audit` makes the write that keeps what was done, from the number of resources by type.
+    Functions are pure and may run more than once.
+    """
+
+    places: Sequence[tuple[str, str]]
+    audit: Callable[[Mapping[str, int]], Write]
+    members: Query | None = None
+    belongs: Callable[[dict[str, Any]], bool] = lambda resource: False
+    spared: Callable[[dict[str, Any]], bool] = lambda resource: False
+    beside: Callable[[bytes], Sequence[tuple[str, str]]] = lambda body: ()
+    clue: bytes = b""
+    """Bytes that the body of every deleted member holds, so that others need not be parsed."""
+
+
+class Purged(NamedTuple):
+    """What became of a purge: the audit's outcome comes first in `commit`. `spared`: members that stay; `wiped`: whether the store's
+    files hold nothing of it any more (False: as soon as those who read now have ended).
+    """
+
+    commit: Commit
+    resources: Mapping[str, int]
+    versions: int
+    spared: Sequence[tuple[str, str]]
+    wiped: bool
+
+
 class Store(Protocol):
     """A back end. Times are milliseconds since 1970; `now` is handed in by the caller where the product clock rules."""
 
@@ -277,7 +309,10 @@ class Store(Protocol):
         """Call `wake` soon after each commit, of this or another process; returns the function that ends it."""
 
     async def erase(self, type: str, id: str) -> int:
-        """Remove every version for good (`$purge`); returns how many."""
+        """Remove every version for good, without a trace; returns how many."""
+
+    async def purge(self, purge: Purge) -> Purged:
+        """Erase in one unit, durable when it returns. Raises FhirError (422 for more than can be erased at once, 503 ...)."""
 
     # --- the index
     async def reindex(self, types: Sequence[str] = ()) -> int:

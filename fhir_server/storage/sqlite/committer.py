@@ -107,6 +107,8 @@ class Committer:
         self._signal: asyncio.Future[None] | None = None
         self._thread = CommitThread("fhir-store-commit")
         self._closing = False
+        self.wiping = False
+        """Set it, and the log is cut to nothing after the next group that finds no reader in it."""
         self._contended = 0.0
         self._last_group = 1
         self._disk = Disk()
@@ -170,7 +172,9 @@ class Committer:
             self._last_group = len(group)
             if wrote:
                 self._wake()
-            if self._log.is_long:
+            if self.wiping:
+                self.wiping = not await self._thread.run(lambda: self._log.wipe(self._writer.db))
+            elif self._log.is_long:
                 # Between two groups: the log starts anew only when nothing was added since it was copied.
                 await self._thread.run(lambda: self._log.carry_over(self._writer.db))
 

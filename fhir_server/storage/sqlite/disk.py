@@ -85,3 +85,13 @@ class Log:
             self._pages_per_row = min(4.0, max(0.05, (length - self._left) / rows))
         # What was not copied stays at the head of the log, which then does not start anew.
         self._left = length if copied < length else 0
+
+    def wipe(self, db: sqlite3.Connection) -> bool:
+        """Copy all pages into the database file and cut the log to nothing; False while somebody still reads from it."""
+        try:
+            (busy, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error:
+            return False
+        if not busy:
+            self._rows = self._left = 0
+        return not busy

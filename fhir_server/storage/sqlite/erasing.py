@@ -67,19 +67,42 @@ def erase(writer: Writer, names: Sequence[str], type: int, id: str) -> int:
         db.execute("DELETE FROM version WHERE rid = ?", (stored.rid,))
     db.execute("DELETE FROM resource WHERE type = ? AND id = ?", at)
     db.execute("DELETE FROM old WHERE type = ? AND id = ?", at)
-    writer.terms.flush()
-    db.executemany(
-        "DELETE FROM term WHERE key = ?1 AND n <= 0 AND NOT EXISTS (SELECT 1 FROM posting WHERE key = ?1) "
-        "AND NOT EXISTS (SELECT 1 FROM range WHERE key = ?1)",
-        [(key,) for key in keys],
-    )
-    writer.terms.forget()
+    _remove_terms(writer, keys)
     writer.forget(names[type], id)
     if names[type] == "SearchParameter":
         claims = Claims(db)
         claims.add(id, [])
         writer.define(claims)
     return len(rows)
+
+
+def erase_past(writer: Writer, names: Sequence[str], type: int, id: str) -> int:
+    """Remove every version of a deleted resource but its deletion, their index rows, and the terms that only they had; how many."""
+    db = writer.db
+    rows = db.execute(f"{VERSION} WHERE rid IN (SELECT rid FROM old WHERE type = ? AND id = ?)", (type, id)).fetchall()
+    keys: set[int] = set()
+    for row in rows:
+        stored = _stored(writer, names, row)
+        if not stored.deleted:
+            keys |= writer.count(writer.entries_of_stored(stored), 0)
+            remove_entries(writer, stored, row[7])
+        db.execute("DELETE FROM superseded WHERE rid = ?", (stored.rid,))
+        db.execute("DELETE FROM version WHERE rid = ?", (stored.rid,))
+    db.execute("DELETE FROM old WHERE type = ? AND id = ?", (type, id))
+    db.execute("UPDATE state SET epoch = epoch + 1")
+    _remove_terms(writer, keys)
+    return len(rows)
+
+
+def _remove_terms(writer: Writer, keys: set[int]) -> None:
+    """Of these, the terms that no version has any more."""
+    writer.terms.flush()
+    writer.db.executemany(
+        "DELETE FROM term WHERE key = ?1 AND n <= 0 AND NOT EXISTS (SELECT 1 FROM posting WHERE key = ?1) "
+        "AND NOT EXISTS (SELECT 1 FROM range WHERE key = ?1)",
+        [(key,) for key in keys],
+    )
+    writer.terms.forget()
 
 
 def _stored(writer: Writer, names: Sequence[str], row: Sequence[object]) -> Stored:

@@ -208,5 +208,7 @@ def connect(path: Path, durability: str, *, cache_kib: int, mmap_bytes: int = 0)
     # The committer carries the log over in time (see `disk.Log`); SQLite itself does only where that failed.
     db.execute(f"PRAGMA wal_autocheckpoint = {4 * LOG_PAGES}")
     db.execute("PRAGMA temp_store = MEMORY")
+    # What is deleted is overwritten (SQLite is often built so): an erased body must not lie in free pages.
+    db.execute("PRAGMA secure_delete = ON")
     db.execute("PRAGMA journal_size_limit = 67108864")
     return db

@@ -19,9 +19,9 @@ from fhir_server.search.custom import Customs
 from fhir_server.search.query import Query
 from fhir_server.search.values import IndexValues
 from fhir_server.storage.body import BodyCodec
-from fhir_server.storage.port import Commit, Page, Position, Reindexing, Stored, Unit, UnusableStore
+from fhir_server.storage.port import Commit, Page, Position, Purge, Purged, Reindexing, Stored, Unit, UnusableStore
 from fhir_server.storage.sqlite import customs as custom_table
-from fhir_server.storage.sqlite import erasing, files, filling, history, jobs, rebuilding
+from fhir_server.storage.sqlite import erasing, files, filling, history, jobs, purging, rebuilding
 from fhir_server.storage.sqlite.committer import Committer
 from fhir_server.storage.sqlite.faults import translated
 from fhir_server.storage.sqlite.full_text import FullText, Source
@@ -51,6 +51,8 @@ READ = (
 WRITE_CACHE_KIB = 24_000
 READ_CACHE_KIB = 12_000
 MMAP_BYTES = 64 << 20
+WIPES = 50
+"""Looks for a moment without readers, in which the log can be cut off after a purge."""
 
 
 class SqliteStore(Queues):
@@ -267,6 +269,37 @@ class SqliteStore(Queues):
             return 0
         erased: int = await self._committer.submit(lambda writer: erasing.erase(writer, self._names, number, id))
         return erased
+
+    async def purge(self, purge: Purge) -> Purged:
+        def looked(db: sqlite3.Connection, codec: BodyCodec) -> tuple[int, list[tuple[str, str]]]:
+            upto = snapshot_of(db, self._keys)
+            return upto, purging.deleted_members(db, self._names, purge, 0, codec.unpack, self._loads) if purge.members else []
+
+        try:
+            # Deletions are in no index: all are looked at, away from the event loop, and inside the unit those that came since.
+            upto, deleted = await self._readers.in_thread(looked)
+        except sqlite3.Error as error:
+            raise translated(error, self._file) from error
+        purged: Purged = await self._committer.submit(
+            lambda writer: purging.purge(writer, self._names, purge, upto, deleted, partial(self._all, most=purging.MOST + 1))
+        )
+        for _ in range(WIPES):
+            self._committer.wiping = True
+            await self._act(lambda db: None)
+            await asyncio.sleep(0.02)
+            if not self._committer.wiping:
+                return purged._replace(wiped=True)
+        return purged
+
+    def _all(self, db: sqlite3.Connection, query: Query, most: int) -> list[Stored]:
+        """All matches inside a write transaction, at most so many."""
+        self._ready.within(db, query, self._writer.building)
+        hits = Search(db, self._keys, self._knowledge, query, 1 << 62).hits(None, most)
+        return [
+            stored
+            for at in range(0, len(hits), 500)
+            for stored in fetch(db, self._codec, self._names, [h.rid for h in hits[at : at + 500]])
+        ]
 
     # --- point reads
     def _stored(self, row: tuple[Any, ...]) -> Stored:

@@ -370,6 +370,10 @@ class Writer:
         """The resource in a blob."""
         return self._tools.loads(self.unpack(blob))
 
+    def parsed(self, body: bytes) -> dict[str, Any]:
+        """The resource in a body."""
+        return self._tools.loads(body)
+
     def find_type(self, type: str) -> Term | None:
         """Key and number of all live resources of a type."""
         return self._keys.find(self.db, TYPE_PARAMETER, type, "")
