@@ -44,10 +44,8 @@ def restored(place: Path, folder: Path, progress: Progress) -> Iterator[tuple[Pa
             path = draft / item.name
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(place / item.name, path)
-        _fresh(draft / FILE_NAME)
         yield draft, manifest
-        for suffix in ("-wal", "-shm"):
-            (draft / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
+        _settle(draft / FILE_NAME)
         facts_of(draft / FILE_NAME)
         make_durable(draft)
         if mounted:
@@ -59,13 +57,18 @@ def restored(place: Path, folder: Path, progress: Progress) -> Iterator[tuple[Pa
     sync(folder.parent)
 
 
-def _fresh(path: Path) -> None:
+def _settle(path: Path) -> None:
+    """Take away what is passing, and leave everything in the one file."""
     db = files.connect(path, "FULL", cache_kib=2_000)
     try:
         for statement in PASSING:
             db.execute(statement)
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (busy, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except sqlite3.Error as fault:
         raise UnusableStore(f"{path}: cannot be written ({fault})") from fault
     finally:
         db.close()
+    if busy:
+        raise UnusableStore(f"{path}: somebody else has opened it while it was restored")
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
