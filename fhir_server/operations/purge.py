@@ -101,6 +101,7 @@ def _asked(context: Context, request: Request, type: str, id: str) -> Purge:
     if type != "Patient":
         return Purge([(type, id)], audit)
     patients = _patients(context)
+    kept: Mapping[str, tuple[str, ...]] = context.parts.get("records of patients", {})
     types = tuple(member for member in member_types(context, type) if member not in (type, AUDIT))
     return Purge(
         [(type, id)],
@@ -109,6 +110,7 @@ def _asked(context: Context, request: Request, type: str, id: str) -> Purge:
         belongs=lambda resource: id in patients(resource),
         spared=lambda resource: bool(patients(resource) - {id}),
         beside=_attached,
+        records=[(collection, name, f"Patient/{id}") for collection, names in kept.items() for name in names],
         clue=id.encode(),
     )
 

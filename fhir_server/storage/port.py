@@ -232,6 +232,8 @@ class Purge:
     belongs: Callable[[dict[str, Any]], bool] = lambda resource: False
     spared: Callable[[dict[str, Any]], bool] = lambda resource: False
     beside: Callable[[bytes], Sequence[tuple[str, str]]] = lambda body: ()
+    records: Sequence[tuple[str, str, str]] = ()
+    """(collection, attribute, value) of records of the server itself that go too."""
     clue: bytes = b""
     """Bytes that the body of every deleted member holds, so that others need not be parsed."""
 

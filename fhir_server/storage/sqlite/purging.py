@@ -13,7 +13,7 @@ from typing import Any
 
 from fhir_server.errors import FhirError
 from fhir_server.storage.port import Purge, Purged, Stored, Unit, Write
-from fhir_server.storage.sqlite import erasing, full_text
+from fhir_server.storage.sqlite import erasing, full_text, records
 from fhir_server.storage.sqlite.filling import IS_ASIDE
 from fhir_server.storage.sqlite.schema import DELETED
 from fhir_server.storage.sqlite.writer import SLICE_SECONDS, Writer
@@ -25,6 +25,7 @@ LAST_CONTENTS = (
     "CROSS JOIN old o ON o.type = v.type AND o.id = v.id AND o.version = v.version - 1 CROSS JOIN version p ON p.rid = o.rid "
     "WHERE v.rid > ? AND v.method = ? AND p.method <> ?"
 )
+RECORDS = "SELECT r.key FROM record_attribute a CROSS JOIN record r ON r.seq = a.seq WHERE a.collection = ? AND a.name = ? AND a.value = ?"
 Place = tuple[str, str]
 All = Callable[[sqlite3.Connection, Any], list[Stored]]
 
@@ -93,6 +94,9 @@ def purge(
         if perf_counter() - started > SLICE_SECONDS:
             yield
             started = perf_counter()
+    for at in purge.records:
+        for (key,) in db.execute(RECORDS, at).fetchall():
+            records.delete(db, at[0], key)
     return Purged(commit, resources, versions, spared, False)
 
 
