@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,8 +17,8 @@ from fhir_server.model.definitions import definitions
 from fhir_server.plugins import Plugin, Plugins
 from fhir_server.search.indexer import Indexer
 from fhir_server.search.parameters import Registry
-from fhir_server.search.query import Query
-from fhir_server.storage.port import Effects, Facts, Stored, Unit, Write
+from fhir_server.search.query import Everything, Ids, Query
+from fhir_server.storage.port import Effects, Facts, Purge, Stored, Unit, Write
 from fhir_server.storage.sqlite.store import SqliteStore
 
 REGISTRY = Registry(definitions())
@@ -187,3 +188,29 @@ def test_hooks_are_found_by_type_in_the_order_in_which_they_came() -> None:
     for name, types in (("a", ["Patient"]), ("b", ["*"]), ("c", ["Patient", "Basic"])):
         hooks.add(Hook(name, "before_write", print), types)
     assert ["".join(one.plugin for one in hooks.of(type)) for type in ("Patient", "Basic", "Task")] == ["abc", "bc", "b"]
+
+
+class Hold(Recorder):
+    """A legal hold on one resource."""
+
+    def before_write(self, writing: Writing) -> None:
+        super().before_write(writing)
+        if (writing.interaction, writing.id) == ("delete", "held"):
+            raise FhirError.of(422, "business-rule", "held by the court")
+
+
+async def test_a_purge_is_asked_about_for_each_resource_and_told(store: SqliteStore) -> None:
+    hold = Hold()
+    gate = gate_of(store, hold)
+    for id in ("a", "b", "held"):
+        await gate.transact(ALL_SEEING, put(id))
+    members = Query(("Basic",), Everything())
+    asked = Purge([("Basic", "a")], lambda resources: Write("POST", "AuditEvent", "e", {"resourceType": "AuditEvent", "id": "e"}), members)
+    with pytest.raises(FhirError, match="held by the court"):
+        await gate.purge(ALL_SEEING, asked)
+    assert None not in [await store.read_version("Basic", id, 1) for id in ("a", "b", "held")]
+    assert await store.read("AuditEvent", "e") is None
+    hold.told.clear()
+    await gate.purge(ALL_SEEING, replace(asked, spared=lambda resource: resource["id"] == "held", members=Query(("Basic",), Ids(("b",)))))
+    assert hold.told == [[("e", 1), ("a", 2), ("b", 2)]]
+    assert await store.read_version("Basic", "b", 1) is None and await store.read_version("Basic", "held", 1)

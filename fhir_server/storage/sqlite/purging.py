@@ -94,9 +94,9 @@ def purge(
         if perf_counter() - started > SLICE_SECONDS:
             yield
             started = perf_counter()
-    for at in purge.records:
-        for (key,) in db.execute(RECORDS, at).fetchall():
-            records.delete(db, at[0], key)
+    for named in purge.records:
+        for (key,) in db.execute(RECORDS, named).fetchall():
+            records.delete(db, named[0], key)
     return Purged(commit, resources, versions, spared, False)
 
 
