@@ -41,6 +41,7 @@ from fhir_server.storage.sqlite.store import SqliteStore
 from fhir_server.terminology.large import LargeSystems
 from integrations import hl7v2
 from integrations.channels.inbox import COLLECTION as INBOX
+from integrations.hl7v2.journal import COLLECTION as JOURNAL
 
 SOCKETS = "/fhir/ws"
 _PUBLISH_SECONDS = 1.0
@@ -166,7 +167,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     trail = context.parts["audit"] = Trail(store, context.clock)
     plugins.hooks.noted = trail.noted
     context.parts["indexer"] = indexer
-    context.parts["records of patients"] = {INBOX: ("patient", "recipient")}
+    context.parts["records of patients"] = {INBOX: ("patient", "recipient"), JOURNAL: ("patient",)}
     context.parts["validating"] = Validating(context, conformance, large)
     plugins.hooks.event = metrics.event
     plugins.hooks.check = lambda resource: checked(context, resource)

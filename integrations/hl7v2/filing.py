@@ -90,7 +90,10 @@ class Filing:
             for write in writes
         ]
         people = [value for _, value in self._keys]
-        line = self._entry.record("processed", ack=self.answer, warnings=self._warnings, resources=touched, patient_ids=people)
+        whose = f"Patient/{self._patient_id}"
+        line = self._entry.record(
+            "processed", ack=self.answer, patient=whose, warnings=self._warnings, resources=touched, patient_ids=people
+        )
         records = [line, self._entry.claimed(self.answer)]
         if self._when is not None and self.mapping.events:
             names = [_name(key) for key in self.mapping.events]

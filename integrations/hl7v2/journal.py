@@ -51,8 +51,8 @@ class Entry:
         """SHA-256 of the content as it came."""
         return hashlib.sha256(self.raw).hexdigest()
 
-    def record(self, status: str, *, ack: str = "", **more: Any) -> Record:
-        """The journal's line in a state: processed, duplicate or dead."""
+    def record(self, status: str, *, ack: str = "", patient: str = "", **more: Any) -> Record:
+        """The journal's line in a state: processed, duplicate or dead. `patient`: whose it is, `Patient/id`, so that it can be erased."""
         data = {
             "raw": self.raw,
             "sha256": self.digest,
@@ -67,7 +67,7 @@ class Entry:
             "ack_code": _code(ack),
             **more,
         }
-        attributes = {"status": status, "type": self.type, "source": self.source, "control_id": self.control_id[:200]}
+        attributes = {"status": status, "type": self.type, "source": self.source, "control_id": self.control_id[:200], "patient": patient}
         return Record(COLLECTION, self.id, data, {name: value for name, value in attributes.items() if value})
 
     def claimed(self, ack: str) -> Record:
@@ -82,6 +82,12 @@ def _code(ack: str) -> str:
 async def write(store: Store, record: Record) -> None:
     """Journal a state on its own."""
     await store.transact(Unit.of(records=[record]))
+
+
+async def patient_of(store: Store, id: str) -> str:
+    """Whose a line is; '' where that is not known, or the line is gone."""
+    line = await store.record(COLLECTION, id)
+    return line.attributes.get("patient", "") if line is not None else ""
 
 
 async def claim_of(store: Store, entry: Entry) -> StoredRecord | None:

@@ -190,7 +190,8 @@ class Pipeline:
         if before["sha256"] != entry.digest:
             text = f"MSH-10 '{entry.control_id}' was used before for another content"
             return await self._refused(entry, message, Refusal("AE", DUPLICATE_KEY, text, "MSH-10"))
-        await journal.write(self._store, entry.record("duplicate", ack=before["ack"], original_id=before["journal"]))
+        whose = await journal.patient_of(self._store, before["journal"])
+        await journal.write(self._store, entry.record("duplicate", ack=before["ack"], patient=whose, original_id=before["journal"]))
         entry.outcome = "duplicate"
         return str(before["ack"])
 

@@ -136,6 +136,23 @@ async def test_a_killed_backup_leaves_no_copy_and_the_next_one_clears_up(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "store"]
 
 
+async def test_a_killed_restore_leaves_no_folder_and_the_next_one_clears_up(tmp_path: Path) -> None:
+    await filled(tmp_path / "store")
+    back_up(tmp_path / "store", tmp_path / "copy", 1, silent)
+    code = (
+        "import time; from pathlib import Path; from fhir_server.storage.sqlite.restoring import restored\n"
+        f"with restored(Path({str(tmp_path / 'copy')!r}), Path({str(tmp_path / 'new')!r}), lambda *told: None):\n"
+        "    print('there', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == b"there\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(10)
+    assert not (tmp_path / "new").exists() and list(tmp_path.glob(".new.*.part"))
+    restore(tmp_path / "copy", tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "new", "store"]
+
+
 async def test_a_backup_that_is_under_way_is_not_cleared_away_by_another(tmp_path: Path) -> None:
     with backing_up.draft_of(tmp_path / "copy") as first:
         with backing_up.draft_of(tmp_path / "copy") as second:
