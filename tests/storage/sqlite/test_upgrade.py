@@ -53,6 +53,7 @@ def older(tmp_path, start) -> Path:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_reads_and_writes_go_on_and_searches_say_how_far_it_is_until_they_are_right(older, start, workers) -> None:
+    """22. Upgrade of a large store blocks or silently skips."""
     server = start("--workers", workers, data_dir=older)
     waited: list[str] = []
     ended = threading.Event()
