@@ -20,6 +20,15 @@ from fhir_server.storage.sqlite.schema import FILE_NAME
 PASSING = ("DELETE FROM lease", "UPDATE job SET lease = NULL, lease_until = 0", "DELETE FROM secret WHERE name = 'cursor'")
 """What only meant something to the processes that worked on the store; paging links of theirs are not to be followed here."""
 
+EMPTY = ("lost+found",)
+"""What lies in a new file system."""
+_INSIDE = "restored"
+
+
+def _is_left(path: Path) -> bool:
+    """What a killed process left within a mount point; the draft clears it away."""
+    return path.name.startswith(f".{_INSIDE}.") and path.suffix == ".part"
+
 
 @contextlib.contextmanager
 def restored(place: Path, folder: Path, progress: Progress) -> Iterator[tuple[Path, Manifest]]:
@@ -29,15 +38,15 @@ def restored(place: Path, folder: Path, progress: Progress) -> Iterator[tuple[Pa
     """
     if folder.exists() and not folder.is_dir():
         raise BackupError(f"{folder} is no folder", f"{folder} 不是目录")
-    if folder.exists() and any(folder.iterdir()):
+    # Nothing can take the place of a mount point: its own folder is filled then, the database last.
+    mounted = folder.exists() and os.path.ismount(folder)
+    if folder.exists() and not all((mounted and path.name in EMPTY) or _is_left(path) for path in folder.iterdir()):
         what = f"{folder} is not empty; name a new folder, or move what is in this one elsewhere (with the server stopped)"
         raise BackupError(what, f"{folder} 不为空，请指定新的目录，或先停止服务并移走其中的文件")
     if folder.absolute().resolve().is_relative_to(place.resolve()):
         raise BackupError(f"{folder} lies within the backup {place}", f"{folder} 位于备份 {place} 之内")
     manifest = verify(place, progress)
-    # Nothing can take the place of a mount point: its own folder is filled then, the database last.
-    mounted = folder.exists() and os.path.ismount(folder)
-    target = folder / "restored" if mounted else folder
+    target = folder / _INSIDE if mounted else folder
     target.parent.mkdir(parents=True, exist_ok=True)
     with draft_of(target) as draft:
         for item in manifest.files:

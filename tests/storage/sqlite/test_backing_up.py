@@ -161,6 +161,23 @@ async def test_a_backup_that_is_under_way_is_not_cleared_away_by_another(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_a_mount_point_is_filled_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await filled(tmp_path / "store", 3)
+    (tmp_path / "store" / "terminology").mkdir()
+    (tmp_path / "store" / "terminology" / "a.db").write_bytes(b"code system")
+    back_up(tmp_path / "store", tmp_path / "copy", 1, silent)
+    (tmp_path / "new" / "lost+found").mkdir(parents=True)
+    (tmp_path / "new" / ".restored.0123.part").mkdir()
+    with pytest.raises(BackupError, match="not empty"):
+        restore(tmp_path / "copy", tmp_path / "new")
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path / "new")
+    before = (tmp_path / "new").stat().st_ino
+    restore(tmp_path / "copy", tmp_path / "new")
+    assert (tmp_path / "new").stat().st_ino == before
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["fhir.db", "lost+found", "terminology"]
+    assert faults(tmp_path / "new" / "fhir.db") == []
+
+
 @pytest.mark.parametrize("damage", ["byte", "cut", "gone", "manifest", "no manifest"])
 async def test_a_damaged_backup_is_refused_by_the_name_of_the_file(tmp_path: Path, damage: str) -> None:
     await filled(tmp_path / "store", 3)
