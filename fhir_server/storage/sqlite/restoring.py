@@ -40,7 +40,7 @@ def restored(place: Path, folder: Path, progress: Progress) -> Iterator[tuple[Pa
         raise BackupError(f"{folder} is no folder", f"{folder} 不是目录")
     # Nothing can take the place of a mount point: its own folder is filled then, the database last.
     mounted = folder.exists() and os.path.ismount(folder)
-    if folder.exists() and not all((mounted and path.name in EMPTY) or _is_left(path) for path in folder.iterdir()):
+    if folder.exists() and not all(mounted and (path.name in EMPTY or _is_left(path)) for path in folder.iterdir()):
         what = f"{folder} is not empty; name a new folder, or move what is in this one elsewhere (with the server stopped)"
         raise BackupError(what, f"{folder} 不为空，请指定新的目录，或先停止服务并移走其中的文件")
     if folder.absolute().resolve().is_relative_to(place.resolve()):
