@@ -121,6 +121,26 @@ class Application:
         await self.store.close()
 
 
+def _store(settings: Settings, search: SearchRegistry, indexer: Indexer, customs: Customs, metrics: RequestMetrics) -> SqliteStore:
+    """The embedded store, not open."""
+    return SqliteStore(
+        settings.data_dir,
+        index=indexer.index,
+        part=indexer.part,
+        type_names=search.definitions.resource_types,
+        durability=settings.synchronous,
+        group_ms=settings.group_commit_ms,
+        search_seconds=settings.search_seconds,
+        cursor_seconds=settings.cursor_seconds,
+        clinical=search.clinical,
+        patient_code=search.patient_code,
+        fingerprint=indexer.fingerprint,
+        customs=customs,
+        words=Wording(search),
+        observed=metrics.committed,
+    )
+
+
 async def compose(settings: Settings, port: int, worker: int = 0) -> Application:
     """A worker's server with an open store, not started. `port`: the one that is listened on.
 
@@ -135,23 +155,7 @@ async def compose(settings: Settings, port: int, worker: int = 0) -> Application
     indexer = Indexer(search, zone, origins.own)
     customs = Customs(search, indexer)
     metrics = RequestMetrics()
-    embedded = SqliteStore(
-        settings.data_dir,
-        index=indexer.index,
-        part=indexer.part,
-        type_names=known.resource_types,
-        durability=settings.synchronous,
-        group_ms=settings.group_commit_ms,
-        search_seconds=settings.search_seconds,
-        cursor_seconds=settings.cursor_seconds,
-        clinical=search.clinical,
-        patient_code=search.patient_code,
-        fingerprint=indexer.fingerprint,
-        customs=customs,
-        words=Wording(search),
-        observed=metrics.committed,
-    )
-    store = traced(embedded)
+    store = traced(_store(settings, search, indexer, customs, metrics))
     conformance = StoredConformance(store)
     shipped.ship(plugins, conformance)
     for one in found:
