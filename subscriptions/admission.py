@@ -166,7 +166,12 @@ def _foreign(resource: Resource, topic: bool) -> Iterator[Issue]:
         ("channel.payload", channel.get("_payload"), {f"{BACKPORT}backport-payload-content"} if topic else set()),
         ("channel.type", channel.get("_type"), set()),
         ("channel", channel, _NUMBERS if topic else set()),
+        ("extension", resource, set()),
     ]
+    for place, element in (("modifierExtension", resource), ("channel.modifierExtension", channel)):
+        for extension in element.get("modifierExtension", ()):
+            url = str(extension.get("url", ""))
+            yield _issue("not-supported", place, f"the modifier extension {url} is not understood here", f"本机不理解修饰扩展 {url}")
     for place, element, known in places:
         for extension in (element or {}).get("extension", ()):
             url = str(extension.get("url", ""))

@@ -14,16 +14,17 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
+from fhir_server.errors import FhirError
 from fhir_server.model import json_codec
 from fhir_server.storage.port import ClaimedJob, Effects, Record, Stored
 from subscriptions.delivery.circuits import Circuits, TurnedAway
 from subscriptions.delivery.log import Attempt, DeliveryLog
-from subscriptions.delivery.notification import wish_of
+from subscriptions.delivery.notification import Event, wish_of
 from subscriptions.delivery.notifier import Notifier, Told
 from subscriptions.events import count_of, event_of, held, shaken, shaken_record, state_of
 from subscriptions.jobs.backoff import Backoff
 from subscriptions.jobs.clock import MINUTE
-from subscriptions.jobs.kinds import Kind, Lane, Later, Services
+from subscriptions.jobs.kinds import Hopeless, Kind, Lane, Later, Services
 from subscriptions.rewriting import ended, kept, rewritten
 from subscriptions.table import IN_FORCE
 from subscriptions.viewing import Viewer
@@ -33,13 +34,17 @@ Resource = dict[str, Any]
 log = logging.getLogger("fhir_server.subscriptions")
 
 DELIVER = "subscription.deliver"
-DELIVERIES = Lane("deliveries", 64, train=20)
+DELIVERIES = Lane("deliveries", 160, train=20)
 ERROR_AFTER = 4
 """Failed attempts in a row after which the Subscription's status becomes `error`; attempts go on, without an end."""
 UNTIL_SHAKEN = 250
 """Milliseconds between two looks whether the handshake is over."""
 UNTIL_RELEASED = MINUTE
 """Milliseconds between two looks at a Subscription that is paused; letting it go rings at once."""
+POISON = 20
+"""Attempts at a notification that this server cannot make (a fault of its own or of a plug-in) before the dead letters."""
+_PASSING = (409, 412, 429, 503, 507)
+"""Faults of the store that pass."""
 PAUSES = Backoff.exponential(1_000, 60_000, jitter=0.2)
 
 
@@ -162,20 +167,34 @@ class Deliveries:
         """How it went, and the line for the log."""
         id, began = str(subscription["id"]), services.clock()
         events = [event_of(job.payload) for job in jobs]
-        content = wish_of(subscription["channel"]).content if topic else "full-resource"
-        seen = await self._viewer.seen(events, content, services.subscriber(subscription))
-        if topic:
-            count = events[-1].number
-            told = await self._notifier.tell("event-notification", subscription, count, events=events, seen=seen)
-        elif seen:
-            told = await self._notifier.tell_match(subscription, seen[events[0].number].version, jobs[0].payload["rid"])
-        else:
-            return Told(), []  # it is erased, or not for the subscriber: there is nothing to tell
+        try:
+            told = await self._told(subscription, jobs, events, services, topic=topic)
+        except Exception as fault:
+            if isinstance(fault, FhirError) and fault.status in _PASSING:
+                raise
+            log.exception("Subscription/%s: a notification could not be made", id)
+            if jobs[0].attempts >= POISON:
+                raise Hopeless(f"the notification could not be made in {POISON} attempts: {type(fault).__name__}") from fault
+            told = Told(f"the notification could not be made: {type(fault).__name__}", "could not be made")
         now = services.clock()
         took, lag = now - began, max(0, now - events[0].time)
         numbers = events[0].number, events[-1].number
+        if told is None:
+            return Told(), []  # it is erased, or not for the subscriber: there is nothing to tell
         attempt = Attempt(now, "event-notification", *numbers, not told.fault, told.status, took, lag)
         return told, self._lines.lines(id, attempt)
+
+    async def _told(
+        self, subscription: Resource, jobs: Sequence[ClaimedJob], events: Sequence[Event], services: Services, *, topic: bool
+    ) -> Told | None:
+        """How it went; None where there is nothing to tell."""
+        content = wish_of(subscription["channel"]).content if topic else "full-resource"
+        seen = await self._viewer.seen(events, content, services.subscriber(subscription))
+        if topic:
+            return await self._notifier.tell("event-notification", subscription, events[-1].number, events=events, seen=seen)
+        if not seen:
+            return None
+        return await self._notifier.tell_match(subscription, seen[events[0].number].version, jobs[0].payload["rid"])
 
     def _dropped(self, id: str, jobs: Sequence[ClaimedJob], why: str) -> Effects:
         numbers = [event_of(job.payload).number for job in jobs]

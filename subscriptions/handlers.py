@@ -34,7 +34,8 @@ from subscriptions.watch import names_topic
 Resource = dict[str, Any]
 
 ACTIVATE, EXPIRE, HEARTBEAT = "subscription.activate", "subscription.expire", "subscription.heartbeat"
-GREETINGS = Lane("handshakes", 8)
+REVIEW = "subscription.review"
+GREETINGS = Lane("handshakes", 64)
 HANDSHAKES = 3
 """Attempts at a handshake, before the Subscription's status becomes `error`."""
 
@@ -69,6 +70,7 @@ class Subscriptions:
         return [
             Kind(ACTIVATE, self.activate, GREETINGS, quick, limit=20),
             self._deliveries.kind(),
+            Kind(REVIEW, self.review, backoff=quick, limit=20),
             Kind(EXPIRE, self.expire, backoff=quick, limit=20, timer=True),
             Kind(HEARTBEAT, self.beat, DELIVERIES, quick, limit=3, timeout=15.0, timer=True),
         ]
@@ -89,7 +91,7 @@ class Subscriptions:
         records: list[Record] = []
         states: dict[str, State] = {}
         now = self._services.clock()
-        self._table.renew()
+        lost = self._table.renew()
         for stored in changes:
             for entry, change in [*await self._told(stored), *await self._happened(stored)]:
                 before = states.get(entry.id) or await state_of(self._services, entry.id)
@@ -97,7 +99,7 @@ class Subscriptions:
                 self._number(entry, change, stored, state, jobs, records, now)
             if stored.type == "Basic":
                 self._topics.apply(stored)
-                self._table.renew()
+                lost += self._table.renew()
             elif stored.type == "Subscription":
                 subscription = self._table.apply(stored)
                 if subscription is not None and await self._created(stored):
@@ -105,6 +107,7 @@ class Subscriptions:
                     if before.born < stored.rid:  # else it is read once more
                         states[stored.id] = State(0, stored.rid)
                 jobs += self._own_jobs(stored, subscription, now)
+        jobs += [Job(REVIEW, id, {"id": id}, now) for id in dict.fromkeys(lost)]
         records += [state_record(id, state) for id, state in states.items()]
         return Effects(jobs=jobs, records=records)
 
@@ -130,12 +133,13 @@ class Subscriptions:
         """Events of the world outside that a new Provenance tells, and who wants to know."""
         if stored.type != "Provenance" or stored.deleted or not self._table.awaits_events or not await self._created(stored):
             return []
-        return [
-            (entry, change)
-            async for code, change in happenings(stored, self._services, self._table.codes, self._indexer.index, self._bases())
-            for entry in self._table.awaiting(code)
-            if entry.since < stored.rid and entry.watch.wants_event(code, change)
-        ]
+        told: dict[tuple[str, str, str], tuple[Entry, Change]] = {}
+        async for code, change in happenings(stored, self._services, self._table.codes, self._indexer.index, self._bases()):
+            for entry in self._table.awaiting(code):
+                if entry.since < stored.rid and entry.watch.wants_event(code, change):
+                    # However often and by how many codes the Provenance names a target, it is one event.
+                    told.setdefault((entry.id, change.stored.type, change.stored.id), (entry, change))
+        return list(told.values())
 
     def _number(self, entry: Entry, change: Change, cause: Stored, state: State, jobs: list[Job], records: list[Record], now: int) -> None:
         """One event with its number: the delivery, and of a topic what is kept, so that it can be asked for again (`$events`)."""
@@ -192,6 +196,18 @@ class Subscriptions:
                 return None  # what was asked is no longer what is there; its own job follows
             rest = {name: value for name, value in subscription.items() if name != "error"}
             return {**rest, "status": "error", "error": complaint} if complaint else {**rest, "status": "active"}
+
+        return rewritten(id, change)
+
+    async def review(self, job: ClaimedJob, services: Services) -> Unit:
+        """A Subscription whose topic or search parameter is gone is told so: error, with the reason."""
+        id = str(job.payload["id"])
+        stored = await services.gate.read(services.principal, "Subscription", id)
+        complaint = "" if stored is None or stored.deleted else await self._complaint(json_codec.loads(stored.body))
+
+        def change(subscription: Resource) -> Resource | None:
+            told = complaint and subscription.get("status") in ("requested", "active")
+            return {**subscription, "status": "error", "error": complaint} if told else None
 
         return rewritten(id, change)
 

@@ -64,17 +64,19 @@ class Table:
         """The Subscriptions that wait for such an event."""
         return list(self._by_event.get(code, {}).values())
 
-    def renew(self) -> None:
-        """Read the Subscriptions again where search parameters or topics have changed."""
+    def renew(self) -> list[str]:
+        """Read the Subscriptions again where search parameters or topics have changed; those that cannot be served any more."""
         now = self._generation()
         if now == self._known:
-            return
+            return []
         self._known = now
+        before = list(self._types)
         self._by_type.clear()
         self._by_event.clear()
         self._types.clear()
         for id, (said, since) in self._said.items():
             self._enter(id, said, since)
+        return [id for id in before if id not in self._types]
 
     def apply(self, stored: Stored) -> Resource | None:
         """Take a version of a Subscription into account; gives its content, None for a deletion."""

@@ -6,7 +6,7 @@ Specification: docs/subscriptions.md (monitor)
 from __future__ import annotations
 
 from subscriptions.delivering import DELIVER
-from subscriptions.handlers import ACTIVATE, EXPIRE, HEARTBEAT
+from subscriptions.handlers import ACTIVATE, EXPIRE, HEARTBEAT, REVIEW
 from subscriptions.jobs.feed import Trigger
 
 OWN = (
@@ -16,7 +16,7 @@ OWN = (
         "资源版本符合订阅条件，或构成其主题的事件：编号并投递",
     ),
     Trigger(
-        "subscription-life", ("Subscription",), (ACTIVATE, HEARTBEAT, EXPIRE),
+        "subscription-life", ("Subscription",), (ACTIVATE, HEARTBEAT, EXPIRE, REVIEW),
         "A Subscription is written: handshake and activation, heartbeats, its end",
         "订阅被写入：握手与启用、心跳、到期停用",
     ),

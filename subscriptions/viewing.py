@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fhir_server.auth.gate import Principal
+from fhir_server.errors import FhirError
 from fhir_server.interactions.context import Context
 from fhir_server.interactions.http import Request
 from fhir_server.interactions.include import included
@@ -32,7 +33,12 @@ class Viewer:
         """
         found: dict[int, Sight] = {}
         for event in events if content != "empty" else ():
-            version = await self._context.gate.read_version(principal, event.type, event.id, event.version)
+            try:
+                version = await self._context.gate.read_version(principal, event.type, event.id, event.version)
+            except FhirError as refusal:
+                if refusal.status != 403:
+                    raise
+                version = None  # who is asked before it leaves says that it may not
             if version is not None:
                 found[event.number] = await self._sight(event, version, content, principal, base)
         return found

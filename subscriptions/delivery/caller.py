@@ -10,7 +10,9 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -25,6 +27,9 @@ KEEP_SECONDS = 30.0
 """How long an unused connection is kept."""
 _KEPT = 200
 _LONGEST = 3600
+LOOK_UPS = 48
+"""Names that are looked up at once."""
+LOOK_UP_SECONDS = 5.0
 
 
 class CallFailed(Exception):
@@ -63,6 +68,7 @@ class Caller:
         self._kept: dict[tuple[str, str, int], list[_Connection]] = {}
         self._number = 0
         self._tls: ssl.SSLContext | None = None
+        self._names = ThreadPoolExecutor(LOOK_UPS, "names")
 
     async def call(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes, *, timeout: float = 0) -> Answer:
         """Send one request. Raises EndpointRefused or CallFailed; any status, a redirect too, is an answer.
@@ -77,7 +83,7 @@ class Caller:
                     answer = await self._call(method, urlsplit(url), tracing.sent_on(headers), body)
                 span.answered(answer.status)
                 return answer
-        except EndpointRefused:
+        except (EndpointRefused, CallFailed):
             raise
         except TimeoutError:
             raise CallFailed(f"no answer within {seconds:g} s") from None
@@ -96,9 +102,8 @@ class Caller:
         return await self._converse(key, await self._connect(*key), method, url, headers, body)
 
     async def _connect(self, scheme: str, host: str, port: int) -> _Connection:
-        loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await self._found(host, port)
         except OSError:
             raise ConnectionError(f"the name {host} is not known") from None
         addresses = self._policy.choose(host, dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -109,6 +114,15 @@ class Caller:
             except OSError as fault:
                 failure = fault
         raise failure or ConnectionError(f"{host} has no address")
+
+    async def _found(self, host: str, port: int) -> list[Any]:
+        """The addresses of a name. Look-ups have threads of their own: slow ones must hold up neither each other nor the server's work."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                return await loop.run_in_executor(self._names, partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
+        except TimeoutError:
+            raise CallFailed(f"the name {host} was not resolved within {LOOK_UP_SECONDS:g} s") from None
 
     def _secured(self, scheme: str, host: str) -> dict[str, Any]:
         if scheme != "https":
@@ -173,6 +187,7 @@ class Caller:
                 connection.close()
         self._kept.clear()
         self._number = 0
+        self._names.shutdown(wait=False, cancel_futures=True)
 
 
 def _host(url: str) -> str:

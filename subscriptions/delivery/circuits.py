@@ -8,18 +8,22 @@ Decision: docs/decisions/0079-circuits-of-endpoints.md
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic
 from urllib.parse import urlsplit
 
 from subscriptions.jobs.backoff import Backoff
 
 OPEN_AFTER = 5
 """Failures in a row, of whatever Subscriptions, after which nothing but a try now and then goes to an endpoint."""
-PER_ENDPOINT, PER_HOST, DOUBTFUL = 8, 32, 24
-"""Calls under way at once: to one endpoint, to one host, and to all endpoints together whose last call failed."""
+PER_ENDPOINT, PER_HOST = 8, 32
+"""Calls under way at once to one endpoint, and to all endpoints of a host that are quick."""
+DOUBTFUL_PER_HOST, DOUBTFUL = 12, 24
+"""Calls under way at once to endpoints that are slow or whose last call failed: of one host, and of all. They have places of their own."""
+SLOW = 0.5
+"""Seconds from which on a call counts as slow, also while it is under way."""
 PAUSES = Backoff.exponential(1_000, 60_000, jitter=0.2)
 _BUSY = Backoff.exponential(100, 5_000, jitter=0.3)
 _MOST = 10_000
@@ -40,10 +44,25 @@ class Circuit:
     failures: int = 0
     until: int = 0
     busy: int = 0
+    slow: bool = False
+    """Whether its last call took long."""
     turned: int = 0
     """How many were turned away since a place was free."""
     said: str = ""
     """What it failed with last."""
+
+    @property
+    def doubtful(self) -> bool:
+        return self.slow or self.failures > 0
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """One call under way. `began`: by the monotonic clock, which no test stops."""
+
+    host: str
+    began: float
+    doubtful: bool
 
 
 class Circuits:
@@ -51,8 +70,7 @@ class Circuits:
 
     def __init__(self, seed: int | None = None) -> None:
         self._circuits: dict[str, Circuit] = {}
-        self._hosts: Counter[str] = Counter()
-        self._doubtful = 0
+        self._calls: set[_Call] = set()
         self._random = random.Random(seed)
 
     def state(self, endpoint: str, now: int) -> str:
@@ -74,31 +92,35 @@ class Circuits:
         if circuit is None:
             self._forget_idle()
             circuit = self._circuits[where] = Circuit()
-        doubtful = circuit.failures > 0
         self._admit(circuit, host, now, asked)
+        call = _Call(host, monotonic(), circuit.doubtful)
         circuit.busy += 1
         circuit.turned = 0
-        self._hosts[host] += 1
-        self._doubtful += doubtful
+        self._calls.add(call)
         try:
             yield circuit
         finally:
             circuit.busy -= 1
-            self._hosts[host] -= 1
-            self._doubtful -= doubtful
-            if not self._hosts[host]:
-                del self._hosts[host]
+            circuit.slow = monotonic() - call.began >= SLOW
+            self._calls.discard(call)
 
     def _admit(self, circuit: Circuit, host: str, now: int, asked: bool) -> None:
         if circuit.until > now and not asked:
             raise TurnedAway(f"{circuit.said}; tried again at intervals", circuit.until - now, down=True)
         if circuit.until and circuit.busy and not asked:
             raise TurnedAway(f"{circuit.said}; being tried", 1_000, down=True)
-        full = circuit.busy >= PER_ENDPOINT or self._hosts[host] >= PER_HOST or (circuit.failures > 0 and self._doubtful >= DOUBTFUL)
-        if full:
+        if circuit.busy >= PER_ENDPOINT or self._full(circuit, host):
             circuit.turned += 1
             waves = 1 + circuit.turned // PER_ENDPOINT
             raise TurnedAway("the endpoint is busy with earlier notifications", _BUSY.pause(waves, self._random), down=False)
+
+    def _full(self, circuit: Circuit, host: str) -> bool:
+        """Whether the places that an endpoint like this shares with others are taken."""
+        late = monotonic() - SLOW
+        slow = [call for call in self._calls if call.doubtful or call.began <= late]
+        if circuit.doubtful:
+            return len(slow) >= DOUBTFUL or sum(call.host == host for call in slow) >= DOUBTFUL_PER_HOST
+        return sum(call.host == host for call in self._calls) - sum(call.host == host for call in slow) >= PER_HOST
 
     def settled(self, circuit: Circuit, now: int, fault: str = "") -> None:
         """How a call went: `fault` says what was wrong with the endpoint, '' that it answered as it should, if only with a refusal."""

@@ -15,7 +15,12 @@ from urllib.parse import urlsplit
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_NAT64, _COMPATIBLE = ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::/96")
+_EMBEDDING = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96")))
+"""NAT64 (RFC 6052, RFC 8215) and SIIT: an IPv4 address stands in the last 32 bits."""
+_COMPATIBLE = ipaddress.ip_network("::/96")
+_NEVER = tuple(map(ipaddress.ip_network, ("192.88.99.0/24", "168.63.129.16/32", "3fff::/20", "5f00::/16")))
+"""Not private by name, and nobody's public server: 6to4 relays, the inner address of a cloud, documentation, segment routing."""
+_ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 class EndpointRefused(Exception):
@@ -23,14 +28,15 @@ class EndpointRefused(Exception):
 
 
 def _unwrapped(address: Address) -> Address:
-    """The IPv4 address inside an IPv6 one (mapped, 6to4, NAT64), else the address."""
+    """The IPv4 address inside an IPv6 one (mapped, 6to4, NAT64, SIIT, ISATAP), else the address."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address.ipv4_mapped:
         return address.ipv4_mapped
     if address.sixtofour:
         return address.sixtofour
-    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
+    embedded = any(address in network for network in _EMBEDDING) or (int(address) >> 32) & 0xFFFFFFFF in _ISATAP
+    if embedded or (address in _COMPATIBLE and int(address) > 1):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
@@ -63,6 +69,8 @@ class EndpointPolicy:
             return True
         if real.is_loopback:
             return self.loopback
+        if any(real in network for network in _NEVER if network.version == real.version):
+            return False
         return real.is_global and not real.is_multicast and not (isinstance(real, ipaddress.IPv6Address) and real.is_site_local)
 
     def choose(self, host: str, addresses: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ from subscriptions.channel import Attachment, Message
 Resource = Mapping[str, Any]
 
 _WORD = r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+"
-_ADDRESS = re.compile(rf"mailto:({_WORD}(?:\.{_WORD})*@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{{2,}})\Z")
+_ADDRESS = re.compile(rf"(?i:mailto):({_WORD}(?:\.{_WORD})*@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{{2,}})\Z")
 _PAYLOAD = re.compile(r"text/plain(?:;\s*charset=utf-8)?(?:;\s*attach=(application/fhir\+(?:json|xml)))?\Z", re.I)
 _TOLD = {
     "handshake": ("a Subscription begins", "订阅开始"),

@@ -185,9 +185,18 @@ def _related(kind: Mapping[str, Any], query: str) -> Resource:
 
 
 def told(version: Stored) -> Resource:
-    """The content of a version as it may be sent: of a Subscription without what its headers hold, which may be keys to other servers."""
+    """The content of a version as it may be sent: of a Subscription without what may be keys to other servers.
+
+    These are the values of its headers, and the query of its endpoint.
+    """
     content: Resource = json_codec.loads(version.body)
     channel = content.get("channel")
-    if version.type != "Subscription" or not isinstance(channel, dict) or "header" not in channel:
+    if version.type != "Subscription" or not isinstance(channel, dict):
         return content
-    return {**content, "channel": {**channel, "header": [f"{str(line).partition(':')[0]}: {HIDDEN}" for line in channel["header"]]}}
+    kept = dict(channel)
+    if "header" in kept:
+        kept["header"] = [f"{str(line).partition(':')[0]}: {HIDDEN}" for line in kept["header"]]
+    endpoint, question, _ = str(kept.get("endpoint", "")).partition("?")
+    if question:
+        kept["endpoint"] = f"{endpoint}?{HIDDEN}"
+    return {**content, "channel": kept}

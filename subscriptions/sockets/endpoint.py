@@ -73,9 +73,11 @@ class Endpoint:
             ids = opened(rest, self._clock(), await self._secret())
             if ids is None:
                 return "the token is not valid, or no longer"
+        faults = []
         for id in ids or ():
             if id not in connection.bound and len(connection.bound) >= MOST_BOUND:
-                return f"a connection binds {MOST_BOUND} Subscriptions at most"
+                faults.append(f"a connection binds {MOST_BOUND} Subscriptions at most")
+                break
             if fault := await self._hub.bind(connection, id, topic=word != "bind"):
-                return fault
-        return ""
+                faults.append(fault)  # those behind it are bound all the same
+        return "; ".join(faults)

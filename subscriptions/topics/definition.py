@@ -175,7 +175,7 @@ def _trigger(row: Resource, at: int) -> ResourceTrigger:
     strange = [one for one in interactions if one not in INTERACTIONS]
     if strange:
         raise _refused(f"{place}.supportedInteraction", f"'{strange[0]}' is none of {', '.join(INTERACTIONS)}", f"“{strange[0]}”无效")
-    query = row.get("queryCriteria") or {}
+    query = _part(row, "queryCriteria", place)
     results = []
     for name in ("resultForCreate", "resultForDelete"):
         said = str(query.get(name) or FAILS)
@@ -191,11 +191,21 @@ def _trigger(row: Resource, at: int) -> ResourceTrigger:
 
 def _event(row: Resource, at: int) -> EventTrigger:
     place = f"eventTrigger[{at}]"
-    event = row.get("event") or {}
-    codings = listed(event, "coding") or ([event] if "code" in event else [])
+    event = _part(row, "event", place)
+    codings = listed(event, "coding") or ([dict(event)] if "code" in event else [])
     if not codings:
         raise _refused(f"{place}.event", "an event trigger names its event by a code", "事件触发需要事件编码")
     return EventTrigger(_type(row, place), frozenset((str(one.get("system", "")), str(one.get("code", ""))) for one in codings))
+
+
+def _part(row: Resource, name: str, place: str) -> Resource:
+    """An element with parts of its own; empty where it is not there."""
+    value = row.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _refused(f"{place}.{name}", "must have parts, not a plain value", "须为含子元素的结构，而不是简单值")
+    return value
 
 
 def _filter(row: Resource, at: int) -> FilterBy:
@@ -203,7 +213,7 @@ def _filter(row: Resource, at: int) -> FilterBy:
     if not isinstance(parameter, str) or not parameter:
         raise _refused(f"canFilterBy[{at}].filterParameter", "a filter names its search parameter", "缺少筛选参数名")
     return FilterBy(
-        _type(row, "") if row.get("resource") else "",
+        _type(row, f"canFilterBy[{at}]") if row.get("resource") else "",
         parameter,
         frozenset(map(str, row.get("comparator") or ())),
         frozenset(map(str, row.get("modifier") or ())),
@@ -215,11 +225,19 @@ def _shape(row: Resource, at: int) -> Shape:
     for extension in listed(row, "extension"):
         if extension.get("url") == f"{_BACKPORT}backport-related-query":
             parts = {str(part.get("url")): _value(part) for part in listed(extension, "extension")}
-            related.append((parts.get("queryType") or {}, str(parts.get("query") or "")))
+            related.append(_related(parts, f"notificationShape[{at}]"))
     for query in listed(row, "relatedQuery"):
-        related.append((query.get("queryType") or {}, str(query.get("query") or "")))
+        related.append(_related(query, f"notificationShape[{at}]"))
     include, reverse = tuple(map(str, row.get("include") or ())), tuple(map(str, row.get("revInclude") or ()))
     return Shape(_type(row, f"notificationShape[{at}]"), include, reverse, tuple(related))
+
+
+def _related(row: Resource, place: str) -> tuple[Resource, str]:
+    """(code of the kind, query) of a related query."""
+    kind, query = _part(row, "queryType", f"{place}.relatedQuery"), row.get("query")
+    if not isinstance(query, str) or not query:
+        raise _refused(f"{place}.relatedQuery.query", "a related query needs its query, a text", "相关查询缺少文本形式的 query")
+    return kind, query
 
 
 def _type(row: Resource, place: str) -> str:

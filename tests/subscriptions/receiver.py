@@ -30,6 +30,8 @@ class Receiver:
     status: int = 200
     location: str = ""
     retry_after: int = 0
+    slow: dict[str, float] = field(default_factory=dict)
+    """First part of a path -> seconds before it is answered."""
     hits: list[Hit] = field(default_factory=list)
     port: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -58,6 +60,8 @@ class Receiver:
                 hit = Hit(method, path, headers, body, asyncio.get_running_loop().time())
                 self.hits.append(hit)
                 self.arrived.set()
+                if pause := self.slow.get("/" + path.split("/")[1]):
+                    await asyncio.sleep(pause)
                 if self.open is not None:
                     await self.open.wait()
                 if self.status == 0:

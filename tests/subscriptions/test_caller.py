@@ -41,11 +41,11 @@ async def test_the_address_is_checked_when_it_connects_whatever_the_name_said_be
     async with receiver() as there:
         asked = []
 
-        async def lie(self: asyncio.AbstractEventLoop, host: str, port: int, **more: object) -> list[object]:
+        def lie(host: str, port: int, **more: object) -> list[object]:
             asked.append(host)
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
-        monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", lie)
+        monkeypatch.setattr(socket, "getaddrinfo", lie)
         caller = Caller(EndpointPolicy())
         with pytest.raises(EndpointRefused, match=r"rebind\.example leads to an address that outgoing calls may not reach"):
             await caller.call("POST", f"http://rebind.example:{there.port}/", [], b"")

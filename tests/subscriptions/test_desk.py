@@ -247,3 +247,6 @@ async def test_a_subscription_on_subscriptions_does_not_tell_their_headers(tmp_p
         await w.settle()
         sent = [json.loads(hit.body) for hit in there.hits if hit.path.endswith("/s2")]
         assert sent and all(one["channel"]["header"] == ["Authorization: ***", "X-Key: ***"] for one in sent)
+        await w.put(subscription(there.url + "?key=geheim", "s3", "Patient"))
+        await w.settle()
+        assert "geheim" not in "".join(hit.body.decode() for hit in there.hits)

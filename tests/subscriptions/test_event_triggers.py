@@ -75,6 +75,16 @@ async def test_any_of_the_codes_fires_and_a_changed_provenance_does_not_fire_aga
         assert focuses(there) == ["Encounter/e1"]
 
 
+async def test_a_target_is_one_event_however_often_and_by_however_many_codes_it_is_named(tmp_path: Path) -> None:
+    async with receiver() as there, world(tmp_path) as w:
+        await ready(w, there, codes=("A03", "A13"))
+        made = provenance("v1", "Encounter/e1", "Encounter/e1")
+        made["activity"]["coding"].append({"system": V2, "code": "A13"})
+        await w.put(encounter("e1"), made)
+        await w.settle()
+        assert focuses(there) == ["Encounter/e1"]
+
+
 async def test_filters_narrow_events_too(tmp_path: Path) -> None:
     async with receiver() as there, world(tmp_path) as w:
         await ready(w, there, filters=("Encounter?patient=Patient/p2",))
