@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from fhir_server.errors import FhirError
@@ -49,6 +50,8 @@ READ = (
     "CROSS JOIN version v ON v.rid = r.rid WHERE r.type = ? AND r.id = ?"
 )
 WRITE_CACHE_KIB = 24_000
+OPENING_SECONDS = 10.0
+"""How long a store that another process holds alone is waited for."""
 READ_CACHE_KIB = 12_000
 MMAP_BYTES = 64 << 20
 WIPES = 50
@@ -124,7 +127,7 @@ class SqliteStore(Queues):
         self._path = path
         self._file = str(path)
         try:
-            writing = files.connect(path, self._durability, cache_kib=WRITE_CACHE_KIB)
+            writing = await self._connected(path)
             while not files.migrate(writing):
                 await asyncio.sleep(0.02)
             types = await self._type_numbers(writing)
@@ -164,6 +167,20 @@ class SqliteStore(Queues):
         if self._words is not None:
             self._full_text = FullText(self._committer, self._db, self._words, lambda: snapshot_of(self._db, self._keys))
         self._opened = True
+
+    async def _connected(self, path: Path) -> sqlite3.Connection:
+        """The connection that writes. After a kill one process carries the log over while the others wait for it."""
+        until = monotonic() + OPENING_SECONDS
+        while True:
+            db = files.connect(path, self._durability, cache_kib=WRITE_CACHE_KIB)
+            try:
+                db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+                return db
+            except sqlite3.OperationalError as error:
+                db.close()
+                if "locked" not in str(error) or monotonic() > until:
+                    raise
+                await asyncio.sleep(0.05)
 
     def _tools(self) -> Tools:
         """What the writer is given."""

@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -212,3 +213,15 @@ def test_the_walk_over_the_pages_of_a_large_file_is_bounded_too(tmp_path: Path, 
 
     whole = seconds(300.0)
     assert seconds(whole / 20) < whole / 2
+
+
+async def test_a_store_that_another_process_holds_for_a_moment_is_waited_for(folder: Path) -> None:
+    """After a kill -9 the first of several workers carries the log over alone."""
+    held = sqlite3.connect(folder / "fhir.db", isolation_level=None, check_same_thread=False)
+    held.execute("PRAGMA locking_mode = EXCLUSIVE")
+    held.execute("BEGIN EXCLUSIVE")
+    threading.Timer(0.4, held.close).start()
+    store = s.sqlite_store(folder)
+    await store.open()
+    assert await store.read("Observation", "o0-0") is not None
+    await store.close()
