@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any
 
@@ -83,20 +84,19 @@ class Deliveries:
         return len(taken), await self._send(subscription, taken, services, topic=topic)
 
     async def _send(self, subscription: Resource, jobs: Sequence[ClaimedJob], services: Services, *, topic: bool) -> Effects:
-        id, endpoint = str(subscription["id"]), str(subscription["channel"].get("endpoint", ""))
+        id = str(subscription["id"])
         try:
-            with self._circuits.place(endpoint, services.clock()) as circuit:
+            with self._place(subscription, services) as settled:
                 told = Told()
                 if topic and not await shaken(services, id, subscription["channel"]):
                     told = await self.shake(subscription, services)
                 records: list[Record] = []
                 if not told.fault:
                     told, records = await self._tell(subscription, jobs, services, topic=topic)
-                self._circuits.settled(circuit, services.clock(), told.status if told.down else "")
+                settled(told)
         except TurnedAway as away:
-            if not away.down:
-                raise Later(str(away), away.pause) from None
-            await self._not_taken(id, Told(str(away), pause=away.pause), services)
+            if away.down:
+                await self._not_taken(id, Told(str(away)), services)
             raise Later(str(away), away.pause) from None
         if not told.fault:
             self._failed.pop(id, None)
@@ -118,17 +118,22 @@ class Deliveries:
 
     async def greet(self, subscription: Resource, services: Services) -> str:
         """The handshake of an activation, also where the circuit is open. '' when it was answered; raises TurnedAway."""
-        endpoint = str(subscription["channel"].get("endpoint", ""))
-        with self._circuits.place(endpoint, services.clock(), asked=True) as circuit:
+        with self._place(subscription, services, asked=True) as settled:
             told = await self.shake(subscription, services)
-            self._circuits.settled(circuit, services.clock(), told.status if told.down else "")
+            settled(told)
         if not told.fault:
             self._failed.pop(str(subscription["id"]), None)
         return told.fault
 
     def circuit(self, subscription: Resource, services: Services) -> str:
         """State of the circuit of its endpoint: closed, open or half-open."""
-        return self._circuits.state(str(subscription["channel"].get("endpoint", "")), services.clock())
+        return self._circuits.state(_endpoint(subscription), services.clock())
+
+    @contextmanager
+    def _place(self, subscription: Resource, services: Services, *, asked: bool = False) -> Iterator[Callable[[Told], None]]:
+        """A place for one call to the endpoint; what is given is to be told how it went. Raises TurnedAway."""
+        with self._circuits.place(_endpoint(subscription), services.clock(), asked=asked) as circuit:
+            yield lambda told: self._circuits.settled(circuit, services.clock(), told.status if told.down else "")
 
     async def beat(self, subscription: Resource, services: Services, kind: str = "heartbeat") -> Attempt:
         """A sign of life without an event, or a test, which goes out also where the circuit is open; its line in the log.
@@ -136,15 +141,13 @@ class Deliveries:
         Raises TurnedAway.
         """
         id, began = str(subscription["id"]), services.clock()
-        endpoint = str(subscription["channel"].get("endpoint", ""))
-        with self._circuits.place(endpoint, began, asked=kind == "test") as circuit:
+        with self._place(subscription, services, asked=kind == "test") as settled:
             if names_topic(str(subscription.get("criteria", ""))):
                 told = await self._notifier.tell("heartbeat", subscription, await count_of(services, id))
             else:
                 told = await self._notifier.ring(subscription)
-            now = services.clock()
-            self._circuits.settled(circuit, now, told.status if told.down else "")
-        attempt = Attempt(now, kind, 0, 0, not told.fault, told.status, now - began, 0)
+            settled(told)
+        attempt = _attempt(kind, told, began, services.clock())
         await services.gate.transact(services.principal, kept(*self._lines.lines(id, attempt)))
         return attempt
 
@@ -154,8 +157,7 @@ class Deliveries:
         asked = {name: value for name, value in subscription.items() if name != "error"}
         began = services.clock()
         told = await self._notifier.tell("handshake", asked, await count_of(services, id), status="requested")
-        now = services.clock()
-        records = self._lines.lines(id, Attempt(now, "handshake", 0, 0, not told.fault, told.status, now - began, 0))
+        records = self._lines.lines(id, _attempt("handshake", told, began, services.clock()))
         if not told.fault:
             records.append(shaken_record(id, subscription["channel"]))
         await services.gate.transact(services.principal, kept(*records))
@@ -176,13 +178,12 @@ class Deliveries:
             if jobs[0].attempts >= POISON:
                 raise Hopeless(f"the notification could not be made in {POISON} attempts: {type(fault).__name__}") from fault
             told = Told(f"the notification could not be made: {type(fault).__name__}", "could not be made")
-        now = services.clock()
-        took, lag = now - began, max(0, now - events[0].time)
-        numbers = events[0].number, events[-1].number
         if told is None:
             return Told(), []  # it is erased, or not for the subscriber: there is nothing to tell
-        attempt = Attempt(now, "event-notification", *numbers, not told.fault, told.status, took, lag)
-        return told, self._lines.lines(id, attempt)
+        now = services.clock()
+        first, last = events[0], events[-1]
+        attempt = _attempt("event-notification", told, began, now)
+        return told, self._lines.lines(id, attempt._replace(first=first.number, last=last.number, lag=max(0, now - first.time)))
 
     async def _told(
         self, subscription: Resource, jobs: Sequence[ClaimedJob], events: Sequence[Event], services: Services, *, topic: bool
@@ -228,6 +229,15 @@ class Deliveries:
 
         log.warning("Subscription/%s: deliveries fail, its status is error", id)
         await services.gate.transact(services.principal, rewritten(id, change))
+
+
+def _endpoint(subscription: Resource) -> str:
+    return str(subscription["channel"].get("endpoint", ""))
+
+
+def _attempt(kind: str, told: Told, began: int, now: int) -> Attempt:
+    """The line of a call that tells no event."""
+    return Attempt(now, kind, 0, 0, not told.fault, told.status, now - began, 0)
 
 
 def _together(jobs: Sequence[ClaimedJob], most: int) -> Sequence[ClaimedJob]:

@@ -223,8 +223,3 @@ class Gate:
             after = page.next
             if after is None:
                 return
-
-
-def refuse(principal: Principal, what: str, zh: str) -> FhirError:
-    """The one form of a refusal, which tells nothing about what exists."""
-    return FhirError.of(403, "forbidden", f"{principal.name} may not {what}", zh=f"{principal.name} 不得{zh}")
